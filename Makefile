@@ -1,0 +1,45 @@
+# make reproduce               every notebook, figures/, all checks (PROFILE=paper for the full size)
+# make test                    lint, unit tests, doctests, notebooks
+# make lab                     JupyterLab on the notebooks
+#
+# On Linux the default torch is the CUDA build of several GB. For the small CPU build:
+#   make reproduce TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# Any Python >= 3.11 will do: make reproduce PYTHON=python3.12
+
+PROFILE ?= quick
+PYTHON ?= python3
+TORCH_INDEX ?=
+CELL_TIMEOUT ?= 300
+
+BIN = .venv/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: reproduce test lab lint clean
+
+reproduce: .venv/installed
+	$(BIN)/python -m nin run --profile $(PROFILE)
+
+test: lint
+	$(BIN)/python -m pytest -q --doctest-modules nin tests
+	@ls notebooks/0*.ipynb >/dev/null 2>&1 || { echo "make test: there are no notebooks/0*.ipynb to test" >&2; exit 1; }
+	$(BIN)/python -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=$(CELL_TIMEOUT) notebooks/0*.ipynb
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check nin tests
+
+lab: .venv/installed
+	$(BIN)/python -m jupyter lab --notebook-dir=notebooks
+
+clean:
+	rm -rf .venv runs figures/quick .pytest_cache .ruff_cache
+
+# The stamp is written last: a set-up that was interrupted, or whose lock has changed, starts afresh.
+.venv/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "nin needs Python >= 3.11, and '$(PYTHON)' is not: name another one, as in make PYTHON=python3.12" >&2; exit 1; }
+	@echo "Setting up .venv with the versions of requirements.lock: a few minutes the first time."
+	@$(PYTHON) -m venv --clear .venv
+	@$(PIP) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@

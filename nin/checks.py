@@ -1,0 +1,69 @@
+"""A claim and what came of it: measured, predicted, tolerance, holds; the rows of figures/PROFILE/checks.csv."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from nin import paths
+from nin.arguments import check_choice
+
+COLUMNS = ["notebook", "name", "source", "measured", "predicted", "tolerance", "relation", "holds"]
+TEXT = ("notebook", "name", "source", "relation")
+RELATIONS = ("=", "<=", ">=")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One claim: `measured relation predicted`, within an absolute tolerance.
+
+    name       what is claimed, in a few words
+    source     paper and equation, or "prediction 7" of the list the notebook gives
+    relation   "=": |measured - predicted| <= tolerance; "<=", ">=": one-sided, the tolerance on the allowed side
+    A measured value that is not a number never holds.
+    """
+
+    name: str
+    source: str
+    measured: float
+    predicted: float
+    tolerance: float = 0.0
+    relation: Literal["=", "<=", ">="] = "="
+
+    def __post_init__(self) -> None:
+        check_choice("relation", self.relation, RELATIONS)
+        for field in ("measured", "predicted", "tolerance"):
+            object.__setattr__(self, field, float(getattr(self, field)))
+        if not self.tolerance >= 0:
+            raise ValueError(f"tolerance={self.tolerance!r} must be a number >= 0.")
+
+    @property
+    def holds(self) -> bool:
+        """Whether the measurement bears the claim out."""
+        if not math.isfinite(self.measured):
+            return False
+        excess = self.measured - self.predicted
+        low, high = self.relation != "<=", self.relation != ">="
+        return not (low and excess < -self.tolerance) and not (high and excess > self.tolerance)
+
+
+def save(checks: Sequence[Check], *, notebook: str, profile: str = "quick") -> pd.DataFrame:
+    """Put a notebook's checks into its profile's checks.csv in place of its former ones, and return them as a table."""
+    rows = [dataclasses.asdict(check) | {"notebook": notebook, "holds": check.holds} for check in checks]
+    new = pd.DataFrame(rows, columns=COLUMNS)
+    folder = paths.figures(profile)
+    old = table(folder)
+    whole = pd.concat([frame for frame in (old[old["notebook"] != notebook], new) if len(frame)])
+    whole = whole.sort_values("notebook", kind="stable")
+    paths.write(folder / "checks.csv", whole.to_csv(index=False).encode())
+    return new.drop(columns="notebook")
+
+
+def table(folder: Path | None = None) -> pd.DataFrame:
+    """All checks in a figures folder (None: that of the quick profile), one row a claim; empty where there are none."""
+    path = (paths.figures("quick") if folder is None else Path(folder)) / "checks.csv"
+    return pd.read_csv(path, dtype=dict.fromkeys(TEXT, str)) if path.exists() else pd.DataFrame(columns=COLUMNS)

@@ -1,0 +1,27 @@
+"""The losses of the papers, per sample; a training or probe loss is their mean over the batch."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
+    """ell = -ln softmax(f)_y; outputs (..., classes), y (...) integer -> (...), in nats."""
+    return -F.log_softmax(outputs, dim=-1).gather(-1, y.unsqueeze(-1)).squeeze(-1)
+
+
+def mse(outputs: Tensor, y: Tensor) -> Tensor:
+    """ell = 1/2 sum_c (f_c - y_c)^2; outputs (..., C), y (..., C), or labels (...) as one-hot -> (...)."""
+    if not y.is_floating_point():
+        y = F.one_hot(y, outputs.shape[-1]).to(outputs.dtype)
+    return 0.5 * (outputs - y).square().sum(-1)
+
+
+LOSSES = {"cross_entropy": cross_entropy, "mse": mse}
+
+
+def accuracy(outputs: Tensor, y: Tensor) -> Tensor:
+    """1 where the largest output is the label, else 0; NaN for targets that are no labels. Shapes as cross_entropy."""
+    if y.is_floating_point():
+        return torch.full(outputs.shape[:-1], float("nan"), dtype=outputs.dtype, device=outputs.device)
+    return (outputs.argmax(-1) == y).to(outputs.dtype)

@@ -1,0 +1,219 @@
+"""The typed runner: notebooks by name, parameters checked before anything starts, each run in a process of its own."""
+
+import logging
+import multiprocessing
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import yaml
+from ipykernel.kernelspec import write_kernel_spec
+
+from nin import paths
+from nin.parameters import parameters, parse_all
+
+MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kB on Linux
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one notebook.
+
+    seconds     from the start of its process to the end of its kernel
+    peak_bytes  peak resident memory of the kernel
+    error       None, or one line: the last of the traceback
+    executed    notebook with its outputs, those of a failed one up to the error
+    figures     folder of the profile's figures and checks.csv
+    written     files in that folder which this run wrote
+    """
+
+    notebook: str
+    seconds: float
+    peak_bytes: int
+    error: str | None
+    executed: Path
+    figures: Path
+    written: tuple[Path, ...]
+
+
+def every() -> list[Path]:
+    """Paths of all notebooks, in order of their numbers."""
+    return sorted(paths.notebooks().glob("[0-9]*.ipynb"))
+
+
+def find(name: str | Path) -> Path:
+    """Notebook by number ("02"), by name or the beginning of it, or by path; ValueError with the names there are."""
+    if Path(name).suffix == ".ipynb" and Path(name).is_file():
+        return Path(name).resolve()
+    wanted = str(name).removesuffix(".ipynb")
+    found = [path for path in every() if path.stem == wanted] or [
+        path for path in every() if wanted and path.stem.startswith(wanted)
+    ]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(path.stem for path in (found or every())) or f"none in {paths.notebooks()}"
+    problem = "fits several notebooks" if found else "is no notebook"
+    raise ValueError(f"notebook={str(name)!r} {problem}; name one of {names}, or give a path to an .ipynb file.")
+
+
+def heading(notebook: Path) -> str:
+    """Return the first Markdown heading of a notebook, without the #, or "" where it has none."""
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        for line in cell.source.splitlines() if cell.cell_type == "markdown" else ():
+            if line.startswith("#"):
+                return line.lstrip("#").strip()
+    return ""
+
+
+def profile_values(profile: str) -> dict[str, dict[str, Any]]:
+    """Values that notebooks/profiles/PROFILE.yaml gives, by notebook and parameter; what it leaves out is the default.
+
+    Raises ValueError for an unknown profile, with those there are, and for a file that is no such mapping.
+    """
+    folder = paths.notebooks() / "profiles"
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if profile not in known:
+        raise ValueError(f"profile={profile!r} is unknown; choose one of {', '.join(known) or f'none in {folder}'}.")
+    try:
+        content = yaml.safe_load((folder / f"{profile}.yaml").read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"profile={profile!r}: {profile}.yaml is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not all(isinstance(values, dict) for values in content.values()):
+        raise ValueError(f"profile={profile!r}: {profile}.yaml must map notebook names to `parameter: value` pairs.")
+    return content
+
+
+def values(notebook: str | Path, scope: Mapping[str, Any]) -> dict[str, Any]:
+    """Values in `scope` (a notebook passes its globals()) of the parameters that the notebook's file names.
+
+    Raises ValueError for a parameter that `scope` lacks.
+    """
+    path = find(notebook)
+    names = [parameter.name for parameter in parameters(path)]
+    missing = [name for name in names if name not in scope]
+    if missing:
+        raise ValueError(f"scope lacks {', '.join(missing)} of {path.stem}; call it below the parameters cell.")
+    return {name: scope[name] for name in names}
+
+
+def run(
+    notebooks: Sequence[str | Path] = (),
+    *,
+    profile: str = "quick",
+    overrides: Mapping[str, Any] | None = None,
+    out: Path | None = None,
+    progress: bool = True,
+) -> list[Outcome]:
+    """Run notebooks, none named: all, one after the other; a failure is an outcome, and the others still run.
+
+    overrides  parameter -> text or value, over those of the profile; every notebook named must have it
+    out        folder for the executed notebooks, their figures in out/figures/PROFILE; None: runs/PROFILE and
+               nin.paths.figures(PROFILE), with overrides runs/custom, so that the profile's own results stay
+    progress   papermill's bar of cells on stderr
+
+    Each kernel is of this interpreter and starts in the notebook's folder. Values are checked before the first starts:
+    ValueError for an unknown notebook, profile or parameter or a bad value, OSError for a folder that cannot be made.
+    """
+    chosen = list(dict.fromkeys(find(name) for name in notebooks)) or every()
+    if not chosen:
+        raise ValueError(f"there are no notebooks in {paths.notebooks()}; run it in a clone, or give a path.")
+    plans = [(notebook, _plan(notebook, profile, overrides or {})) for notebook in chosen]
+    if out is None and overrides:
+        out = paths.root() / "runs" / "custom"
+    figures = paths.figures(profile) if out is None else Path(out) / "figures" / profile
+    executed = (paths.root() / "runs" / profile if out is None else Path(out)).absolute()
+    executed.mkdir(parents=True, exist_ok=True)
+    return [_execute(notebook, plan, executed, figures.absolute(), progress) for notebook, plan in plans]
+
+
+def _plan(notebook: Path, profile: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """All parameters of a notebook under a profile and overrides."""
+    known = parameters(notebook)
+    if not any(p.name == "profile" and p.type == "str" for p in known):
+        raise ValueError(
+            f'{notebook.name} lacks the parameter `profile: str = "quick"`; add it to its parameters cell.'
+        )
+    if "profile" in overrides:
+        raise ValueError(f"profile={overrides['profile']!r}: the runner sets it; choose it with --profile.")
+    of_profile = profile_values(profile).get(notebook.stem, {})
+    given = parse_all(known, of_profile, name=f"{profile}.yaml: {notebook.stem}")
+    given |= parse_all(known, overrides, name=notebook.stem)
+    return {p.name: p.default for p in known} | given | {"profile": profile}
+
+
+def _execute(notebook: Path, plan: dict[str, Any], executed: Path, figures: Path, progress: bool) -> Outcome:
+    """Run one notebook in a fresh process, which only papermill enters: torch is in the kernel alone."""
+    output, before, started = executed / notebook.name, _stamps(figures), time.monotonic()
+    error, peak = None, 0
+    with (
+        _environment(figures.parent),
+        ProcessPoolExecutor(
+            1,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=logging.disable,  # papermill warns of the types that it cannot read
+            initargs=(logging.CRITICAL,),
+        ) as process,
+    ):
+        try:
+            process.submit(
+                papermill.execute_notebook,
+                notebook,
+                output,
+                {name: list(v) if isinstance(v, tuple) else v for name, v in plan.items()},
+                kernel_name="python3",
+                cwd=notebook.parent,
+                progress_bar={"desc": notebook.stem, "leave": True} if progress else False,
+            ).result()
+        except Exception as exception:
+            error = _last_line(exception)
+        try:
+            peak = process.submit(resource.getrusage, resource.RUSAGE_CHILDREN).result().ru_maxrss * MAXRSS_UNIT
+        except Exception as exception:
+            error = error or _last_line(exception)
+    written = tuple(path for path, stamp in _stamps(figures).items() if before.get(path) != stamp)
+    return Outcome(notebook.stem, time.monotonic() - started, peak, error, output, figures, written)
+
+
+@contextmanager
+def _environment(figures: Path) -> Iterator[None]:
+    """Environment of the processes started inside: absolute folders, and a python3 kernel that is this interpreter."""
+    with tempfile.TemporaryDirectory(prefix="nin-kernel-") as folder:
+        write_kernel_spec(Path(folder) / "kernels" / "python3", extra_arguments=["--log-level=ERROR"])
+        variables = {
+            "NIN_FIGURES": str(figures),
+            "JUPYTER_PATH": os.pathsep.join(filter(None, (folder, os.environ.get("JUPYTER_PATH")))),
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # the debugger's note on frozen modules
+        }
+        if data := paths.data():
+            variables["NIN_DATA"] = str(data.absolute())
+        before = {name: os.environ.get(name) for name in variables}
+        os.environ.update(variables)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _stamps(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Files of a folder -> what changes when one is written again, even with the same content."""
+    files = sorted(path for path in folder.glob("*") if path.is_file())
+    return {path: ((stat := path.stat()).st_mtime_ns, stat.st_ino) for path in files}
+
+
+def _last_line(exception: Exception) -> str:
+    if isinstance(exception, papermill.PapermillExecutionError):
+        name, message = exception.ename, exception.evalue
+    else:
+        name, message = type(exception).__name__, str(exception)
+    return f"{name}: {' '.join(message.split())}".removesuffix(": ")

@@ -1,0 +1,63 @@
+"""Where things are, and the one way a file is written: whole or not at all."""
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def root() -> Path:
+    """Return the folder of the clone, or the working directory when nin was installed without one."""
+    beside_package = Path(__file__).resolve().parents[1]
+    return beside_package if (beside_package / "notebooks").is_dir() else Path.cwd()
+
+
+def notebooks() -> Path:
+    """Return the folder of the notebooks."""
+    return root() / "notebooks"
+
+
+def figures(profile: str) -> Path:
+    """Return the folder that takes the figures of a profile: NIN_FIGURES/profile, or figures/profile in the clone."""
+    return Path(os.environ.get("NIN_FIGURES") or root() / "figures") / profile
+
+
+def data() -> Path | None:
+    """Return the folder of the user's own data sets (NIN_DATA), or None where the variable is not set."""
+    folder = os.environ.get("NIN_DATA")
+    return Path(folder).expanduser() if folder else None
+
+
+def cache() -> Path:
+    """Return the folder that takes downloads, data/cache in the clone; git ignores it."""
+    return root() / "data" / "cache"
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write content to path through a temporary file and a rename, so that no reader ever sees half a file.
+
+    Raises OSError, naming the folder and what to do, where it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise OSError(
+            f"cannot write {path.name} into {path.parent}: {error.strerror or error}. "
+            "Make the folder writable, or name another one (NIN_FIGURES for figures)."
+        ) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,182 @@
+"""From a trajectory to its phase and its decay times."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+PHASES = ("decoupled", "decay", "catapult", "divergent")
+SPIKE = 1.05  # peak of the noisy loss over its start that counts as a spike; batch noise alone stays below it
+SPIKE_WINDOW = 50  # steps; a catapult peaks after ~ln(width) of them
+DECAYED = 0.9  # |W_NI| at the end over its start below which the node has decayed: kappa T of order one
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """The numbers that decide the phase of a run.
+
+    spike   largest noisy loss within the spike window over the initial one (inf where it overflows)
+    kept    mean NIW size over the last tenth of the records, over the initial one
+    peak    largest NIW size over the initial one
+    finite  whether the noisy loss and the NIW stay finite to the end
+    """
+
+    spike: float
+    kept: float
+    peak: float
+    finite: bool
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether a run that spiked never came back: its NIW ends larger than it began, within 10 % of its peak.
+
+        ReLU networks survive a blow-up as a constant predictor, loss ln C, whose NIW no gradient reaches.
+        """
+        return self.spike > SPIKE and self.kept > 1 and self.kept > DECAYED * self.peak
+
+    @property
+    def phase(self) -> str:
+        """divergent: not finite, or collapsed; catapult: spike > 1.05; decay: kept < 0.9; else decoupled."""
+        if not self.finite or self.collapsed:
+            return "divergent"
+        if self.spike > SPIKE:
+            return "catapult"
+        return "decay" if self.kept < DECAYED else "decoupled"
+
+
+def criteria(frame: pd.DataFrame, *, niw: str = "niw_norm", spike_window: int = SPIKE_WINDOW) -> Criteria:
+    """Measure one run, a frame with the columns step, noisy_loss and niw_norm.
+
+    niw           column that holds the size of the noise injection weights; in the wide linear net |W_NI| barely
+                  moves, use "noise_output" there
+    spike_window  steps in which a spike counts, by default the first 50
+    A NaN at the last step is a run that diverged, a NaN before it a step that was not measured.
+    Raises ValueError for a missing column, an empty frame, a frame of several runs.
+    """
+    missing = {"step", "noisy_loss", niw} - set(frame.columns)
+    if missing:
+        raise ValueError(f"frame has no column {', '.join(sorted(missing))}; it needs step, noisy_loss and {niw}.")
+    if frame.empty:
+        raise ValueError("frame is empty; a run has at least one row.")
+    if frame["step"].duplicated().any():
+        raise ValueError("frame holds several runs; classify one at a time: for run, rows in frame.groupby('run').")
+    frame = frame.sort_values("step")
+    finite = bool(np.isfinite(frame[["noisy_loss", niw]].iloc[-1]).all())
+    frame = frame[frame["noisy_loss"].notna() & frame[niw].notna()]
+    if frame.empty:
+        raise ValueError(f"frame holds no row with both noisy_loss and {niw}.")
+    step, loss, size = (frame[name].to_numpy(dtype=float) for name in ("step", "noisy_loss", niw))
+    size = np.abs(size)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        return Criteria(
+            spike=float(loss[step <= step[0] + spike_window].max() / loss[0]),
+            kept=float(size[-max(1, len(size) // 10) :].mean() / size[0]),
+            peak=float(size.max() / size[0]),
+            finite=finite and bool(np.isfinite(loss).all() and np.isfinite(size).all()),
+        )
+
+
+def classify(frame: pd.DataFrame, *, niw: str = "niw_norm", spike_window: int = SPIKE_WINDOW) -> str:
+    """The phase of one run: "decoupled", "decay", "catapult" or "divergent" (see Criteria and `criteria`)."""
+    return criteria(frame, niw=niw, spike_window=spike_window).phase
+
+
+@dataclass(frozen=True)
+class DecayFit:
+    """An exponential fit values ~ exp(-step / tau) within a window of steps.
+
+    tau, stderr   decay time and its standard error, in steps; tau = inf where nothing decays
+    r2            fraction of the variance of the log that the line explains
+    window        first and last step of the fit
+    early, late   tau of the first and of the second half of the fall (in the log); several rates make them differ
+    """
+
+    tau: float
+    stderr: float
+    r2: float
+    window: tuple[float, float]
+    early: float
+    late: float
+
+    @property
+    def several_rates(self) -> bool:
+        """Whether the two halves of the fall differ by more than 1.5x: one tau then says little."""
+        return not (1 / 1.5 < self.late / self.early < 1.5) if np.isfinite([self.early, self.late]).all() else True
+
+
+NO_DECAY = DecayFit(np.inf, np.nan, np.nan, (np.nan, np.nan), np.inf, np.inf)
+
+
+def fit_decay(steps: np.ndarray, values: np.ndarray) -> DecayFit:
+    """Least squares of ln|values| = const - step / tau in the decaying window.
+
+    The window opens at the maximum of |values| and closes where the curve has made 95 % of its fall (in the log)
+    to its lowest point, so that neither a growth before nor a plateau after it counts. NaN values are left out.
+    Fewer than 3 points, or a fall of less than 1 %, is no decay: tau = inf.
+    Raises ValueError for arrays of different shapes or values that are all zero or missing.
+    """
+    steps, values = np.asarray(steps, dtype=float), np.abs(np.asarray(values, dtype=float))
+    if steps.shape != values.shape or steps.ndim != 1:
+        raise ValueError(f"steps {steps.shape} and values {values.shape} must be one-dimensional, of one length.")
+    good = np.isfinite(values) & (values > 0) & np.isfinite(steps)
+    if not good.any():
+        raise ValueError("values holds no positive finite number; there is nothing to fit.")
+    steps, logs = steps[good], np.log(values[good])
+    start = int(np.argmax(logs))
+    steps, logs = steps[start:], logs[start:]
+    fall = logs[0] - logs.min()
+    if fall < 0.01:
+        return NO_DECAY
+    end = int(np.argmax(logs <= logs[0] - 0.95 * fall)) + 1
+    if end < 3:
+        return NO_DECAY
+    steps, logs = steps[:end], logs[:end]
+    middle = max(2, int(np.argmax(logs <= logs[0] - 0.475 * fall)) + 1)
+    slope, stderr, r2 = _line(steps, logs)
+    return DecayFit(
+        tau=-1 / slope if slope < 0 else np.inf,
+        stderr=stderr / slope**2,
+        r2=r2,
+        window=(float(steps[0]), float(steps[-1])),
+        early=_tau(steps[:middle], logs[:middle]),
+        late=_tau(steps[middle - 1 :], logs[middle - 1 :]),
+    )
+
+
+def _tau(steps: np.ndarray, logs: np.ndarray) -> float:
+    if len(steps) < 2:
+        return np.inf
+    slope = _line(steps, logs)[0]
+    return -1 / slope if slope < 0 else np.inf
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
+    """Slope, its standard error and R^2 of the least-squares line."""
+    dx, dy = x - x.mean(), y - y.mean()
+    slope = float(dx @ dy / (dx @ dx))
+    residual = float(np.square(dy - slope * dx).sum())
+    stderr = np.sqrt(residual / (len(x) - 2) / (dx @ dx)) if len(x) > 2 else np.nan
+    return slope, float(stderr), 1 - residual / float(dy @ dy)
+
+
+RUN_FIELDS = ("seed", "sigma", "lr", "law", "resample", "lambda_H", "kappa_H", "kappa_avg", "diverged_at")
+DECAYS = {"niw": "niw_norm", "train": "train_loss", "test": "test_loss"}
+
+
+def summarise(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a run of `Trajectories.frame()`: what it was, its phase and criteria, and three decay times in steps.
+
+    tau_niw, tau_train, tau_test: `fit_decay` of |W_NI| and of the clean training and test loss, with stderr_* and r2_*;
+    tau is inf where nothing decays, and NaN for the losses of a run that diverged.
+    """
+    rows = []
+    for run, curves in frame.groupby("run"):
+        numbers = criteria(curves)
+        row = {"run": run} | {name: curves[name].iloc[0] for name in RUN_FIELDS}
+        row |= {"phase": numbers.phase, "spike": numbers.spike, "kept": numbers.kept}
+        for name, column in DECAYS.items():
+            fit = fit_decay(curves["step"], curves[column]) if numbers.phase != "divergent" else None
+            row |= {f"tau_{name}": fit.tau if fit else np.nan, f"stderr_{name}": fit.stderr if fit else np.nan}
+            row |= {f"r2_{name}": fit.r2 if fit else np.nan}
+        rows.append(row)
+    return pd.DataFrame(rows)

@@ -1,0 +1,1 @@
+"""One file per notebook: plain functions draw(data, ...) -> Figure for `nin.figures.save`."""

@@ -1,0 +1,115 @@
+"""Catches: a phase decided by the wrong number, a decay time off by a factor, NaN rows read as divergence."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nin import RunConfig, train
+from nin.phases import classify, criteria, fit_decay, summarise
+
+STEPS = np.concatenate([np.arange(51), np.arange(60, 1001, 10)])
+
+
+def run(loss, niw):
+    return pd.DataFrame({"step": STEPS, "noisy_loss": loss, "niw_norm": niw})
+
+
+FALLING = np.exp(-STEPS / 300)
+BUMP = np.exp(-((STEPS - 4) ** 2) / 8)
+
+
+@pytest.mark.parametrize(
+    ("phase", "loss", "niw"),
+    [
+        ("decoupled", FALLING, 1 - 0.05 * STEPS / 1000),
+        ("decay", FALLING, np.exp(-STEPS / 500)),
+        ("decay", FALLING * (1 + 0.04 * BUMP), np.exp(-STEPS / 500)),
+        ("catapult", FALLING * (1 + 3 * BUMP), np.exp(-STEPS / 500) * (1 + BUMP)),
+        ("catapult", FALLING * (1 + 3 * BUMP), np.ones(len(STEPS)) * (1 + BUMP)),
+        ("divergent", np.where(STEPS < 20, np.exp(np.minimum(STEPS, 20)), np.inf), np.exp(STEPS / 9.0)),
+        ("divergent", np.where(STEPS < 20, np.exp(np.minimum(STEPS, 20)), np.nan), np.ones(len(STEPS))),
+        ("divergent", np.where(STEPS < 9, 1 + STEPS, np.log(10)), np.where(STEPS < 9, 1 + STEPS, 9)),
+    ],
+)
+def test_phases_by_the_written_criteria(phase, loss, niw):
+    assert classify(run(loss, niw)) == phase
+
+
+def test_steps_that_were_not_measured_do_not_count():
+    frame = run(FALLING, np.exp(-STEPS / 500))
+    frame.loc[frame["step"] == 30, ["noisy_loss", "niw_norm"]] = np.nan
+    assert classify(frame) == "decay"
+
+
+def test_real_runs_pass_through_all_phases(blobs):
+    """From no noise to far too much; and every label follows from the numbers that are handed out."""
+    base = RunConfig(widths=(32, 32), steps=400, batch_size=32, lr=0.05, dtype="float32")
+    frame = train([base.replace(sigma=s) for s in (0.01, 8.0, 40.0, 1e4)], data=blobs).frame()
+    labels = [classify(rows) for _, rows in frame.groupby("run")]
+    assert labels == ["decoupled", "decay", "catapult", "divergent"]
+
+
+def test_linear_net_is_classified_by_its_noise_output():
+    frame = run(FALLING, np.ones(len(STEPS))).assign(noise_output=-np.exp(-STEPS / 100))
+    assert classify(frame) == "decoupled"
+    assert classify(frame, niw="noise_output") == "decay"
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (pd.DataFrame({"step": [0]}), "frame has no column niw_norm, noisy_loss"),
+        (run(FALLING, FALLING)[:0], "frame is empty"),
+        (pd.concat([run(FALLING, FALLING)] * 2), "frame holds several runs"),
+        (run(np.full(len(STEPS), np.nan), FALLING), "frame holds no row with both"),
+    ],
+)
+def test_bad_frames_are_named(frame, message):
+    with pytest.raises(ValueError, match=message):
+        criteria(frame)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_fit_of_one_exponential_is_exact(sign):
+    fit = fit_decay(STEPS, sign * 3 * np.exp(-STEPS / 70))
+    assert fit.tau == pytest.approx(70, rel=1e-9)
+    assert fit.r2 == pytest.approx(1) and not fit.several_rates
+
+
+def test_fit_begins_at_the_peak_and_ends_at_the_floor():
+    values = np.where(STEPS < 10, np.exp(STEPS / 10), np.exp(1 - (STEPS - 10) / 50)) + 1e-6
+    fit = fit_decay(STEPS, values)
+    assert fit.tau == pytest.approx(50, rel=0.02)
+    assert fit.window[0] == 10 and fit.window[1] < 1000
+
+
+def test_fit_recovers_tau_and_its_error_under_noise():
+    """200 noisy copies: the mean of tau within its error, and the stated stderr near the scatter."""
+    random = np.random.default_rng(0)
+    steps = np.arange(0, 300, 2)
+    fits = [fit_decay(steps, np.exp(-steps / 100 + 0.05 * random.normal(size=150))) for _ in range(200)]
+    taus = np.array([fit.tau for fit in fits])
+    assert taus.mean() == pytest.approx(100, rel=0.01)
+    assert np.mean([fit.stderr for fit in fits]) == pytest.approx(taus.std(), rel=0.3)
+
+
+def test_several_rates_are_reported():
+    fit = fit_decay(STEPS, 0.9 * np.exp(-STEPS / 20) + 0.1 * np.exp(-STEPS / 400))
+    assert fit.several_rates and fit.late > 2 * fit.early
+
+
+def test_no_decay_is_an_infinite_tau():
+    for values in (np.ones(len(STEPS)), np.exp(STEPS / 100)):
+        assert fit_decay(STEPS, values).tau == np.inf
+    with pytest.raises(ValueError, match="values holds no positive finite number"):
+        fit_decay(STEPS, np.zeros(len(STEPS)))
+    with pytest.raises(ValueError, match="must be one-dimensional, of one length"):
+        fit_decay(STEPS, np.ones(3))
+
+
+def test_summary_has_one_row_a_run(blobs):
+    base = RunConfig(widths=(16,), steps=60, batch_size=32, loss="mse", activation="softplus")
+    table = summarise(train([base.replace(sigma=s) for s in (0.1, 3.0, 1e9)], data=blobs).frame())
+    assert table["run"].tolist() == [0, 1, 2]
+    assert table["phase"].iloc[2] == "divergent" and np.isnan(table["tau_train"].iloc[2])
+    assert (table["tau_train"].iloc[:2] > 0).all()
