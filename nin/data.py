@@ -95,8 +95,8 @@ def load_data(name: str, *, n_train: int | None = None, n_test: int | None = Non
     Images are rows (n, pixels) of float32, standardised by the one mean and standard deviation over all pixels of the
     full training set: pixels keep their proportions, and E x^2 = 1 makes learning rates comparable between data sets.
     digits: scikit-learn's bundled 8 x 8 images, split 1437 / 360 once and for all, stratified. mnist, fashion_mnist:
-    IDX files, gzip or plain, in the folder that NIN_DATA names, else fetched into data/cache/; sha256 of the decompressed
-    bytes is checked.
+    IDX files, gzip or plain, in the folder that NIN_DATA names, else fetched into data/cache/; the sha256 of the
+    decompressed bytes is checked.
 
     Raises ValueError for an unknown name, impossible sizes, a file that is truncated, of wrong magic or wrong hash;
     OSError where there is neither file nor network.
@@ -205,9 +205,10 @@ def read_idx(path: Path, *, sha256: str | None = None) -> np.ndarray:
             "expected an IDX file of bytes: 00 00 08 01 or 00 00 08 03."
         )
     ndim = content[3]
-    shape = tuple(np.frombuffer(content[4 : 4 + 4 * ndim], dtype=">u4").astype(int))
+    header = content[4 : 4 + 4 * ndim].ljust(4 * ndim, b"\0")
+    shape = tuple(np.frombuffer(header, dtype=">u4").tolist())
     expected = 4 + 4 * ndim + int(np.prod(shape))
-    if len(shape) < ndim or len(content) != expected:
+    if len(content) != expected:
         raise ValueError(f"{path} holds {len(content)} bytes, but its header {shape} asks for {expected}; replace it.")
     found = hashlib.sha256(content).hexdigest()
     if sha256 is not None and found != sha256:

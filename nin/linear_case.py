@@ -11,7 +11,7 @@ from nin import theory
 from nin.batches import batches
 from nin.config import RunConfig
 from nin.data import Dataset, linear_teacher
-from nin.nodes import NoisyNetwork
+from nin.nodes import NoisyNetwork, draw_noise
 from nin.theory import LinearState
 from nin.training import train
 
@@ -67,15 +67,23 @@ def own_sigma(kappa0: float, state: LinearState, eta: float) -> float:
 
 
 def simulate(
-    kappas: list[float], *, width: int, eta: float, steps: int, samples: int, seeds: int, law: str = "gaussian"
+    kappas: list[float],
+    *,
+    width: int,
+    eta: float,
+    steps: int,
+    samples: int,
+    seeds: int,
+    law: str = "gaussian",
+    x_std: float = 1.0,
 ) -> pd.DataFrame:
     """SGD on full batches of `samples` with noise re-drawn each step, and the closed map on the same draws.
 
     Each seed has its own sigma, so that its kappa0 = eta sigma^2 (V + W) is as asked. One row per run and step: kappa0,
     seed, sigma, step, n (SGD), n_map, E_map, kappa_map, n_averaged (the map of the noise average) and n_wide =
-    n(0) (1 - kappa0)^t.
+    n(0) (1 - kappa0)^t. With x_std = 0 there is no signal: the noise-only sector.
     """
-    data = linear_teacher(n_train=samples, n_test=2)
+    data = linear_teacher(n_train=samples, n_test=2, x_std=x_std)
     base = RunConfig(dataset="linear_teacher", network="linear", loss="mse", widths=(width,), lr=eta, steps=steps,
                      batch_size=samples, record_every=1, eval_points=2, eval_samples=samples, curvature_pairs=1,
                      law=law, dtype="float64")  # fmt: skip
@@ -86,7 +94,7 @@ def simulate(
     for run, config in enumerate(configs):
         state, kappa0 = starts[config.seed], kappas[run // seeds]
         mapped = run_map(state, batch_statistics(config, data), eta=eta, width=width)
-        mean = run_map(state, averaged(config.sigma, steps), eta=eta, width=width)
+        mean = run_map(state, averaged(config.sigma, steps, x_std=x_std), eta=eta, width=width)
         kappa = theory.kappa(eta, config.sigma, mapped.V + mapped.W)
         columns = {"kappa0": kappa0, "seed": config.seed, "sigma": config.sigma, "step": runs.steps}
         columns |= {"n": runs.curves["noise_output"][:, run], "n_map": mapped.n, "E_map": mapped.a - 1}
@@ -116,19 +124,19 @@ def equal_decay(
     return pd.DataFrame({"ratio": ratio, "seed": frame["seed"], "step": frame["step"], "n": n, "E": E})
 
 
-def decay_ratio(table: pd.DataFrame, *, floor: float = 0.05) -> pd.Series:
-    """(log-decay of n) / (log-decay of E) of each (ratio, seed) of `equal_decay`, by a line through the start.
+def decay_ratio(table: pd.DataFrame, *, width: int, floor: float = 0.05) -> pd.DataFrame:
+    """(log-decay of n) / (log-decay of E) of each run of `equal_decay`: columns ratio, seed, measured, predicted.
 
-    Only while both exceed `floor` of their start: below it the cross term <x eps> of finite batches takes over.
-    Source: linear test case, (noise)/(signal) = sigma^2 (V + W) / (sigma_x^2 (U + V)).
+    Measured by a line through the start, while both exceed `floor` of it: below, the cross term <x eps> of finite
+    batches takes over. Predicted: sigma^2 (V + W) / (sigma_x^2 (U + V)) of the seed's own start (derived).
     """
-
-    def slope(run: pd.DataFrame) -> float:
+    rows = []
+    for (ratio, seed), run in table.groupby(["ratio", "seed"]):
         run = run[(run["n"] > floor) & (run["E"] > floor)]
-        n, E = np.log(run["n"]), np.log(run["E"])
-        return float(n @ E / (E @ E))
-
-    return pd.Series({key: slope(run) for key, run in table.groupby(["ratio", "seed"])})
+        n, E, start = np.log(run["n"]), np.log(run["E"]), start_state(width, seed)
+        predicted = ratio**2 * (start.V + start.W) / (start.U + start.V)
+        rows.append({"ratio": ratio, "seed": seed, "measured": float(n @ E / (E @ E)), "predicted": predicted})
+    return pd.DataFrame(rows)
 
 
 def random_walk(
@@ -136,7 +144,7 @@ def random_walk(
 ) -> tuple[float, float]:
     """(measured, predicted) E|dW_NI|^2 of one SGD step from W_NI = 0: eta^2 sigma^2 tr G / |B|, G = <g g^T> (eq. (6)).
 
-    Measured over `draws` batches drawn from the samples with replacement, g_i = d ell_i / dz_i by autograd.
+    Measured over `draws` batches (thousands) drawn from the samples with replacement, g_i = d ell_i / dz_i by autograd.
     """
     data = linear_teacher(n_train=samples, n_test=2, seed=seed)
     config = RunConfig(dataset="linear_teacher", network="linear", loss="mse", widths=(width,), seed=seed,
@@ -145,9 +153,71 @@ def random_walk(
     z = network.layers[0](data.x_train.double()).detach().requires_grad_()
     (g,) = torch.autograd.grad(0.5 * (network.layers[1](z) - data.y_train.double()).square().sum(), z)  # (samples, N)
     generator = torch.Generator().manual_seed(seed)
-    index = torch.randint(samples, (draws, batch), generator=generator)
-    eps = sigma * torch.randn(draws, batch, dtype=torch.float64, generator=generator)
-    weights = torch.zeros(draws, samples, dtype=torch.float64).scatter_add_(1, index, eps) / batch
-    steps = -eta * weights @ g  # (draws, N)
+    squares = []
+    for count in [1000] * (draws // 1000):
+        index = torch.randint(samples, (count, batch), generator=generator)
+        eps = sigma * torch.randn(count, batch, dtype=torch.float64, generator=generator)
+        weights = torch.zeros(count, samples, dtype=torch.float64).scatter_add_(1, index, eps) / batch
+        squares.append((eta * weights @ g).square().sum(1))  # |dW_NI|^2 of each draw
     predicted = theory.random_walk(eta, sigma, float(g.square().sum(1).mean()), batch)
-    return float(steps.square().sum(1).mean()), float(predicted)
+    return float(torch.cat(squares).mean()), float(predicted)
+
+
+def random_states(width: int, count: int, *, seed: int = 0) -> LinearState:
+    """Order parameters of `count` random nets, entries of u, v, w drawn from N(0, 1): arrays (count,)."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for _ in range(count):
+        u, v, w = random.normal(size=(3, width))
+        rows.append(
+            [u @ v / width**0.5, w @ v / width**0.5, v @ v / width, u @ u / width, w @ w / width, u @ w / width]
+        )
+    return LinearState(*np.array(rows).T)
+
+
+def measured_stationary_variance(
+    batch: int, *, kappa0: float, eta: float, label_noise: float, width: int = 10**6, steps: int = 400, seed: int = 0
+) -> tuple[float, float]:
+    """(measured, predicted) stationary Var(n) with label noise; chains of the closed map on drawn batches.
+
+    Predicted: `theory.stationary_noise_output` times 1 + sigma_x^2 Var E / sigma_xi^2 with the measured Var E.
+    """
+    chains, random = max(64, 8192 // batch), np.random.default_rng(seed)
+    sigma = np.sqrt(kappa0 / (2 * eta))
+    state = LinearState(*(np.full(chains, value) for value in (1.0, 0.0, 1.0, 1.0, 1.0, 0.0)))
+    burn = int(6 / min(kappa0, 2 * eta))
+    n, E = [], []
+    for step in range(burn + steps):
+        x, xi, eps = (s * random.normal(size=(batch, chains)) for s in (1.0, label_noise, sigma))
+        moments = {"p": x * x, "q": eps * eps, "c": x * eps, "label_x": xi * x, "label_eps": xi * eps}
+        means = {name: values.mean(0) for name, values in moments.items()}
+        state = theory.linear_map(state, eta=eta, width=width, target=1.0, **means)
+        if step >= burn:
+            n.append(np.mean(np.square(state.n)))
+            E.append(np.mean(np.square(state.a - 1)))
+    V, W = state.V.mean(), state.W.mean()
+    predicted = theory.stationary_noise_output(
+        eta=eta, V=V, W=W, label_noise=label_noise, kappa=eta * sigma**2 * (V + W), batch=batch
+    )
+    return float(np.mean(n)), float(predicted * (1 + np.mean(E) / label_noise**2))
+
+
+def one_step_multipliers(kappas: np.ndarray, *, batch: int, law: str, draws: int, seed: int = 0) -> pd.DataFrame:
+    """<(n'/n)^2> of one step of the closed map, noise-only sector, drawn batches: kappa0, multiplier, stderr."""
+    generator = torch.Generator().manual_seed(seed)
+    unit = draw_noise(draws, batch, law=law, generator=generator).square().mean(1).numpy()  # <eps^2> / sigma^2
+    start = LinearState(0.0, 1.0, 1.0, 1.0, 1.0, 0.0)
+    rows = []
+    for kappa0 in kappas:
+        after = theory.linear_map(start, eta=0.5, width=1e9, target=0.0, p=0.0, q=kappa0 * unit, c=0.0)
+        square = np.square(after.n)
+        stderr = square.std() / draws**0.5
+        rows.append({"law": law, "batch": batch, "kappa0": kappa0, "multiplier": square.mean(), "stderr": stderr})
+    return pd.DataFrame(rows)
+
+
+def dead_input_variance(noisy: NoisyNetwork, *, probes: int, seed: int = 0) -> float:
+    """Variance of the response N^(-1/2) v.u' to an input unseen in training, over untrained weights u' ~ N(0, 1)."""
+    v = noisy.network.layers[1].weight.detach()[0].double()
+    untrained = torch.randn(probes, len(v), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return float((untrained @ v).square().mean() / len(v))

@@ -188,7 +188,7 @@ def _execute(notebook: Path, plan: dict[str, Any], executed: Path, figures: Path
 def _environment(figures: Path) -> Iterator[None]:
     """Environment of the processes started inside: absolute folders, and a python3 kernel that is this interpreter."""
     with tempfile.TemporaryDirectory(prefix="nin-kernel-") as folder:
-        write_kernel_spec(Path(folder) / "kernels" / "python3", extra_arguments=["--log-level=ERROR"])
+        write_kernel_spec(Path(folder) / "kernels" / "python3", extra_arguments=["--log-level=CRITICAL"])
         variables = {
             "NIN_FIGURES": str(figures),
             "JUPYTER_PATH": os.pathsep.join(filter(None, (folder, os.environ.get("JUPYTER_PATH")))),

@@ -38,9 +38,9 @@ def local_hessian(
     Raises ValueError for an unknown layer, with the list of candidates.
     """
     shifted, delta = _shifted_loss(model, layer, x, y, loss)
-    with _eval_mode(model):
-        columns = torch.vmap(partial(_multiply, shifted, delta), chunk_size=64)
-        return columns(torch.eye(len(delta)).to(delta)).detach()
+    with _measuring(model):
+        columns = torch.vmap(partial(_multiply, shifted, delta), chunk_size=16)
+        return columns(torch.eye(len(delta)).to(delta))
 
 
 def top_mode(model: nn.Module, layer: str, x: Tensor, y: Tensor, *, loss: Callable[[Tensor, Tensor], Tensor]) -> Mode:
@@ -58,9 +58,9 @@ def top_mode(model: nn.Module, layer: str, x: Tensor, y: Tensor, *, loss: Callab
 
         def multiply(v: np.ndarray) -> np.ndarray:
             tangent = torch.from_numpy(np.ascontiguousarray(v).reshape(-1)).to(delta)
-            return _multiply(shifted, delta, tangent).detach().double().cpu().numpy()
+            return _multiply(shifted, delta, tangent).double().cpu().numpy()
 
-        with _eval_mode(model):
+        with _measuring(model):
             operator = LinearOperator((len(delta),) * 2, matvec=multiply, dtype=np.float64)
             values, vectors = eigsh(operator, k=1, which="LA", v0=np.ones(len(delta)))
             lam, vector = torch.tensor(values[0]), torch.from_numpy(vectors[:, 0].copy())
@@ -88,11 +88,12 @@ def _multiply(shifted: Callable, delta: Tensor, tangent: Tensor) -> Tensor:
 
 
 @contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
+def _measuring(model: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        yield
+        with torch.no_grad():  # no graph of the parameters beside the derivatives in delta
+            yield
     finally:
         for module, training in modes.items():
             module.training = training
