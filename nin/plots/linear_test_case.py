@@ -3,15 +3,16 @@
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import SymmetricalLogLocator
 
 from nin import theory
 from nin.figures import PHASE_COLORS, panels
 
-PHASE_OF = [(0.1, "decoupled"), (2.0, "decay"), (4.0, "catapult"), (np.inf, "divergent")]
+PHASE_OF = [(0.02, "decoupled"), (2.0, "decay"), (4.0, "catapult"), (np.inf, "divergent")]
 
 
 def phase_of(kappa0: float) -> str:
-    """Phase of the wide linear net: boundaries 2 and 4; below 0.1 the decay is slower than the plots are long."""
+    """Phase of the wide linear net: boundaries 2 and 4; below 0.02 kappa_0 T is at most one in the plots."""
     return next(phase for bound, phase in PHASE_OF if kappa0 < bound)
 
 
@@ -25,12 +26,14 @@ def noise_output(data: pd.DataFrame) -> Figure:
     for ax, kappa0 in zip(axes.flat, kappas, strict=True):
         run, phase = data[data["kappa0"] == kappa0], phase_of(kappa0)
         color, inside = PHASE_COLORS[phase], run["n"].abs() < 1e6
-        ax.plot(run["step"], run["n_wide"], ":", color="0.5", lw=0.9, label=r"wide limit, $n_0(1-\kappa_0)^t$")
+        top = min(1e6, 3 * run["n"][inside].abs().max())
+        wide = run[run["n_wide"].abs() < 30 * top]
+        ax.plot(wide["step"], wide["n_wide"], ":", color="0.5", lw=0.9, label=r"wide limit, $n_0(1-\kappa_0)^t$")
         ax.plot(run["step"], run["n_averaged"], "--", color="0.3", lw=0.8, label="closed map, noise average")
         ax.plot(run["step"], run["n_map"], color=color, label="closed map, same draws")
         ax.plot(run["step"][inside], run["n"][inside], "o", ms=2.2, color="k", mew=0, label="SGD")
         ax.set_yscale("symlog", linthresh=1e-2)
-        top = min(1e6, 3 * run["n"][inside].abs().max())
+        ax.yaxis.set_major_locator(SymmetricalLogLocator(base=100, linthresh=1e-2))
         ax.set(ylim=(-top, top), title=rf"{phase}, $\kappa_0$ = {kappa0:g}")
     for ax in axes[1]:
         ax.set_xlabel("step")
@@ -101,8 +104,8 @@ def end_points(data: pd.DataFrame) -> Figure:
                             color=color, lw=0.7, label=label)  # fmt: skip
         finite.axvline(float(theory.kappa_mean_square(batch, 3)), color=color, lw=0.5, ls=":")
     finite.axhline(1, color="k", lw=0.6)
-    finite.set(xlabel=r"$\kappa$", ylabel=r"$\langle(1-\kappa\,q/\sigma^2)^2\rangle$", ylim=(0, 4))
-    finite.legend(fontsize=5, loc="upper left")
+    finite.set(xlabel=r"$\kappa$", ylabel="multiplier", ylim=(0, 4))
+    figure.legend(*finite.get_legend_handles_labels(), loc="outside lower right", ncols=3, fontsize=5.5)
     return figure
 
 
@@ -119,6 +122,6 @@ def equal_decay(data: pd.DataFrame) -> Figure:
             ax.plot(spread.index, spread["mean"], line, color=color, label=label)
             ax.fill_between(spread.index, spread["min"], spread["max"], color=color, alpha=0.2, lw=0)
         ax.set(yscale="log", xlabel="step", title=rf"$\sigma/\sigma_x$ = {ratio:g}", ylim=(5e-3, 1.5))
-    axes[0, 0].set_ylabel("value / value at the start")
+    axes[0, 0].set_ylabel("over its start")
     axes[0, 0].legend(loc="lower left")
     return figure

@@ -37,7 +37,7 @@ def evolution(data: pd.DataFrame, *, steps_per_epoch: float) -> Figure:
             _draw_fit(ax, curve.index.to_numpy(), curve["mean"].to_numpy(), steps_per_epoch, label, color)
         ax.set(yscale="log", xlabel="epoch", title=f"noise {RESAMPLE[mode]}")
         ax.legend(loc="upper right", title="exponential fit (dashed)", title_fontsize=6, fontsize=6)
-    axes[0, 0].set_ylabel("value / value at the start")
+    axes[0, 0].set(ylabel="over its start", ylim=(5e-4, 60))
     return figure
 
 
@@ -48,9 +48,9 @@ def similarity(data: pd.DataFrame) -> Figure:
     """
     figure, axes = panels(1, 3, height=1.0)
     labels = {
-        "correlation": r"correlation of $\ln|W_{NI}|$, $\ln L$",
-        "exponent": r"exponent $b$ of $|W_{NI}|\sim L^b$",
-        "ratio": r"$\tau(|W_{NI}|)\,/\,\tau(L)$",
+        "correlation": "correlation of the logs",
+        "exponent": r"exponent $b$, $|W|\sim L^b$",
+        "ratio": r"ratio of $\tau$, NIW / loss",
     }
     for ax, (column, label) in zip(axes[0], labels.items(), strict=True):
         for mode, runs in data.groupby("resample"):

@@ -57,7 +57,7 @@ def decay_times(data: pd.DataFrame, *, sigma_cat: float, eta: float, lambda_H: f
         constant = np.exp(np.log(small["tau_initial"] * small["sigma"] ** 2).median())
         ax.plot(sigma, constant / sigma**2, "k--", lw=0.8, label=r"theory, slope $-2$")
     ax.axvline(sigma_cat, color="k", lw=0.8)
-    ax.annotate(r"$\sigma_{cat}=\sqrt{2/\eta\lambda}$", (sigma_cat, 0.97), (3, -3), ha="left", va="top",
+    ax.annotate(r"$\sigma_{cat}=\sqrt{2/\eta\lambda}$", (sigma_cat, 0.86), (-3, 0), ha="right", va="top",
                 xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=7)  # fmt: skip
     ax.set(xscale="log", yscale="log", xlabel=r"noise scale $\sigma$", ylabel=r"decay time $\tau$ [steps]")
     ax.set_ylim(3, 30 * steps)
@@ -105,7 +105,7 @@ def shade_phases(ax: Axes, data: pd.DataFrame) -> None:
             ax.axvspan(edges[index], edges[index + 1], color=PHASE_COLORS[phase], alpha=0.15, lw=0)
         if len(inside):
             center = np.sqrt(edges[inside[0]] * edges[inside[-1] + 1])
-            ax.annotate(phase, (center, 0.02), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=7)
+            ax.annotate(phase, (center, 0.97), xycoords=("data", "axes fraction"), ha="center", va="top", fontsize=7)
 
 
 def _edges(values: np.ndarray) -> tuple[float, float]:
