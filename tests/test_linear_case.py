@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
-from nin import RunConfig, linear_case, theory, train
+from nin import RunConfig, inject, linear_case, theory, train
 from nin.data import linear_teacher
+from nin.models import linear_net
 
 CONFIG = RunConfig(dataset="linear_teacher", network="linear", loss="mse", widths=(200,), lr=0.01, sigma=3.0, steps=80,
                    batch_size=8, dtype="float64", eval_samples=64)  # fmt: skip
@@ -56,3 +58,20 @@ def test_dead_input_responds_with_the_readout_norm():
     noisy = train(CONFIG.replace(steps=0), data=linear_teacher(n_train=30, n_test=4)).model(0)
     V = linear_case.order_parameters(noisy).V
     assert linear_case.dead_input_variance(noisy, probes=20_000) == pytest.approx(V, rel=0.03)
+
+
+def test_only_the_part_that_the_readout_sees_decays():
+    """Prediction 17: frozen readout of C outputs, noise-averaged descent: |W(inf)|^2 = |(1 - P_rowspace) W(0)|^2."""
+    net = linear_net(40, outputs=3, generator=torch.Generator().manual_seed(0)).requires_grad_(False)
+    noisy = inject(net, "layers.0", sigma=2.0, niw_std=1.0, law="rademacher")
+    rows = torch.linalg.qr(net.layers[1].weight.T)[0]  # (N, C), spans what the readout sees
+    w = noisy.niw.detach().clone()
+    unseen = (w - w @ rows @ rows.T).square().sum()
+    optimizer = torch.optim.SGD([noisy.niw], lr=0.1)
+    x = torch.zeros(4, 1, dtype=torch.float64)  # no signal, and eps^2 = sigma^2 for every sample: the noise average
+    for _ in range(600):
+        optimizer.zero_grad()
+        (0.5 * noisy(x).square().sum(1).mean()).backward()
+        optimizer.step()
+    assert noisy.niw.detach().square().sum().item() == pytest.approx(unseen.item(), rel=1e-6)
+    assert unseen < w.square().sum() - 0.1
