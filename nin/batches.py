@@ -47,7 +47,14 @@ class StackedBatches:
     def next(self, alive: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """The next batch of the runs still alive: x (K, batch, d), y (K, batch, ...), eps (K, batch, nodes) or None."""
         index, noise = zip(*(next(stream) for stream in self._streams), strict=True)
-        stream, x = self._stream[alive], self.data.x_train
-        index = torch.stack(index)[stream].to(x.device)
-        eps = None if noise[0] is None else (self._sigma[alive] * torch.stack(noise)[stream]).to(x)
-        return x[index], self.data.y_train[index], eps
+        index = torch.stack(index).to(self.data.x_train.device)  # (streams, batch)
+        x, y = self._spread(self.data.x_train[index], alive), self._spread(self.data.y_train[index], alive)
+        if noise[0] is None:
+            return x, y, None
+        return x, y, (self._sigma[alive] * self._spread(torch.stack(noise), alive)).to(x)
+
+    def _spread(self, values: Tensor, alive: Tensor) -> Tensor:
+        """From one entry a stream to one a run: a view where all share a stream."""
+        if len(values) == 1:
+            return values.expand(len(alive), *values.shape[1:])
+        return values[self._stream[alive].to(values.device)]

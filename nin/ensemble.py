@@ -1,22 +1,23 @@
 """K networks of one shape trained as one: stacked parameters, one forward pass for all members."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from nin.models import ACTIVATIONS, MLP
+from nin.models import MLP
 from nin.nodes import NoisyNetwork
+from nin.stacked_mlp import StackedMLP
 
 
 class Ensemble:
     """K networks of one architecture, parameters stacked along a first axis K, ready for any torch.optim optimiser.
 
-    A member is an nn.Module, or a NoisyNetwork when it has a node. MLPs run on batched matrix products; any other
-    module runs through torch.func.vmap over functional_call, the slower reference.
+    A member is an nn.Module, or a NoisyNetwork when it has a node. MLPs run on batched matrix products
+    (nin.stacked_mlp); any other module runs through torch.func.vmap over functional_call, the slower reference.
     parameters: dict of leaf tensors (K, ...) under the members' own parameter names ("niw" among them).
     """
 
@@ -25,7 +26,8 @@ class Ensemble:
         state, buffers = stack_module_state(list(members))
         self.parameters = {name: p.detach().to(device).requires_grad_() for name, p in state.items()}
         self.buffers = {name: b.to(device) for name, b in buffers.items()}
-        self._fast = isinstance(getattr(self.template, "network", self.template), MLP) and not vectorise
+        self._vectorise = vectorise or not isinstance(getattr(self.template, "network", self.template), MLP)
+        self._restack()
 
     def __len__(self) -> int:
         return len(next(iter(self.parameters.values())))
@@ -35,28 +37,39 @@ class Ensemble:
         """The stacked noise injection weights, None without a node."""
         return self.parameters.get("niw")
 
+    @torch.no_grad()
     def __call__(
         self, x: Float[Tensor, "K batch inputs"], noise: Float[Tensor, "K batch nodes"] | None = None
     ) -> Float[Tensor, "K batch outputs"]:
-        """Outputs of all members; noise is eps itself, sigma included, None for no noise."""
-        return self._matrix_products(x, noise) if self._fast else self._vmap(x, noise)
+        """Outputs of all members, to be used before the next call; noise is eps itself, sigma included, or None."""
+        return self._mlp.forward(x, noise) if self._mlp else self._vmap(x, noise)
 
-    def _matrix_products(self, x: Tensor, noise: Tensor | None) -> Tensor:
-        noisy = isinstance(self.template, NoisyNetwork)
-        network: MLP = self.template.network if noisy else self.template
-        prefix = "network.layers" if noisy else "layers"
-        phi = ACTIVATIONS[network.activation]
-        for index, layer in enumerate(network.layers):
-            weight = self.parameters[f"{prefix}.{index}.weight"].transpose(1, 2)  # (K, in, out)
-            bias = self.parameters.get(f"{prefix}.{index}.bias")
-            if layer.scale != 1:
-                x = layer.scale * x
-            x = torch.bmm(x, weight) if bias is None else torch.baddbmm(bias.unsqueeze(1), x, weight)
-            if noise is not None and self.template.layer == f"layers.{index}":
-                x = torch.baddbmm(x, noise, self.niw)
-            if index + 1 < len(network.layers):
-                x = phi(x)
-        return x
+    def backward(
+        self,
+        x: Float[Tensor, "K batch inputs"],
+        y: Shaped[Tensor, "K batch ..."],
+        noise: Float[Tensor, "K batch nodes"] | None,
+        *,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        scale: Float[Tensor, " K"] | float = 1.0,
+    ) -> Float[Tensor, " K"]:
+        """Each member's mean loss over its batch; the gradient of scale times it goes into the parameters' `.grad`."""
+        if self._mlp:
+            outputs = self._mlp.forward(x, noise).detach().requires_grad_()
+        else:
+            for parameter in self.parameters.values():
+                parameter.grad = None
+            outputs = self._vmap(x, noise)
+        losses = loss(outputs, y).mean(1)
+        total = (scale * losses).sum()
+        if self._mlp:
+            self._mlp.backward(*torch.autograd.grad(total, outputs))
+        else:
+            total.backward()
+        return losses.detach()
+
+    def _restack(self) -> None:
+        self._mlp = None if self._vectorise else StackedMLP(self.template, self.parameters)
 
     def _vmap(self, x: Tensor, noise: Tensor | None) -> Tensor:
         def one(parameters: dict, buffers: dict, *inputs: Tensor) -> Tensor:
@@ -80,6 +93,7 @@ class Ensemble:
             group["params"].append(new)
             self.parameters[name] = new
         self.buffers = {name: buffer[members] for name, buffer in self.buffers.items()}
+        self._restack()
 
     def state(self) -> dict[str, Tensor]:
         """A detached CPU copy of the stacked parameters and buffers."""

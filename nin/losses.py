@@ -6,8 +6,12 @@ from torch.nn import functional as F
 
 
 def cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
-    """ell = -ln softmax(f)_y; outputs (..., classes), y (...) integer -> (...), in nats."""
-    return -F.log_softmax(outputs, dim=-1).gather(-1, y.unsqueeze(-1)).squeeze(-1)
+    """ell = -ln softmax(f)_y; outputs (..., classes), y (...) integer -> (...), in nats.
+
+    The classes move to the front for the softmax: torch does not vectorise it over a short last axis, which takes 5 to
+    20 times as long.
+    """
+    return -F.log_softmax(outputs.movedim(-1, 0), dim=0).gather(0, y.unsqueeze(0)).squeeze(0)
 
 
 def mse(outputs: Tensor, y: Tensor) -> Tensor:

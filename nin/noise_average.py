@@ -39,9 +39,8 @@ def kappa_avg(ensemble: Ensemble, configs: Sequence[RunConfig], data: Dataset) -
             inputs = part_x.expand(len(configs), *part_x.shape)
             labels = part_y.expand(len(configs), *part_y.shape)
             for noise in (eps, -eps):
-                loss = LOSSES[first.loss](ensemble(inputs, noise), labels).sum()
-                (gradient,) = torch.autograd.grad(loss, ensemble.niw)
-                pull += (ensemble.niw.detach() * gradient).sum((1, 2)).double().cpu()
+                ensemble.backward(inputs, labels, noise, loss=LOSSES[first.loss], scale=float(len(part_x)))
+                pull += (ensemble.niw.detach() * ensemble.niw.grad).sum((1, 2)).double().cpu()
     pull = pull.numpy() / (2 * first.curvature_pairs * len(x))
     square = ensemble.niw.detach().double().square().sum((1, 2)).cpu().numpy()
     with np.errstate(invalid="ignore", divide="ignore"):

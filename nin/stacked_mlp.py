@@ -1,0 +1,112 @@
+"""K multilayer perceptrons of one shape as batched matrix products, forward and backward, in memory allocated once."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nin.models import MLP
+from nin.nodes import NoisyNetwork
+
+aten = torch.ops.aten
+IN_PLACE: dict[str, Callable[[Tensor], Tensor]] = {  # h = phi(z) in the place of z
+    "relu": torch.relu_,
+    "tanh": torch.tanh_,
+    "softplus": lambda z: aten.softplus.out(z, out=z),
+    "linear": lambda z: z,
+}
+PULL_BACK: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # g phi'(z) in the place of g, from h = phi(z)
+    "relu": lambda g, h: aten.threshold_backward.grad_input(g, h, 0, grad_input=g),
+    "tanh": lambda g, h: aten.tanh_backward.grad_input(g, h, grad_input=g),
+    "softplus": lambda g, h: g.mul_(torch.expm1(-h).neg_()),  # sigmoid(z) = 1 - exp(-softplus(z))
+    "linear": lambda g, h: g,
+}
+
+
+@dataclass(frozen=True)
+class StackedLayer:
+    """z = s x W^T + b + eps W_NI: weight (K, out, in), bias (K, out), scale s, and niw (K, nodes, out) at the node."""
+
+    weight: Tensor
+    bias: Tensor | None
+    scale: float
+    niw: Tensor | None
+
+    def forward(self, x: Tensor, noise: Tensor | None, out: Tensor) -> Tensor:
+        start, beta = (out, 0) if self.bias is None else (self.bias.unsqueeze(1), 1)
+        torch.baddbmm(start, x, self.weight.mT, beta=beta, alpha=self.scale, out=out)
+        if self.niw is not None and noise is not None:
+            out.baddbmm_(noise, self.niw)
+        return out
+
+    def backward(self, g: Tensor, x: Tensor, noise: Tensor | None) -> None:
+        """Write the gradients of the layer's parameters; g = dL/dz (K, batch, out)."""
+        weight = self.weight.grad
+        torch.baddbmm(weight, g.mT, x, beta=0, alpha=self.scale, out=weight)
+        if self.bias is not None:
+            torch.sum(g, 1, out=self.bias.grad)
+        if self.niw is not None:
+            torch.bmm(noise.mT, g, out=self.niw.grad)
+
+    def pull_back(self, g: Tensor, out: Tensor) -> Tensor:
+        """dL/dx = s g W (K, batch, in)."""
+        return torch.baddbmm(out, g, self.weight, beta=0, alpha=self.scale, out=out)
+
+
+class StackedMLP:
+    """Forward and backward pass of K MLPs, with or without a node, in batched matrix products.
+
+    The backward pass is written out, so that nothing is allocated in a step: every activation has its place, and the
+    gradients go straight into the `.grad` of the parameters. On small networks that is several times faster than
+    autograd, whose fresh tensors cost page faults and whose weight gradients come out transposed and are copied.
+    """
+
+    def __init__(self, template: nn.Module, parameters: Mapping[str, Tensor]) -> None:
+        noisy = isinstance(template, NoisyNetwork)
+        network: MLP = template.network if noisy else template
+        prefix = "network.layers" if noisy else "layers"
+        self.activation = network.activation
+        self.layers = [
+            StackedLayer(
+                weight=parameters[f"{prefix}.{index}.weight"],
+                bias=parameters.get(f"{prefix}.{index}.bias"),
+                scale=layer.scale,
+                niw=parameters["niw"] if noisy and template.layer == f"layers.{index}" else None,
+            )
+            for index, layer in enumerate(network.layers)
+        ]
+        for parameter in parameters.values():
+            parameter.grad = torch.zeros_like(parameter)
+        self._hidden: list[Tensor] = []  # activations (K, batch, width)
+        self._back: list[Tensor] = []  # gradients with respect to them
+        self._x = self._noise = None
+
+    @torch.no_grad()
+    def forward(
+        self, x: Float[Tensor, "K batch inputs"], noise: Float[Tensor, "K batch nodes"] | None
+    ) -> Float[Tensor, "K batch outputs"]:
+        """Outputs, in memory that the next call overwrites."""
+        self._allocate(x)
+        self._x, self._noise = x, noise
+        for layer, hidden in zip(self.layers[:-1], self._hidden, strict=True):
+            x = IN_PLACE[self.activation](layer.forward(x, noise, hidden))
+        return self.layers[-1].forward(x, noise, self._outputs)
+
+    @torch.no_grad()
+    def backward(self, g: Float[Tensor, "K batch outputs"]) -> None:
+        """Write the gradients of all parameters for the last forward pass; g = dL/d outputs."""
+        for index in reversed(range(len(self.layers))):
+            below = self._hidden[index - 1] if index else self._x
+            self.layers[index].backward(g, below, self._noise)
+            if index:
+                g = PULL_BACK[self.activation](self.layers[index].pull_back(g, self._back[index - 1]), below)
+
+    def _allocate(self, x: Tensor) -> None:
+        shape = x.shape[:2]
+        if self._hidden and self._hidden[0].shape[:2] == shape:
+            return
+        widths = [layer.weight.shape[1] for layer in self.layers]
+        self._hidden, self._back = ([x.new_empty(*shape, width) for width in widths[:-1]] for _ in range(2))
+        self._outputs = x.new_empty(*shape, widths[-1])
