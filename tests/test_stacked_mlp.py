@@ -40,9 +40,7 @@ def gradients(ensemble, x, y, noise, loss="cross_entropy"):
     return {"loss": losses} | {name: p.grad.clone() for name, p in ensemble.parameters.items()}
 
 
-@pytest.mark.parametrize(
-    ("activation", "init", "layer"), itertools.product(ACTIVATIONS, INITS, (None, 0, 1, 2)), ids=str
-)
+@pytest.mark.parametrize(("activation", "init", "layer"), list(itertools.product(ACTIVATIONS, INITS, (None, 0, 1, 2))))
 def test_gradients_are_those_of_autograd(activation, init, layer):
     stack = members(activation, init, layer)
     x, y, noise = batch(0 if layer is None else 2)
