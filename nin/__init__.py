@@ -3,6 +3,7 @@
 from nin import checks, figures, phases, theory
 from nin.config import RunConfig
 from nin.data import Dataset, load_data
+from nin.grid import sweep
 from nin.nodes import NoisyNetwork, inject
 from nin.training import train
 from nin.trajectories import Trajectories
@@ -17,6 +18,7 @@ __all__ = [
     "inject",
     "load_data",
     "phases",
+    "sweep",
     "theory",
     "train",
 ]

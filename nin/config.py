@@ -89,7 +89,8 @@ class RunConfig:
         for field in dataclasses.fields(self):  # NumPy scalars, as grids yield them, become plain numbers
             value = getattr(self, field.name)
             if isinstance(value, np.generic):
-                object.__setattr__(self, field.name, value.item())
+                value = value.item()
+                object.__setattr__(self, field.name, value)
         for width in self.widths:
             check_count("widths", width)
         for name in ("batch_size", "record_every", "eval_samples", "curvature_pairs"):
@@ -124,10 +125,22 @@ class RunConfig:
             raise ValueError(f"widths={self.widths!r}: the linear net has one width, for example widths=(1000,).")
         if self.optimizer == "adam" and self.momentum:
             raise ValueError(f"momentum={self.momentum!r} belongs to optimizer='sgd'; leave it 0 with 'adam'.")
+        for field in dataclasses.fields(self):  # 1 and 1.0 are one run
+            if field.type in (float, float | None) and getattr(self, field.name) is not None:
+                object.__setattr__(self, field.name, float(getattr(self, field.name)))
 
     def replace(self, **changes: Any) -> "RunConfig":
         """Return a copy with some fields changed, validated anew."""
         return dataclasses.replace(self, **changes)
+
+    def changes(self) -> dict[str, Any]:
+        """The fields that differ from their defaults, as JSON values: all that a key of the run store needs.
+
+        A field that is added to RunConfig, with a default that changes nothing, leaves the keys of stored runs alone.
+        """
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        changed = {f.name: values[f.name] for f in dataclasses.fields(self) if values[f.name] != f.default}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in changed.items()}
 
     def generator(self, stream: str) -> torch.Generator:
         """Return the CPU generator of one of the run's random streams (STREAMS), a function of the seed alone.

@@ -99,8 +99,9 @@ class Ensemble:
         """A detached CPU copy of the stacked parameters and buffers."""
         return {name: p.detach().cpu().clone() for name, p in {**self.parameters, **self.buffers}.items()}
 
-    def member(self, state: dict[str, Tensor], index: int) -> nn.Module:
-        """One member as a module of its own, from a state() of this ensemble."""
-        module = copy.deepcopy(self.template).cpu()
-        module.load_state_dict({name: tensor[index] for name, tensor in state.items()})
-        return module
+
+def member(template: nn.Module, state: dict[str, Tensor], index: int) -> nn.Module:
+    """One member of an ensemble as a module of its own, from the ensemble's template and a state() of it."""
+    module = copy.deepcopy(template).cpu()
+    module.load_state_dict({name: tensor[index] for name, tensor in state.items()})
+    return module

@@ -3,11 +3,9 @@
 import importlib
 import io
 import json
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from tueplots import axes, figsizes, fontsizes
 
-from nin import paths
+from nin import paths, provenance
 from nin.arguments import check_choice
 
 FORMATS = ("pdf", "svg", "png")
@@ -149,21 +147,10 @@ def _provenance(data: pd.DataFrame) -> dict[str, Any]:
         "parameters": _current.parameters,
         "seeds": sorted(int(seed) for seed in data["seed"].unique()) if "seed" in data else None,
         "data": _current.data,
-        "versions": {package: version(package) for package in PACKAGES},
-        "commit": _commit(),
+        "versions": provenance.versions(PACKAGES),
+        "commit": provenance.commit(),
         "seconds": round(time.monotonic() - _current.started, 1),
     }
-
-
-def _commit() -> str | None:
-    """The git commit of the clone, with a + where the tree differs from it; None where there is none."""
-    try:
-        git = ["git", "-C", str(paths.root())]
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit + ("+" if changed.stdout.strip() else "")
 
 
 def _plain(value: Any) -> Any:

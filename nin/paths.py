@@ -1,5 +1,6 @@
 """Where things are, and the one way a file is written: whole or not at all."""
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -32,6 +33,11 @@ def cache() -> Path:
     return root() / "data" / "cache"
 
 
+def store() -> Path:
+    """Return the folder of finished runs: NIN_STORE, or runs/store in the clone; git ignores it."""
+    return Path(os.environ.get("NIN_STORE") or root() / "runs" / "store").expanduser()
+
+
 def write(path: Path, content: bytes) -> None:
     """Write content to path through a temporary file and a rename, so that no reader ever sees half a file.
 
@@ -50,14 +56,25 @@ def write(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, 0o666 & ~umask())
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
 
 
-def _umask() -> int:
+def sync(folder: Path) -> None:
+    """Flush a folder's entries to the disk, so that a rename in it survives a power cut, where the system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def umask() -> int:
+    """Return the permissions that new files of this process lack."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -1,6 +1,7 @@
 """What is measured while an ensemble trains."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from nin.config import RunConfig
 from nin.data import Dataset
-from nin.ensemble import Ensemble
+from nin.ensemble import Ensemble, member
 from nin.losses import LOSSES, accuracy
 from nin.probes.curvature import Mode
 from nin.trajectories import CURVES, Trajectories
@@ -31,7 +32,7 @@ class Recorder:
         self._row = {step: row for row, step in enumerate(self.steps)}
         self.curves = {name: np.full((len(self.steps), len(configs)), np.nan) for name in CURVES}
         self.diverged_at = np.full(len(configs), np.nan)
-        self.networks: dict[tuple[int, int], nn.Module] = {}
+        self.networks: dict[tuple[int, int], Callable[[], nn.Module]] = {}
         with_vector = [mode is not None and mode.vector is not None for mode in modes]
         self._top = torch.stack([mode.vector for mode in modes]).to(data.x_train) if all(with_vector) else None
 
@@ -64,7 +65,7 @@ class Recorder:
         """Keep the networks of all runs alive as they are at a step."""
         state = ensemble.state()
         for index, run in enumerate(alive.tolist()):
-            self.networks[run, step] = ensemble.member(state, index)
+            self.networks[run, step] = partial(member, ensemble.template, state, index)
 
     def trajectories(self, kappa_avg: np.ndarray) -> Trajectories:
         """Everything recorded, as a value."""

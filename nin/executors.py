@@ -1,0 +1,54 @@
+"""Running groups of runs in place or on any concurrent.futures.Executor."""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
+from typing import TypeVar
+
+Group = TypeVar("Group")
+Result = TypeVar("Result")
+
+
+def check_executor(executor: Executor | None) -> None:
+    """Raise ValueError, with what to pass instead, where executor is neither None nor an Executor."""
+    if executor is None or isinstance(executor, Executor):
+        return
+    if hasattr(executor, "get_executor"):
+        hint = f"Pass a dask.distributed {type(executor).__name__} as client.get_executor()."
+    elif isinstance(executor, type):
+        hint = f"Pass an object, for example {executor.__name__}(max_workers=2), not the class."
+    else:
+        hint = "Pass None, a ProcessPoolExecutor, or client.get_executor() of a dask.distributed client."
+    raise ValueError(f"executor={executor!r} is no concurrent.futures.Executor. {hint}")
+
+
+def run_groups(
+    work: Callable[[Group], Result], groups: Iterable[Group], executor: Executor | None
+) -> Iterator[tuple[Group, Result]]:
+    """Yield each group with work(group), in place one after the other, on an executor as they finish.
+
+    If the executor breaks (a worker process died), the groups that are left run in place, with one warning.
+    When the caller stops early, what has not begun is cancelled.
+    """
+    if executor is None:
+        for group in groups:
+            yield group, work(group)
+        return
+    left = list(groups)
+    futures: dict[Future, Group] = {}
+    try:
+        for group in left:
+            futures[executor.submit(work, group)] = group
+        for future in as_completed(futures):
+            result = future.result()
+            left.remove(futures[future])
+            yield futures[future], result
+    except BrokenExecutor as error:
+        warnings.warn(
+            f"the executor broke ({str(error).rstrip('.')}); {len(left)} groups that are left run in this process.",
+            stacklevel=3,
+        )
+        yield from run_groups(work, left, None)
+    finally:
+        for future in futures:
+            future.cancel()

@@ -1,0 +1,131 @@
+"""The networks of runs, built from their configs, and the curvature that their nodes meet at the start."""
+
+import hashlib
+import inspect
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from nin.config import DTYPES, RunConfig
+from nin.data import Dataset
+from nin.losses import LOSSES
+from nin.models import MLP, linear_net
+from nin.nodes import inject, linear_layers
+from nin.probes.curvature import Mode, top_mode
+
+Factory = Callable[[], nn.Module]
+# Threads of one process build their networks one after the other: a factory draws from torch's global generator, and
+# the level of a forward-mode derivative (<H>) is global as well.
+_one_at_a_time = threading.Lock()
+
+
+def build(config: RunConfig, data: Dataset, factory: Factory | None = None) -> nn.Module:
+    """The network of a run, without a node: that of the config, or what the user's factory returns.
+
+    The factory is called with torch's global generator seeded from the config, and restored afterwards.
+    Raises ValueError for a module that cannot be trained in an ensemble.
+    """
+    dtype, generator = DTYPES[config.dtype], config.generator("weights")
+    if factory is not None:
+        with _one_at_a_time, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(generator.initial_seed())
+            network = factory().to(dtype)
+        _check_vmap(network)
+        return network
+    inputs = data.x_train[0].numel()
+    if config.network == "linear":
+        return linear_net(*config.widths, inputs=inputs, outputs=data.classes, dtype=dtype, generator=generator)
+    return MLP(
+        inputs,
+        config.widths,
+        data.classes,
+        activation=config.activation,
+        init=config.init,
+        dtype=dtype,
+        generator=generator,
+    )
+
+
+def members(
+    configs: Sequence[RunConfig], data: Dataset, factory: Factory | None = None
+) -> tuple[list[nn.Module], list[Mode | None]]:
+    """Build the network of each run, and the top mode of <H> at its node (None without a node)."""
+    networks: dict[int, nn.Module] = {}
+    modes: dict[int, Mode | None] = {}
+    stack = []
+    for config in configs:
+        if config.seed not in networks:
+            network = build(config, data, factory)
+            networks[config.seed] = network
+            with _one_at_a_time:
+                modes[config.seed] = _top_mode(config, network, data, factory) if config.nodes else None
+        stack.append(_with_node(config, networks[config.seed], factory))
+    return stack, [modes[config.seed] for config in configs]
+
+
+def identity(factory: Factory, network: nn.Module) -> dict[str, str]:
+    """What tells one factory from another: its dotted name, and a hash of its code and of a network it built.
+
+    The hash covers the source of the factory and of the network's own modules, where Python can find them, its
+    structure and its initial weights.
+    """
+    function: Any = getattr(factory, "func", factory)  # functools.partial
+    name = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__name__)}"
+    digest = hashlib.sha256(repr(network).encode())
+    own = {type(module) for module in network.modules() if not type(module).__module__.startswith("torch.")}
+    for code in (function, *sorted(own, key=lambda cls: cls.__qualname__)):
+        try:
+            digest.update(inspect.getsource(code).encode())
+        except (OSError, TypeError):
+            continue  # typed at a prompt, or a callable object
+    for key, tensor in network.state_dict().items():
+        digest.update(key.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return {"name": name, "sha256": digest.hexdigest()}
+
+
+def _check_vmap(network: nn.Module) -> None:
+    for name, module in network.named_modules():
+        if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)):
+            raise ValueError(
+                f"network: its module {name!r} is a {type(module).__name__}, which couples samples or draws its own "
+                "noise and cannot be trained in an ensemble; use LayerNorm or GroupNorm, or train it in your own loop."
+            )
+
+
+def _layer_name(config: RunConfig, network: nn.Module) -> str:
+    names = linear_layers(network)
+    if isinstance(config.layer, str):
+        return config.layer
+    if config.layer >= len(names):
+        known = f"0 to {len(names) - 1}: {', '.join(names)}"
+        raise ValueError(f"layer={config.layer} is not in the model; its linear layers are {known}.")
+    return names[config.layer]
+
+
+def _with_node(config: RunConfig, network: nn.Module, factory: Factory | None) -> nn.Module:
+    if not config.nodes:
+        return network
+    default = 1.0 if factory is None and config.network == "linear" else None
+    return inject(
+        network,
+        _layer_name(config, network),
+        sigma=config.sigma,
+        nodes=config.nodes,
+        niw_std=default if config.niw_std is None else config.niw_std,
+        law=config.law,
+        generator=config.generator("niw"),
+    )
+
+
+def _top_mode(config: RunConfig, network: nn.Module, data: Dataset, factory: Factory | None) -> Mode:
+    x, y = data.x_train[: config.eval_samples], data.y_train[: config.eval_samples]
+    if factory is None and config.network == "linear" and config.loss == "mse" and data.classes == 1:
+        readout = network.layers[1].weight.detach()[0].double()  # <H> = v v^T / N, of rank one
+        return Mode(lam=float(readout @ readout) / len(readout), vector=None, residual=0.0)
+    network = network.to(x.device)
+    mode = top_mode(network, _layer_name(config, network), x, y, loss=LOSSES[config.loss])
+    network.cpu()
+    return mode
