@@ -1,4 +1,4 @@
-"""Command line: `python -m nin run [NOTEBOOK ...] [name=value ...]`, `python -m nin list`."""
+"""Command line: `python -m nin run [NOTEBOOK ...] [name=value ...]`, `python -m nin list`, `python -m nin runs`."""
 
 import argparse
 import math
@@ -9,9 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from nin import checks, notebooks
+from nin import checks, notebooks, paths
+from nin.listing import export, listing
 from nin.notebooks import Outcome
 from nin.parameters import parameters
+from nin.store import Store
 
 WIDTH = 120
 RUN_HELP = """Runs notebooks (none named: all) and prints what they took, the figures they wrote and all checks.
@@ -22,6 +24,9 @@ RUN_HELP = """Runs notebooks (none named: all) and prints what they took, the fi
 
 Exit code 1 if a notebook fails, wrote no checks, or a check does not hold; 2 for bad arguments."""
 
+RUNS_HELP = """Lists the stored runs: phase, key, what of the config differs from run to run, age and size.
+Exit code 1 if a run is damaged or was written by a newer version of nin."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
@@ -30,7 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if any(text.startswith("-") for text in rest) or (rest and arguments.command != "run"):
         parser.error(f"unknown arguments: {' '.join(rest)}")
     try:
-        return _list() if arguments.command == "list" else _run([*arguments.targets, *rest], arguments)
+        if arguments.command == "run":
+            return _run([*arguments.targets, *rest], arguments)
+        return _list() if arguments.command == "list" else _runs(arguments)
     except (ValueError, OSError) as error:
         print(f"nin: error: {error}", file=sys.stderr)
         return 2
@@ -49,6 +56,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--profile", default="quick", help="parameter set in notebooks/profiles (default: quick)")
     run.add_argument("--out", type=Path, metavar="DIR", help="folder for executed notebooks, figures in DIR/figures")
     commands.add_parser("list", help="list notebooks and their parameters")
+    runs = commands.add_parser("runs", help="list the runs that nin.sweep has stored", description=RUNS_HELP)
+    runs.add_argument(
+        "--store", type=Path, metavar="DIR", help="folder (default: NIN_STORE, or runs/store in the clone)"
+    )
+    runs.add_argument("--verify", action="store_true", help="check every checksum")
+    runs.add_argument("--export", type=Path, metavar="TABLE.csv", help="write the tidy table of all runs")
     return parser
 
 
@@ -113,6 +126,23 @@ def _list() -> int:
         title = f"{notebook.stem}: {notebooks.heading(notebook)}"
         _print_table(title, ("parameter", "type", "default", "range", "meaning"), rows)
     return 0
+
+
+def _runs(arguments: argparse.Namespace) -> int:
+    store = Store(arguments.store or paths.store())
+    found = listing(store, verify=arguments.verify)
+    if arguments.export and not found.problems:
+        print(f"{export(store, arguments.export)} runs exported to {arguments.export}")
+        return 0
+    _print_table(f"runs in {store.folder}", ("phase", "key", "differs", "age", "size"), found.rows)
+    if found.common:
+        print(f"\nall: {found.common}")
+    phases = ", ".join(f"{count} {phase}" for phase, count in found.phases.most_common())
+    checked = ", every checksum holds" if arguments.verify and not found.problems else ""
+    print(f"\n{len(found.rows)} runs{f' ({phases})' if phases else ''}, {found.bytes / 1e6:.1f} MB{checked}.")
+    for problem in found.problems:
+        print(f"nin: {problem}", file=sys.stderr)
+    return int(bool(found.problems))
 
 
 def _show(value: Any) -> str:

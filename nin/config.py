@@ -133,14 +133,18 @@ class RunConfig:
         """Return a copy with some fields changed, validated anew."""
         return dataclasses.replace(self, **changes)
 
+    def as_json(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
     def changes(self) -> dict[str, Any]:
         """The fields that differ from their defaults, as JSON values: all that a key of the run store needs.
 
         A field that is added to RunConfig, with a default that changes nothing, leaves the keys of stored runs alone.
         """
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        changed = {f.name: values[f.name] for f in dataclasses.fields(self) if values[f.name] != f.default}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in changed.items()}
+        defaults = RunConfig().as_json()
+        return {name: value for name, value in self.as_json().items() if value != defaults[name]}
 
     def generator(self, stream: str) -> torch.Generator:
         """Return the CPU generator of one of the run's random streams (STREAMS), a function of the seed alone.

@@ -1,5 +1,6 @@
 """Running groups of runs in place or on any concurrent.futures.Executor."""
 
+import pickle
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
@@ -49,6 +50,13 @@ def run_groups(
             stacklevel=3,
         )
         yield from run_groups(work, left, None)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        if "pickle" not in str(error).lower():
+            raise
+        raise ValueError(
+            f"executor={executor!r}: the runs cannot be sent to its workers ({error}). Define the network's factory, "
+            "with a name, in a module that the workers can import."
+        ) from error
     finally:
         for future in futures:
             future.cancel()

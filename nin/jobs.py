@@ -93,7 +93,7 @@ class Jobs:
         """What the manifest of a run says beside its key and its table."""
         return {
             "phase": classify(table) if config.nodes else None,
-            "config": dataclasses.asdict(config),
+            "config": config.as_json(),
             **self.identity(config),
             "source": self.dataset(config).source,
             "seconds": result.seconds / len(result.tables),

@@ -3,7 +3,9 @@
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
 def root() -> Path:
@@ -39,7 +41,14 @@ def store() -> Path:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write content to path through a temporary file and a rename, so that no reader ever sees half a file.
+    """Write content to path whole or not at all; OSError as in `replacing`."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Yield a temporary file that takes the place of path in the end, so that no reader ever sees half a file.
 
     Raises OSError, naming the folder and what to do, where it cannot be written.
     """
@@ -48,12 +57,13 @@ def write(path: Path, content: bytes) -> None:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     except OSError as error:
         raise OSError(
+            error.errno,
             f"cannot write {path.name} into {path.parent}: {error.strerror or error}. "
-            "Make the folder writable, or name another one (NIN_FIGURES for figures)."
+            "Make the folder writable, or name another one (NIN_FIGURES for figures).",
         ) from error
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~umask())

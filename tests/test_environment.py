@@ -1,6 +1,7 @@
 """Catches: versions that environment.yml, pyproject.toml and requirements.lock admit drifting apart, a lock that names
 a place, a Binder that silently builds something else."""
 
+import itertools
 import os
 import re
 import tomllib
@@ -15,7 +16,7 @@ from nin import paths
 
 ROOT = paths.root()
 CONDA_NAMES = {"pytorch-cpu": "torch"}
-NOT_ON_BINDER = {"beartype", "nbstripout", "nbval", "pytest", "ruff"}  # what only the tests need
+NOT_ON_BINDER = {"beartype", "distributed", "nbstripout", "nbval", "pytest", "ruff"}  # for tests and clusters only
 
 
 def project() -> dict:
@@ -23,8 +24,8 @@ def project() -> dict:
 
 
 def declared() -> dict[str, SpecifierSet]:
-    """Ranges of pyproject.toml, those of dev included."""
-    lines = [*project()["dependencies"], *project()["optional-dependencies"]["dev"]]
+    """Ranges of pyproject.toml, those of its extras included."""
+    lines = [*project()["dependencies"], *itertools.chain(*project()["optional-dependencies"].values())]
     return {canonicalize_name(r.name): r.specifier for r in map(Requirement, lines)}
 
 
