@@ -1,6 +1,7 @@
 # make reproduce               every notebook, figures/, all checks (PROFILE=paper for the full size)
 # make test                    lint, unit tests, doctests, notebooks
 # make lab                     JupyterLab on the notebooks
+# make bench                   speed, memory and disk, side by side (benchmarks/RESULTS.md); about five minutes
 #
 # On Linux the default torch is the CUDA build of several GB. For the small CPU build:
 #   make reproduce TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -14,7 +15,7 @@ CELL_TIMEOUT ?= 300
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: reproduce test lab lint clean
+.PHONY: reproduce test bench lab lint clean
 
 reproduce: .venv/installed
 	$(BIN)/python -m nin run --profile $(PROFILE)
@@ -26,7 +27,10 @@ test: lint
 
 lint: .venv/installed
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check nin tests
+	$(BIN)/ruff format --check nin tests benchmarks
+
+bench: .venv/installed
+	$(BIN)/python -m benchmarks
 
 lab: .venv/installed
 	$(BIN)/python -m jupyter lab --notebook-dir=notebooks

@@ -37,24 +37,33 @@ class StackedBatches:
     """The batches of K runs, drawn once for all runs that share seed, law and resampling."""
 
     def __init__(self, configs: Sequence[RunConfig], data: Dataset) -> None:
-        self.data = data
+        self.configs, self.data = configs, data
         keys = [(c.seed, c.law, c.resample) for c in configs]
         unique = list(dict.fromkeys(keys))
-        self._stream = torch.tensor([unique.index(key) for key in keys])  # (K,)
         self._streams = [batches(configs[keys.index(key)], len(data.x_train)) for key in unique]
-        self._sigma = torch.tensor([c.sigma for c in configs], dtype=torch.float64)[:, None, None]
+        self._stream_of = torch.tensor([unique.index(key) for key in keys])
+        self.keep(torch.arange(len(configs)))
 
-    def next(self, alive: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The next batch of the runs still alive: x (K, batch, d), y (K, batch, ...), eps (K, batch, nodes) or None."""
-        index, noise = zip(*(next(stream) for stream in self._streams), strict=True)
-        index = torch.stack(index).to(self.data.x_train.device)  # (streams, batch)
-        x, y = self._spread(self.data.x_train[index], alive), self._spread(self.data.y_train[index], alive)
+    def keep(self, alive: Tensor) -> None:
+        """From now on, yield the batches of these runs, by their indices among all."""
+        self._members = len(alive)
+        self._stream = self._stream_of[alive].to(self.data.x_train.device)  # (K,)
+        sigma = torch.tensor([self.configs[run].sigma for run in alive], dtype=torch.float64)
+        self._sigma = sigma[:, None, None]
+
+    def next(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The next batch: x (K, batch, d), y (K, batch, ...), eps (K, batch, nodes) or None without a node."""
+        drawn, noise = zip(*(next(stream) for stream in self._streams), strict=True)
+        index = torch.cat(drawn).to(self.data.x_train.device)
+        x, y = (self._spread(part.index_select(0, index)) for part in (self.data.x_train, self.data.y_train))
         if noise[0] is None:
             return x, y, None
-        return x, y, (self._sigma[alive] * self._spread(torch.stack(noise), alive)).to(x)
+        eps = self._spread(torch.cat(noise), self._stream.cpu())
+        return x, y, (self._sigma * eps).to(x)
 
-    def _spread(self, values: Tensor, alive: Tensor) -> Tensor:
-        """From one entry a stream to one a run: a view where all share a stream."""
-        if len(values) == 1:
-            return values.expand(len(alive), *values.shape[1:])
-        return values[self._stream[alive].to(values.device)]
+    def _spread(self, values: Tensor, stream: Tensor | None = None) -> Tensor:
+        """From (streams * batch, ...) to (K, batch, ...): a view where all runs share one stream."""
+        values = values.unflatten(0, (len(self._streams), -1))
+        if len(self._streams) == 1:
+            return values.expand(self._members, *values.shape[1:])
+        return values[self._stream if stream is None else stream]

@@ -83,16 +83,17 @@ def _train(
     progress: bool,
 ) -> Trajectories:
     first, feed = configs[0], StackedBatches(configs, data)
+    feed.keep(alive)
     kappa = kappa_avg(ensemble, [configs[run] for run in alive], data)[: len(configs)]
-    optimizer, scale = _optimizer(configs, ensemble)
-    scale = scale.to(data.x_train)
+    optimizer, scale = make_optimizer(configs, ensemble)
+    scale = scale.to(data.x_train)[alive]
     for step in tqdm(
         range(first.steps + 1), disable=not progress, desc=f"{len(configs)} runs", unit="step", leave=None
     ):
         if step in snapshots or step == first.steps:
             recorder.keep_networks(step, ensemble, alive)
-        x, y, noise = feed.next(alive)
-        loss = ensemble.backward(x, y, noise, loss=LOSSES[first.loss], scale=scale[alive])
+        x, y, noise = feed.next()
+        loss = ensemble.backward(x, y, noise, loss=LOSSES[first.loss], scale=scale)
         healthy = loss.isfinite().cpu()
         recorder.diverged_at[alive[~healthy].numpy()] = step
         if recorder.due(step):
@@ -101,11 +102,12 @@ def _train(
             break
         optimizer.step()
         if not healthy.all():
-            members = _at_least_two(healthy.nonzero().squeeze(1))
-            if len(members) == 0:
+            left = _at_least_two(healthy.nonzero().squeeze(1))
+            if len(left) == 0:
                 break
-            ensemble.keep(members, optimizer)
-            alive = alive[members]
+            ensemble.keep(left, optimizer)
+            alive, scale = alive[left], scale[left]
+            feed.keep(alive)
     return recorder.trajectories(kappa)
 
 
@@ -114,7 +116,7 @@ def _at_least_two(members: Tensor) -> Tensor:
     return members.repeat(2) if len(members) == 1 else members
 
 
-def _optimizer(configs: Sequence[RunConfig], ensemble: Ensemble) -> tuple[torch.optim.Optimizer, Tensor]:
+def make_optimizer(configs: Sequence[RunConfig], ensemble: Ensemble) -> tuple[torch.optim.Optimizer, Tensor]:
     """The optimiser, and the factor (K,) of each member's loss."""
     first, parameters = configs[0], list(ensemble.parameters.values())
     ones = torch.ones(len(configs), dtype=torch.float64)

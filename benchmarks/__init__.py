@@ -1,0 +1,1 @@
+"""Comparisons side by side in one run, printed as tables: `make bench`, or `python -m benchmarks NAME ...`."""

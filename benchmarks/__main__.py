@@ -1,0 +1,40 @@
+"""Run benchmarks and print their tables: `python -m benchmarks [--save] [NAME ...]`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks import engine, gpu, groups, recording, sweeps
+from benchmarks.report import machine
+from nin import paths
+
+ALL = {"engine": engine, "groups": groups, "recording": recording, "sweeps": sweeps, "gpu": gpu}
+RESULTS = Path(__file__).parent / "RESULTS.md"
+HEAD = """# Benchmarks
+
+As `make bench` printed it; run it on a machine that does nothing else. `python -m benchmarks --save` writes this file,
+`python -m benchmarks engine` prints one table.
+"""
+
+
+def main() -> None:
+    """Print each benchmark as it finishes; with --save, write RESULTS.md in the end."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(ALL))
+    parser.add_argument("--save", action="store_true", help="write benchmarks/RESULTS.md")
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.names if name not in ALL]
+    if unknown:
+        parser.error(f"{', '.join(unknown)}: unknown; choose from {', '.join(ALL)}")
+    parts = [HEAD, f"{machine()}.\n"]
+    print(parts[1], flush=True)
+    for name in arguments.names or ALL:
+        print(f"benchmarking {name} ...", file=sys.stderr, flush=True)
+        parts.append(f"## {name}: {(ALL[name].__doc__ or '').strip()}\n\n{ALL[name].run()}\n")
+        print(parts[-1], flush=True)
+    if arguments.save:
+        paths.write(RESULTS, "\n".join(parts).encode())
+
+
+if __name__ == "__main__":
+    main()

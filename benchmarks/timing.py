@@ -1,0 +1,41 @@
+"""Timing of alternatives in turn, so that a machine whose speed drifts slows all of them alike."""
+
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+
+from nin.grouping import threads
+
+
+def seconds(work: Callable[[], object], *, on: int | None = None, device: str = "cpu") -> float:
+    """Seconds that work takes, on that many torch threads."""
+    with threads(on):
+        synchronise(device)
+        start = time.perf_counter()
+        work()
+        synchronise(device)
+        return time.perf_counter() - start
+
+
+def synchronise(device: str) -> None:
+    """Wait for a GPU to finish."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def in_turn(alternatives: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, np.ndarray]:
+    """Call each alternative, which returns its seconds, once a round after one round that does not count."""
+    taken = {name: np.empty(rounds) for name in alternatives}
+    for number in range(-1, rounds):
+        for name, measure in alternatives.items():
+            value = measure()
+            if number >= 0:
+                taken[name][number] = value
+    return taken
+
+
+def spread(values: np.ndarray, digits: int = 2) -> str:
+    """Median, smallest and largest."""
+    return f"{np.median(values):.{digits}f} ({values.min():.{digits}f}-{values.max():.{digits}f})"
