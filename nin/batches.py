@@ -9,6 +9,9 @@ from nin.config import RunConfig
 from nin.data import Dataset
 from nin.nodes import draw_noise
 
+AHEAD = 32  # steps whose samples are gathered at once: one call instead of many
+AHEAD_BYTES = 2**22  # and the memory that they may take
+
 
 def batches(config: RunConfig, samples: int) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Yield a run's endless batches: sample indices (batch,) and eps / sigma (batch, nodes), None if nodes=0.
@@ -34,7 +37,7 @@ def batches(config: RunConfig, samples: int) -> Iterator[tuple[Tensor, Tensor | 
 
 
 class StackedBatches:
-    """The batches of K runs, drawn once for all runs that share seed, law and resampling."""
+    """The batches of K runs, drawn once for all runs that share seed, law and resampling, several steps ahead."""
 
     def __init__(self, configs: Sequence[RunConfig], data: Dataset) -> None:
         self.configs, self.data = configs, data
@@ -42,6 +45,9 @@ class StackedBatches:
         unique = list(dict.fromkeys(keys))
         self._streams = [batches(configs[keys.index(key)], len(data.x_train)) for key in unique]
         self._stream_of = torch.tensor([unique.index(key) for key in keys])
+        batch = data.x_train[0].nbytes * configs[0].batch_size * len(unique)
+        self._ahead = min(max(AHEAD_BYTES // batch, 1), AHEAD)
+        self._next = self._ahead
         self.keep(torch.arange(len(configs)))
 
     def keep(self, alive: Tensor) -> None:
@@ -53,17 +59,27 @@ class StackedBatches:
 
     def next(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """The next batch: x (K, batch, d), y (K, batch, ...), eps (K, batch, nodes) or None without a node."""
-        drawn, noise = zip(*(next(stream) for stream in self._streams), strict=True)
-        index = torch.cat(drawn).to(self.data.x_train.device)
-        x, y = (self._spread(part.index_select(0, index)) for part in (self.data.x_train, self.data.y_train))
-        if noise[0] is None:
+        if self._next == self._ahead:
+            self._draw()
+        step, self._next = self._next, self._next + 1
+        x, y = self._spread(self._x[step], self._stream), self._spread(self._y[step], self._stream)
+        if self._noise is None:
             return x, y, None
-        eps = self._spread(torch.cat(noise), self._stream.cpu())
-        return x, y, (self._sigma * eps).to(x)
+        return x, y, (self._sigma * self._spread(self._noise[step], self._stream.cpu())).to(x)
 
-    def _spread(self, values: Tensor, stream: Tensor | None = None) -> Tensor:
-        """From (streams * batch, ...) to (K, batch, ...): a view where all runs share one stream."""
-        values = values.unflatten(0, (len(self._streams), -1))
-        if len(self._streams) == 1:
+    def _draw(self) -> None:
+        """Draw the next steps of all streams: (steps, streams, batch, ...)."""
+        drawn = [[next(stream) for stream in self._streams] for _ in range(self._ahead)]
+        index = torch.stack([torch.stack([index for index, _ in step]) for step in drawn])
+        rows = index.flatten().to(self.data.x_train.device)
+        self._x = self.data.x_train.index_select(0, rows).unflatten(0, index.shape)
+        self._y = self.data.y_train.index_select(0, rows).unflatten(0, index.shape)
+        without = drawn[0][0][1] is None
+        self._noise = None if without else torch.stack([torch.stack([eps for _, eps in step]) for step in drawn])
+        self._next = 0
+
+    def _spread(self, values: Tensor, stream: Tensor) -> Tensor:
+        """From one entry a stream to one a run: a view where all runs share one stream."""
+        if len(values) == 1:
             return values.expand(self._members, *values.shape[1:])
-        return values[self._stream if stream is None else stream]
+        return values[stream]

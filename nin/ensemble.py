@@ -1,13 +1,14 @@
 """K networks of one shape trained as one: stacked parameters, one forward pass for all members."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from nin.losses import LOSSES, WITH_GRADIENT
 from nin.models import MLP
 from nin.nodes import NoisyNetwork
 from nin.stacked_mlp import StackedMLP
@@ -50,22 +51,19 @@ class Ensemble:
         y: Shaped[Tensor, "K batch ..."],
         noise: Float[Tensor, "K batch nodes"] | None,
         *,
-        loss: Callable[[Tensor, Tensor], Tensor],
+        loss: str,
         scale: Float[Tensor, " K"] | float = 1.0,
     ) -> Float[Tensor, " K"]:
         """Each member's mean loss over its batch; the gradient of scale times it goes into the parameters' `.grad`."""
         if self._mlp:
-            outputs = self._mlp.forward(x, noise).detach().requires_grad_()
-        else:
-            for parameter in self.parameters.values():
-                parameter.grad = None
-            outputs = self._vmap(x, noise)
-        losses = loss(outputs, y).mean(1)
-        total = (scale * losses).sum()
-        if self._mlp:
-            self._mlp.backward(*torch.autograd.grad(total, outputs))
-        else:
-            total.backward()
+            losses, gradient = WITH_GRADIENT[loss](self._mlp.forward(x, noise), y)
+            factor = scale[:, None, None] if isinstance(scale, Tensor) else scale
+            self._mlp.backward(gradient.mul_(factor / y.shape[1]))
+            return losses.mean(1)
+        for parameter in self.parameters.values():
+            parameter.grad = None
+        losses = LOSSES[loss](self._vmap(x, noise), y).mean(1)
+        (scale * losses).sum().backward()
         return losses.detach()
 
     def _restack(self) -> None:

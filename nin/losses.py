@@ -27,6 +27,24 @@ def mse(outputs: Tensor, y: Tensor) -> Tensor:
 LOSSES = {"cross_entropy": cross_entropy, "mse": mse}
 
 
+def cross_entropy_and_gradient(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """ell as `cross_entropy` gives it, and d ell / df = softmax(f) - e_y (..., batch, classes)."""
+    log_p, label = F.log_softmax(outputs.mT, dim=-2), y.unsqueeze(-2)
+    loss = -log_p.gather(-2, label).squeeze(-2)
+    return loss, log_p.exp_().scatter_add_(-2, label, log_p.new_tensor(-1.0).expand(label.shape)).mT
+
+
+def mse_and_gradient(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """ell as `mse` gives it, and d ell / df = f - y."""
+    if not y.is_floating_point():
+        y = F.one_hot(y, outputs.shape[-1]).to(outputs.dtype)
+    gradient = outputs - y
+    return 0.5 * gradient.square().sum(-1), gradient
+
+
+WITH_GRADIENT = {"cross_entropy": cross_entropy_and_gradient, "mse": mse_and_gradient}
+
+
 def accuracy(outputs: Tensor, y: Tensor) -> Tensor:
     """1 where the largest output is the label, else 0; NaN for targets that are no labels. Shapes as cross_entropy."""
     if y.is_floating_point():

@@ -8,7 +8,6 @@ import torch
 from nin.config import RunConfig
 from nin.data import Dataset
 from nin.ensemble import Ensemble
-from nin.losses import LOSSES
 from nin.nodes import draw_noise
 
 CHUNK = 256  # samples at a time
@@ -39,7 +38,7 @@ def kappa_avg(ensemble: Ensemble, configs: Sequence[RunConfig], data: Dataset) -
             inputs = part_x.expand(len(configs), *part_x.shape)
             labels = part_y.expand(len(configs), *part_y.shape)
             for noise in (eps, -eps):
-                ensemble.backward(inputs, labels, noise, loss=LOSSES[first.loss], scale=float(len(part_x)))
+                ensemble.backward(inputs, labels, noise, loss=first.loss, scale=float(len(part_x)))
                 pull += (ensemble.niw.detach() * ensemble.niw.grad).sum((1, 2)).double().cpu()
     pull = pull.numpy() / (2 * first.curvature_pairs * len(x))
     square = ensemble.niw.detach().double().square().sum((1, 2)).cpu().numpy()

@@ -1,5 +1,6 @@
 """Training an ensemble of runs at once with an ordinary optimiser."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -12,7 +13,6 @@ from nin.config import DTYPES, RunConfig
 from nin.data import Dataset, load_data
 from nin.ensemble import Ensemble
 from nin.grouping import check_stackable, threads, threads_for
-from nin.losses import LOSSES
 from nin.members import members
 from nin.noise_average import kappa_avg
 from nin.recording import Recorder
@@ -93,15 +93,16 @@ def _train(
         if step in snapshots or step == first.steps:
             recorder.keep_networks(step, ensemble, alive)
         x, y, noise = feed.next()
-        loss = ensemble.backward(x, y, noise, loss=LOSSES[first.loss], scale=scale)
-        healthy = loss.isfinite().cpu()
-        recorder.diverged_at[alive[~healthy].numpy()] = step
+        loss = ensemble.backward(x, y, noise, loss=first.loss, scale=scale)
+        healthy = None if math.isfinite(loss.sum()) else loss.isfinite().cpu()
+        if healthy is not None:
+            recorder.diverged_at[alive[~healthy].numpy()] = step
         if recorder.due(step):
             recorder.record(step, loss, ensemble, alive)
         if step == first.steps:
             break
         optimizer.step()
-        if not healthy.all():
+        if healthy is not None and not healthy.all():
             left = _at_least_two(healthy.nonzero().squeeze(1))
             if len(left) == 0:
                 break

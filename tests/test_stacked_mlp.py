@@ -7,7 +7,6 @@ import torch
 
 from nin import inject
 from nin.ensemble import Ensemble
-from nin.losses import LOSSES
 from nin.models import ACTIVATIONS, INITS, MLP, linear_net
 
 K, BATCH = 3, 7
@@ -36,7 +35,7 @@ def batch(nodes, *, count=BATCH, inputs=5, seed=2):
 
 def gradients(ensemble, x, y, noise, loss="cross_entropy"):
     scale = torch.tensor([0.1, 2.0, 1.0], dtype=torch.float64)[: len(x)]
-    losses = ensemble.backward(x, y, noise, loss=LOSSES[loss], scale=scale)
+    losses = ensemble.backward(x, y, noise, loss=loss, scale=scale)
     return {"loss": losses} | {name: p.grad.clone() for name, p in ensemble.parameters.items()}
 
 
