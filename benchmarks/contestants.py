@@ -12,8 +12,8 @@ from torch.nn import functional as F
 import nin
 from nin.batches import StackedBatches
 from nin.ensemble import Ensemble
-from nin.grouping import threads_for
 from nin.members import members
+from nin.threads import threads_for
 from nin.training import make_optimizer
 
 SAMPLES = 4096

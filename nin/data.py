@@ -52,9 +52,9 @@ SHA256 = {  # of the decompressed bytes; the gzip wrapper differs from mirror to
 PARTS = ("x_train", "y_train", "x_test", "y_test")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
-    """Training and test samples.
+    """Training and test samples; two are equal if they are one.
 
     x_train, x_test  (n, d) floating point
     y_train, y_test  (n,) integer labels, or (n, outputs) floating-point targets

@@ -1,5 +1,6 @@
 """Running groups of runs in place or on any concurrent.futures.Executor."""
 
+import os
 import pickle
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -21,6 +22,15 @@ def check_executor(executor: Executor | None) -> None:
     else:
         hint = "Pass None, a ProcessPoolExecutor, or client.get_executor() of a dask.distributed client."
     raise ValueError(f"executor={executor!r} is no concurrent.futures.Executor. {hint}")
+
+
+def workers(executor: Executor | None) -> int:
+    """How many groups run side by side: what a pool or a Dask cluster tells, the cores of this machine if none does."""
+    if executor is None:
+        return 1
+    client = getattr(executor, "_client", None)  # of dask.distributed
+    count = sum(client.ncores().values()) if hasattr(client, "ncores") else getattr(executor, "_max_workers", None)
+    return count if isinstance(count, int) and count > 0 else os.cpu_count() or 1
 
 
 def run_groups(

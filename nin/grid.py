@@ -18,10 +18,11 @@ from nin import paths
 from nin.arguments import check_choice, check_count
 from nin.config import RunConfig
 from nin.data import Dataset
-from nin.executors import check_executor, run_groups
-from nin.grouping import groups, threads
+from nin.executors import check_executor, run_groups, workers
+from nin.grouping import groups
 from nin.jobs import Jobs
 from nin.store import Store
+from nin.threads import threads
 from nin.trajectories import tidy
 
 
@@ -63,7 +64,6 @@ def sweep(
     archive = Store(paths.store() if store is None else store)
     jobs = Jobs(data, network, device)
     keys = {config: jobs.key(config) for config in configs}
-    sizes = [at_once or jobs.group_size(config) for config in configs]
 
     finished: dict[RunConfig, pd.DataFrame] = {}
 
@@ -79,7 +79,11 @@ def sweep(
             if rest := collect(group):  # another process may have been faster
                 yield rest
 
-    wanted = [group for group in groups(configs, sizes) if collect(group)]
+    if at_once is None:
+        cut = groups(configs, jobs.group_size, workers=workers(executor))
+    else:
+        cut = groups(configs, lambda _: at_once)
+    wanted = [group for group in cut if collect(group)]
     bar = tqdm(total=len(configs), initial=len(finished), disable=not progress, desc="sweep", unit="run")
     try:
         if wanted:

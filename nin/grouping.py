@@ -1,10 +1,9 @@
-"""Which runs train together, how many at once, and on how many threads."""
+"""Which runs train together, and how many at once."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Callable, Sequence
 
-import torch
 from torch import nn
 
 from nin.config import RunConfig
@@ -15,7 +14,6 @@ MAY_DIFFER = ("sigma", "seed", "niw_std", "law", "resample", "lr")
 # its group is flat around the one whose weights, activations and their gradients take 16 MiB together.
 GROUP_BYTES = {"cpu": 2**24, "cuda": 2**30}
 SMALLEST, LARGEST = 4, 256  # even: two threads share a group's products by member
-ONE_THREAD_BELOW = 2**21  # multiply-adds in the largest product of a step, from the same table
 
 
 def must_agree(config: RunConfig) -> tuple:
@@ -62,32 +60,20 @@ def group_size(config: RunConfig, network: nn.Module, device: str = "cpu") -> in
     return min(max(size - size % 2, SMALLEST), LARGEST)
 
 
-def groups(configs: Sequence[RunConfig], sizes: Sequence[int]) -> list[tuple[RunConfig, ...]]:
-    """Cut the runs, in their order, into groups that can be stacked, none larger than the sizes (one a run) allow."""
-    stacks: dict[tuple, list[int]] = {}
-    for index, config in enumerate(configs):
-        stacks.setdefault(must_agree(config), []).append(index)
-    return [
-        tuple(configs[index] for index in stack[start : start + sizes[stack[0]]])
-        for stack in stacks.values()
-        for start in range(0, len(stack), sizes[stack[0]])
-    ]
+def groups(
+    configs: Sequence[RunConfig], size: Callable[[RunConfig], int], *, workers: int = 1
+) -> list[tuple[RunConfig, ...]]:
+    """Cut the runs, in their order, into groups that can be stacked, none larger than size(config) of their first.
 
-
-@contextmanager
-def threads(count: int | None) -> Iterator[None]:
-    """Run torch on that many threads, None: as many as it has, and set its number back afterwards."""
-    before = torch.get_num_threads()
-    if count is None or count == before:
-        yield
-        return
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def threads_for(multiply_adds: int) -> int | None:
-    """One thread where the largest product of a step is small and more would only wait for each other, else None."""
-    return 1 if multiply_adds < ONE_THREAD_BELOW else None
+    What is stacked is cut evenly, into a multiple of the number of workers; but none is left with a run alone, which
+    is trained as a pair.
+    """
+    stacks: dict[tuple, list[RunConfig]] = {}
+    for config in configs:
+        stacks.setdefault(must_agree(config), []).append(config)
+    cut = []
+    for stack in stacks.values():
+        rounds = math.ceil(len(stack) / size(stack[0]) / workers)
+        most = min(max(math.ceil(len(stack) / rounds / workers), 2), size(stack[0]))
+        cut += [tuple(stack[start : start + most]) for start in range(0, len(stack), most)]
+    return cut

@@ -5,6 +5,7 @@ import inspect
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -20,6 +21,8 @@ Factory = Callable[[], nn.Module]
 # Threads of one process build their networks one after the other: a factory draws from torch's global generator, and
 # the level of a forward-mode derivative (<H>) is global as well.
 _one_at_a_time = threading.Lock()
+# <H> takes a while and the groups of a sweep share it: the top modes, for as long as their data live.
+_modes: WeakKeyDictionary[Dataset, dict[tuple, Mode]] = WeakKeyDictionary()
 
 
 def build(config: RunConfig, data: Dataset, factory: Factory | None = None) -> nn.Module:
@@ -50,9 +53,9 @@ def build(config: RunConfig, data: Dataset, factory: Factory | None = None) -> n
 
 
 def members(
-    configs: Sequence[RunConfig], data: Dataset, factory: Factory | None = None
+    configs: Sequence[RunConfig], data: Dataset, factory: Factory | None = None, *, device: torch.device | str = "cpu"
 ) -> tuple[list[nn.Module], list[Mode | None]]:
-    """Build the network of each run, and the top mode of <H> at its node (None without a node)."""
+    """Build the network of each run, and measure the top mode of <H> at its node (None without a node) on a device."""
     networks: dict[int, nn.Module] = {}
     modes: dict[int, Mode | None] = {}
     stack = []
@@ -61,7 +64,7 @@ def members(
             network = build(config, data, factory)
             networks[config.seed] = network
             with _one_at_a_time:
-                modes[config.seed] = _top_mode(config, network, data, factory) if config.nodes else None
+                modes[config.seed] = _known_mode(config, network, data, factory, device) if config.nodes else None
         stack.append(_with_node(config, networks[config.seed], factory))
     return stack, [modes[config.seed] for config in configs]
 
@@ -120,12 +123,27 @@ def _with_node(config: RunConfig, network: nn.Module, factory: Factory | None) -
     )
 
 
-def _top_mode(config: RunConfig, network: nn.Module, data: Dataset, factory: Factory | None) -> Mode:
+def _known_mode(
+    config: RunConfig, network: nn.Module, data: Dataset, factory: Factory | None, device: torch.device | str
+) -> Mode:
+    if factory is not None:  # what it builds may change from call to call
+        return _top_mode(config, network, data, factory, device)
+    known = _modes.setdefault(data, {})
+    shape = config.replace(sigma=1.0, lr=1.0, niw_std=None, law="gaussian", resample="epoch"), str(device)
+    if shape not in known:
+        known[shape] = _top_mode(config, network, data, factory, device)
+    return known[shape]
+
+
+def _top_mode(
+    config: RunConfig, network: nn.Module, data: Dataset, factory: Factory | None, device: torch.device | str
+) -> Mode:
     x, y = data.x_train[: config.eval_samples], data.y_train[: config.eval_samples]
     if factory is None and config.network == "linear" and config.loss == "mse" and data.classes == 1:
         readout = network.layers[1].weight.detach()[0].double()  # <H> = v v^T / N, of rank one
         return Mode(lam=float(readout @ readout) / len(readout), vector=None, residual=0.0)
-    network = network.to(x.device)
-    mode = top_mode(network, _layer_name(config, network), x, y, loss=LOSSES[config.loss])
+    dtype = DTYPES[config.dtype]
+    x, y = (part.to(device, dtype) if part.is_floating_point() else part.to(device) for part in (x, y))
+    mode = top_mode(network.to(device), _layer_name(config, network), x, y, loss=LOSSES[config.loss])
     network.cpu()
     return mode

@@ -12,10 +12,11 @@ from nin.batches import StackedBatches
 from nin.config import DTYPES, RunConfig
 from nin.data import Dataset, load_data
 from nin.ensemble import Ensemble
-from nin.grouping import check_stackable, threads, threads_for
+from nin.grouping import check_stackable
 from nin.members import members
 from nin.noise_average import kappa_avg
 from nin.recording import Recorder
+from nin.threads import threads, threads_for
 from nin.trajectories import Trajectories
 
 
@@ -58,9 +59,8 @@ def train(
     data = load_data(first.dataset, n_train=first.n_train) if data is None else data
     if first.batch_size > len(data.x_train):
         raise ValueError(f"batch_size={first.batch_size} is larger than the training set of {len(data.x_train)}.")
+    stack, modes = members(configs, data, network, device=device)
     data = data.to(DTYPES[first.dtype], device)
-
-    stack, modes = members(configs, data, network)
     alive = _at_least_two(torch.arange(len(configs)))
     ensemble = Ensemble([stack[run] for run in alive], device=device)
     largest = first.batch_size * max(p.numel() for p in ensemble.parameters.values())

@@ -14,7 +14,7 @@ import torch
 from sweeping import BASE, OVER, RUNS, fails, same, stored, sweep, two_layers
 
 import nin
-from nin.executors import check_executor, run_groups
+from nin.executors import check_executor, run_groups, workers
 from nin.jobs import Jobs
 from nin.store import Store
 
@@ -160,6 +160,15 @@ def test_workers_take_one_thread_each():
         assert work([BASE]).threads == 1 == torch.get_num_threads()
     finally:
         torch.set_num_threads(before)
+
+
+def test_workers_are_counted(pool, client):
+    assert (workers(None), workers(pool), workers(client.get_executor())) == (1, 2, 2)
+
+    class Silent(ThreadPoolExecutor):
+        _max_workers = None
+
+    assert workers(Silent.__new__(Silent)) == os.cpu_count()
 
 
 def test_what_is_no_executor_is_named():

@@ -145,8 +145,10 @@ def test_group_sizes_follow_the_size_of_the_work():
 
 def test_groups_are_cut_from_the_whole_grid():
     configs = expand(BASE, {"sigma": [1, 2, 3], "batch_size": [8, 16], "seed": [0, 1]})
-    cut = groups(configs, [4] * len(configs))
-    assert [len(group) for group in cut] == [4, 2, 4, 2]
+    cut = groups(configs, lambda _: 4)
+    assert [len(group) for group in cut] == [3, 3, 3, 3]
+    for count, expected in ((2, [3, 3, 3, 3]), (3, [2] * 6), (4, [2] * 6), (99, [2] * 6)):
+        assert [len(group) for group in groups(configs, lambda _: 4, workers=count)] == expected
     assert sorted(map(configs.index, (c for group in cut for c in group))) == list(range(12))
 
 

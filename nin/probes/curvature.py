@@ -12,6 +12,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 
 from nin.nodes import NoisyNetwork, find_linear
+from nin.threads import threads
 
 DENSE_LIMIT = 1024  # above this many units top_mode goes matrix-free: a dense <H> would cost d gradient passes
 
@@ -51,7 +52,8 @@ def top_mode(model: nn.Module, layer: str, x: Tensor, y: Tensor, *, loss: Callab
     shifted, delta = _shifted_loss(model, layer, x, y, loss)
     if len(delta) <= DENSE_LIMIT:
         hessian = local_hessian(model, layer, x, y, loss=loss).double()
-        values, vectors = torch.linalg.eigh(hessian)
+        with threads(1):  # on more, LAPACK rounds differently
+            values, vectors = torch.linalg.eigh(hessian)
         lam, vector = values[-1], vectors[:, -1]
         product = hessian @ vector
     else:

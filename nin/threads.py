@@ -1,0 +1,27 @@
+"""On how many threads torch works."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+ONE_THREAD_BELOW = 2**21  # multiply-adds in the largest product of a step; from `python -m benchmarks groups`
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Run torch on that many threads, None: as many as it has, and set its number back afterwards."""
+    before = torch.get_num_threads()
+    if count is None or count == before:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def threads_for(multiply_adds: int) -> int | None:
+    """One thread where the largest product of a step is small and more would only wait for each other, else None."""
+    return 1 if multiply_adds < ONE_THREAD_BELOW else None
