@@ -10,6 +10,7 @@ import numpy as np
 
 import nin
 from benchmarks.report import table
+from benchmarks.timing import seconds
 from nin.store import Store
 
 SMALL = nin.RunConfig(widths=(32, 32, 32), batch_size=32, steps=2000)
@@ -47,6 +48,8 @@ def thousand_runs(folder: str) -> dict[str, tuple[str, str]]:
     if not again.equals(frame):
         raise AssertionError("the table read back is another")
     store = Store(Path(folder))
+    copy, runs = Store(Path(folder) / "copy"), [(key, store.load(key)) for key in list(store)[:200]]
+    storing = seconds(lambda: [copy.save(key, *run) for key, run in runs]) / len(runs)
     sizes = [sum(file.stat().st_size for file in store.path(key).iterdir()) for key in store]
     return {
         "extra memory at the peak (MB)": (f"{extra:.0f}", "<= 400"),
@@ -54,6 +57,7 @@ def thousand_runs(folder: str) -> dict[str, tuple[str, str]]:
         "seconds to compute and store": (f"{computed:.1f}", ""),
         "member-steps a second": (f"{RUNS * SMALL.steps / computed:.0f}", ""),
         "seconds to read back": (f"{read:.1f}", ""),
+        "milliseconds to store a run": (f"{1e3 * storing:.1f}", ""),
         "bytes a run on disk, table and manifest": (f"{np.mean(sizes):.0f}", ""),
     }
 

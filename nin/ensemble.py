@@ -13,6 +13,8 @@ from nin.models import MLP
 from nin.nodes import NoisyNetwork
 from nin.stacked_mlp import StackedMLP
 
+CHUNK = 128  # samples at a time where many are evaluated: they stay in the cache, and every ensemble sums alike
+
 
 class Ensemble:
     """K networks of one architecture, parameters stacked along a first axis K, ready for any torch.optim optimiser.

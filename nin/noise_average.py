@@ -7,10 +7,8 @@ import torch
 
 from nin.config import RunConfig
 from nin.data import Dataset
-from nin.ensemble import Ensemble
+from nin.ensemble import CHUNK, Ensemble
 from nin.nodes import draw_noise
-
-CHUNK = 256  # samples at a time
 
 
 def kappa_avg(ensemble: Ensemble, configs: Sequence[RunConfig], data: Dataset) -> np.ndarray:

@@ -9,13 +9,12 @@ from torch import Tensor, nn
 
 from nin.config import RunConfig
 from nin.data import Dataset
-from nin.ensemble import Ensemble, member
+from nin.ensemble import CHUNK, Ensemble, member
 from nin.losses import LOSSES, accuracy
 from nin.probes.curvature import Mode
 from nin.trajectories import CURVES, Trajectories
 
 EARLY = 50  # a catapult spikes within ln(width) steps, so every step up to this one is recorded
-CHUNK = 256  # samples at a time where all are evaluated: bounds the memory, and one sum for every size of ensemble
 
 
 class Recorder:

@@ -87,34 +87,35 @@ class StackedMLP:
         ]
         for parameter in parameters.values():
             parameter.grad = torch.zeros_like(parameter)
-        self._hidden: list[Tensor] = []  # activations (K, batch, width)
-        self._back: list[Tensor] = []  # gradients with respect to them
+        self._memory: dict[int, tuple[list[Tensor], list[Tensor]]] = {}  # by batch: values and gradients of the layers
         self._x = self._noise = None
 
     @torch.no_grad()
     def forward(
         self, x: Float[Tensor, "K batch inputs"], noise: Float[Tensor, "K batch nodes"] | None
     ) -> Float[Tensor, "K batch outputs"]:
-        """Outputs, in memory that the next call overwrites."""
-        self._allocate(x)
+        """Outputs, in memory that the next call of this batch size overwrites."""
         self._x, self._noise = x, noise
-        for layer, hidden in zip(self.layers[:-1], self._hidden, strict=True):
-            x = IN_PLACE[self.activation](layer.forward(x, noise, hidden))
-        return self.layers[-1].forward(x, noise, self._outputs)
+        values, _ = self._places(x)
+        for layer, out in zip(self.layers[:-1], values[:-1], strict=True):
+            x = IN_PLACE[self.activation](layer.forward(x, noise, out))
+        return self.layers[-1].forward(x, noise, values[-1])
 
     @torch.no_grad()
     def backward(self, g: Float[Tensor, "K batch outputs"]) -> None:
         """Write the gradients of all parameters for the last forward pass; g = dL/d outputs."""
+        values, gradients = self._places(self._x)
         for index in reversed(range(len(self.layers))):
-            below = self._hidden[index - 1] if index else self._x
+            below = values[index - 1] if index else self._x
             self.layers[index].backward(g, below, self._noise)
             if index:
-                g = PULL_BACK[self.activation](self.layers[index].pull_back(g, self._back[index - 1]), below)
+                g = PULL_BACK[self.activation](self.layers[index].pull_back(g, gradients[index - 1]), below)
 
-    def _allocate(self, x: Tensor) -> None:
-        shape = x.shape[:2]
-        if self._hidden and self._hidden[0].shape[:2] == shape:
-            return
-        widths = [layer.weight.shape[1] for layer in self.layers]
-        self._hidden, self._back = ([x.new_empty(*shape, width) for width in widths[:-1]] for _ in range(2))
-        self._outputs = x.new_empty(*shape, widths[-1])
+    def _places(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Where the layers' values and gradients (K, batch, width) go for a batch of this size."""
+        batch = x.shape[1]
+        if batch not in self._memory:
+            widths = [layer.weight.shape[1] for layer in self.layers]
+            values, gradients = ([x.new_empty(*x.shape[:2], width) for width in widths] for _ in range(2))
+            self._memory[batch] = values, gradients
+        return self._memory[batch]
