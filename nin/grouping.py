@@ -56,7 +56,7 @@ def group_size(config: RunConfig, network: nn.Module, device: str = "cpu") -> in
     parameters = sum(p.numel() for p in network.parameters())
     units = sum(network.get_submodule(name).out_features for name in linear_layers(network))
     itemsize = 4 if config.dtype == "float32" else 8
-    size = GROUP_BYTES[device] // (2 * itemsize * (parameters + config.batch_size * units))
+    size = GROUP_BYTES.get(device, GROUP_BYTES["cuda"]) // (2 * itemsize * (parameters + config.batch_size * units))
     return min(max(size - size % 2, SMALLEST), LARGEST)
 
 
@@ -65,7 +65,7 @@ def groups(
 ) -> list[tuple[RunConfig, ...]]:
     """Cut the runs, in their order, into groups that can be stacked, none larger than size(config) of their first.
 
-    What is stacked is cut evenly, into a multiple of the number of workers; but none is left with a run alone, which
+    What is stacked is cut evenly, into a multiple of the number of workers, but not into less than two runs: one alone
     is trained as a pair.
     """
     stacks: dict[tuple, list[RunConfig]] = {}

@@ -62,7 +62,9 @@ def criteria(frame: pd.DataFrame, *, niw: str = "niw_norm", spike_window: int = 
         raise ValueError("frame holds several runs; classify one at a time: for run, rows in frame.groupby('run').")
     frame = frame.sort_values("step")
     finite = bool(np.isfinite(frame[["noisy_loss", niw]].iloc[-1]).all())
-    frame = frame[frame["noisy_loss"].notna() & frame[niw].notna()]
+    measured, frame = frame, frame[frame["noisy_loss"].notna() & frame[niw].notna()]
+    if frame.empty and measured[niw].notna().any() and len(measured) == 1:
+        return Criteria(spike=np.inf, kept=np.nan, peak=np.nan, finite=False)  # the first loss is no number
     if frame.empty:
         raise ValueError(f"frame holds no row with both noisy_loss and {niw}.")
     step, loss, size = (frame[name].to_numpy(dtype=float) for name in ("step", "noisy_loss", niw))

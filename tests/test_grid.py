@@ -90,6 +90,18 @@ def test_runs_without_a_node_are_stored(tmp_path):
     same(frame, nin.sweep(BASE.replace(nodes=0), over={"seed": [0, 1]}, store=tmp_path))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_runs_that_diverge_at_once_are_stored(tmp_path, dtype):
+    """The noise alone overflows: no loss is ever finite."""
+    over = {"sigma": [1.0, 1e30, 1e200]}
+    frame = nin.sweep(BASE.replace(dtype=dtype), over=over, store=tmp_path)
+    same(frame, nin.sweep(BASE.replace(dtype=dtype), over=over, store=tmp_path))
+    phases = nin.phases.summarise(frame).set_index("sigma")["phase"]
+    assert phases[1e200] == "divergent" and phases[1.0] != "divergent"
+    store = nin.store.Store(tmp_path)
+    assert {store.manifest(key)["phase"] for key in store} == set(phases)
+
+
 def test_the_default_store(tmp_path, monkeypatch):
     monkeypatch.setenv("NIN_STORE", str(tmp_path / "mine"))
     nin.sweep(BASE, over={})
