@@ -7,7 +7,7 @@ from torch import Tensor
 
 from nin.config import RunConfig
 from nin.data import Dataset
-from nin.nodes import draw_noise
+from nin.noise import draw_noise
 
 AHEAD = 32  # steps whose samples are gathered at once: one call instead of many
 AHEAD_BYTES = 2**22  # and the memory that they may take

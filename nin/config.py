@@ -11,7 +11,7 @@ from nin.arguments import check_choice, check_count, check_number
 from nin.data import DATASETS
 from nin.losses import LOSSES
 from nin.models import ACTIVATIONS, INITS
-from nin.nodes import LAWS
+from nin.noise import LAWS
 
 NETWORKS = ("mlp", "linear")
 OPTIMIZERS = ("sgd", "adam")

@@ -103,5 +103,5 @@ class Ensemble:
 def member(template: nn.Module, state: dict[str, Tensor], index: int) -> nn.Module:
     """One member of an ensemble as a module of its own, from the ensemble's template and a state() of it."""
     module = copy.deepcopy(template).cpu()
-    module.load_state_dict({name: tensor[index] for name, tensor in state.items()})
+    module.load_state_dict(module.state_dict() | {name: tensor[index] for name, tensor in state.items()})
     return module

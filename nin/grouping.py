@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from nin.config import RunConfig
-from nin.nodes import linear_layers
+from nin.sites import linear_layers
 
 MAY_DIFFER = ("sigma", "seed", "niw_std", "law", "resample", "lr")
 # Measured with `python -m benchmarks groups` (benchmarks/RESULTS.md): the time of a member's step against the size of

@@ -11,7 +11,8 @@ from nin import theory
 from nin.batches import batches
 from nin.config import RunConfig
 from nin.data import Dataset, linear_teacher
-from nin.nodes import NoisyNetwork, draw_noise
+from nin.nodes import NoisyNetwork
+from nin.noise import draw_noise
 from nin.theory import LinearState
 from nin.training import train
 

@@ -14,8 +14,9 @@ from nin.config import DTYPES, RunConfig
 from nin.data import Dataset
 from nin.losses import LOSSES
 from nin.models import MLP, linear_net
-from nin.nodes import inject, linear_layers
+from nin.nodes import inject
 from nin.probes.curvature import Mode, top_mode
+from nin.sites import linear_layers
 
 Factory = Callable[[], nn.Module]
 # Threads of one process build their networks one after the other: a factory draws from torch's global generator, and

@@ -1,94 +1,102 @@
 """The noise injection node: noise that enters a layer through trainable weights (arXiv 2210.13599)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from nin.arguments import check_choice, check_count, check_number
+from nin.noise import LAWS, draw_noise
+from nin.sites import Site, find_site
 
-LAWS: dict[str, Callable[..., Tensor]] = {
-    "gaussian": lambda *shape, generator: torch.randn(*shape, dtype=torch.float64, generator=generator),
-    "uniform": lambda *shape, generator: (
-        math.sqrt(12) * (torch.rand(*shape, dtype=torch.float64, generator=generator) - 0.5)
-    ),
-    "rademacher": lambda *shape, generator: (
-        2.0 * torch.randint(2, shape, dtype=torch.float64, generator=generator) - 1.0
-    ),
-}
-
-
-def draw_noise(count: int, nodes: int, *, law: str, generator: torch.Generator) -> Float[Tensor, "count nodes"]:
-    """eps of mean 0 and variance 1 in float64 on the CPU; laws: gaussian, uniform on +-sqrt(3), rademacher (+-1)."""
-    return LAWS[law](count, nodes, generator=generator)
+Noise = Tensor | Mapping[str, Tensor]
 
 
 class NoisyNetwork(nn.Module):
-    """A network with a noise injection node: z = W x + b + sum_m eps_m W_NI^(m) behind one of its layers (eq. (1)).
+    """A network with noise injection nodes: z = W x + b + sum_m eps_m W_NI^(m) (eq. (1)), or at an input (eq. (2)).
 
     network  the wrapped model; its parameters are shared and train, its structure and hooks stay as they were
-    niw      Parameter (nodes, d_out), the noise injection weights W_NI
-    sigma    standard deviation of eps
+    niw      Parameter (nodes, *shape), the noise injection weights W_NI; with several layers a mapping by layer
+    sigma    standard deviation of eps; with several layers a mapping by layer
 
     `noisy(x)` draws eps (batch, nodes) in training mode and uses none in eval mode; `noisy(x, noise)` uses
-    noise as eps itself, sigma included, in either mode.  eps is one number per sample and node: where the layer
-    sees more dimensions (tokens), all positions of a sample share it.
-    The state_dict holds the network's entries under `network.` and `niw`; the state of the noise generator is
-    `noisy.generator.get_state()`.
+    noise as eps itself, sigma included, in either mode. With several layers each has nodes, and noise, of its own: a
+    mapping by layer. eps is one number per sample and node: all tokens, all pixels of a sample share it.
+    Further keyword arguments go to the network.
+    The state_dict holds the network's entries under `network.`, `niw`, and the state of the noise generator, so that a
+    run which is saved and loaded goes on as it would have.
+
+    Raises ValueError for noise of another shape, a layer that a forward pass calls more or less than once, and one
+    that meets other shapes than the node was made for.
     """
 
     def __init__(
         self,
         network: nn.Module,
-        layer: str,
+        sites: Sequence[Site],
         *,
-        niw: Tensor,
-        sigma: float,
+        niw: Sequence[Tensor],
+        sigma: Sequence[float],
         law: str,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
         self.network = network
-        self.layer = layer
-        self.niw = nn.Parameter(niw)
-        self.sigma = float(sigma)
+        self.sites = tuple(sites)
+        self.niw = nn.Parameter(niw[0]) if len(sites) == 1 else LayerWeights(dict(zip(self.layers, niw, strict=True)))
+        self._sigma = tuple(float(value) for value in sigma)
         self.law = law
         self.generator = generator
 
-    def draw(self, count: int) -> Float[Tensor, "count nodes"]:
-        """Draw eps of standard deviation sigma for count samples from the node's own generator.
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Dotted names of the layers that have nodes."""
+        return tuple(site.layer for site in self.sites)
+
+    @property
+    def layer(self) -> str:
+        """Dotted name of the first layer that has nodes."""
+        return self.sites[0].layer
+
+    @property
+    def sigma(self) -> float | dict[str, float]:
+        return self._sigma[0] if len(self.sites) == 1 else dict(zip(self.layers, self._sigma, strict=True))
+
+    def draw(self, count: int) -> Noise:
+        """Draw eps (count, nodes) of standard deviation sigma from the node's own generator; by layer for several.
 
         For noise that is fixed or re-drawn every epoch in a loop of one's own: draw once for all samples,
         then call `noisy(x[batch], eps[batch])`.
         """
         check_count("count", count)
-        eps = draw_noise(count, len(self.niw), law=self.law, generator=self.generator)
-        return (self.sigma * eps).to(self.niw)
+        eps = [
+            (sigma * draw_noise(count, len(niw), law=self.law, generator=self.generator)).to(niw)
+            for sigma, niw in zip(self._sigma, self._weights(), strict=True)
+        ]
+        return eps[0] if len(eps) == 1 else dict(zip(self.layers, eps, strict=True))
 
-    def forward(self, x: Tensor, noise: Float[Tensor, "batch nodes"] | None = None) -> Tensor:
+    def forward(self, x: Tensor, noise: Noise | None = None, **inputs: Any) -> Any:
         if noise is None:
             if not self.training:
-                return self.network(x)
+                return self.network(x, **inputs)
             noise = self.draw(len(x))
-        elif noise.shape != (len(x), len(self.niw)):
-            raise ValueError(
-                f"noise has shape {tuple(noise.shape)}, expected (batch, nodes) = {(len(x), len(self.niw))}."
-            )
-        shift = noise.to(self.niw) @ self.niw  # (batch, d_out)
-
-        def add_noise(module: nn.Module, args: tuple, output: Tensor) -> Tensor:
-            return output + shift.reshape(len(x), *[1] * (output.dim() - 2), shift.shape[-1])
-
-        hook = self.network.get_submodule(self.layer).register_forward_hook(add_noise)
-        try:
-            return self.network(x)
-        finally:
-            hook.remove()
+        with self._adding(self._checked(noise, len(x))):
+            return self.network(x, **inputs)
 
     def extra_repr(self) -> str:
-        return f"layer={self.layer!r}, nodes={len(self.niw)}, sigma={self.sigma:g}, law={self.law!r}"
+        nodes = len(self._weights()[0])
+        return f"layers={', '.join(self.layers)}, nodes={nodes}, sigma={self.sigma}, law={self.law!r}"
+
+    def get_extra_state(self) -> Tensor:
+        """The state of the noise generator, for state_dict."""
+        return self.generator.get_state()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Set the noise generator to a state, from load_state_dict."""
+        self.generator.set_state(state.cpu())
 
     def __getstate__(self) -> dict:
         """Pickle the generator as its state, for torch.Generator itself is copied neither by pickle nor by deepcopy."""
@@ -99,12 +107,83 @@ class NoisyNetwork(nn.Module):
         generator.set_state(state["generator"])
         super().__setstate__(state | {"generator": generator})
 
+    def _weights(self) -> list[Tensor]:
+        return [self.niw] if len(self.sites) == 1 else [self.niw[layer] for layer in self.layers]
+
+    def _checked(self, noise: Noise, batch: int) -> list[Tensor]:
+        """The noise of each layer, of the shape it must have."""
+        if len(self.sites) == 1 and not isinstance(noise, Mapping):
+            noise = {self.layer: noise}
+        if not isinstance(noise, Mapping) or set(noise) != set(self.layers):
+            what = sorted(noise) if isinstance(noise, Mapping) else type(noise).__name__
+            raise ValueError(f"noise={what} must map each of the layers {', '.join(self.layers)} to (batch, nodes).")
+        for layer, niw in zip(self.layers, self._weights(), strict=True):
+            if noise[layer].shape != (batch, len(niw)):
+                at = f" at {layer!r}" if len(self.sites) > 1 else ""
+                found = tuple(noise[layer].shape)
+                raise ValueError(f"noise{at} has shape {found}, expected (batch, nodes) = {(batch, len(niw))}.")
+        return [noise[layer].to(niw) for layer, niw in zip(self.layers, self._weights(), strict=True)]
+
+    @contextmanager
+    def _adding(self, noise: Sequence[Tensor]) -> Iterator[None]:
+        """For one forward pass, add eps W_NI at every site; hooks that come and go, the model itself is not changed."""
+        calls = [0] * len(self.sites)
+        hooks = [
+            self._hook(index, torch.tensordot(eps, niw, dims=1), calls)
+            for index, (eps, niw) in enumerate(zip(noise, self._weights(), strict=True))
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+        for layer, count in zip(self.layers, calls, strict=True):
+            _check_calls(layer, count)
+
+    def _hook(self, index: int, shift: Tensor, calls: list[int]) -> torch.utils.hooks.RemovableHandle:
+        site = self.sites[index]
+        module = self.network.get_submodule(site.layer)
+
+        def add(values: Tensor) -> Tensor:
+            calls[index] += 1
+            if calls[index] > 1:
+                _check_calls(site.layer, calls[index])
+            return site.add(values, shift)
+
+        if site.at == "preactivation":
+            return module.register_forward_hook(lambda _, inputs, output: add(output))
+        return module.register_forward_pre_hook(lambda _, inputs: (add(inputs[0]), *inputs[1:]))
+
+
+class LayerWeights(nn.Module, Mapping):
+    """Noise injection weights by the dotted name of their layer."""
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self._layers = tuple(weights)
+        for layer, tensor in weights.items():
+            self.register_parameter(_entry(layer), nn.Parameter(tensor))
+
+    def __getitem__(self, layer: str) -> nn.Parameter:
+        if layer not in self._layers:
+            raise KeyError(f"{layer!r} has no node; layers with nodes: {', '.join(self._layers)}")
+        return self.get_parameter(_entry(layer))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
 
 def inject(
     model: nn.Module,
-    layer: str,
+    layer: str | Sequence[str],
     *,
-    sigma: float,
+    sigma: float | Sequence[float],
     nodes: int = 1,
     niw_std: float | None = None,
     at: str | None = None,
@@ -112,47 +191,59 @@ def inject(
     law: str = "gaussian",
     generator: torch.Generator | None = None,
 ) -> NoisyNetwork:
-    """Put a noise injection node into a layer of a model: z = W x + b + W_NI eps, eps ~ (0, sigma^2) (eq. (1)).
+    """Put noise injection nodes into a layer of a model, or into several: z = W x + b + W_NI eps, eps ~ (0, sigma^2).
 
-    layer      dotted name of an nn.Linear in model (as in model.named_modules())
-    sigma      standard deviation of eps, in units of the layer's pre-activation per unit of W_NI
-    nodes      number of nodes M; the paper's experiments use 1
-    niw_std    standard deviation of the initial NIW entries; None: d_out^(-1/2), so that |W_NI(0)| is about 1
-               (our choice: the paper's initialisation is not known)
-    at         "preactivation", the only place for an nn.Linear
-    example    not needed for an nn.Linear, whose weight tells the shapes
+    layer      dotted name of an nn.Linear or a convolution (as in model.named_modules()), or a sequence of names
+    sigma      standard deviation of eps, in units of what it is added to per unit of W_NI; or one for each layer
+    nodes      number of nodes M of each layer; the paper's experiments use 1
+    niw_std    standard deviation of the initial NIW entries; None: d^(-1/2) with d entries a node, so that |W_NI(0)| is
+               about 1 (our choice: the paper's initialisation is not known)
+    at         "preactivation": one weight per output feature (eq. (1)), or per output channel, the same at all pixels;
+               "input": one weight per input feature, or per channel and pixel of the representation that enters a
+               convolution (eq. (2)); None: "preactivation" for an nn.Linear, "input" for a convolution
+    example    a batch that the model takes: its size fixes the pixels before a convolution; not needed otherwise
     law        "gaussian" (default), "uniform", "rademacher"; all of standard deviation sigma
     generator  CPU generator of the initial NIW and of all noise; None: a new one, seeded from torch's global generator
 
     The model is wrapped, not copied or changed, and its optimiser is any: `torch.optim.SGD(noisy.parameters(), lr)`.
-    Raises ValueError for an unknown layer (the candidates are listed), a layer that is no nn.Linear, sigma or
-    niw_std negative or not finite, nodes < 1, an unknown law.
+    Source: arXiv 2210.13599 and 2210.15764, reference equations (1) and (2).
+    Raises ValueError for an unknown layer (the candidates are listed), one that takes no node, a convolution without
+    an example, an example that does not go through the model, half precision, several devices, sigma or niw_std
+    negative or not finite, a number of sigmas other than that of the layers, nodes < 1, an unknown law.
     """
-    check_number("sigma", sigma)
+    layers = (layer,) if isinstance(layer, str) else tuple(layer)
+    if not layers or len(set(layers)) < len(layers):
+        raise ValueError(f"layer={layer!r} must be a name, or several different ones.")
+    sigmas = tuple(sigma) if isinstance(sigma, Sequence) and not isinstance(sigma, str) else (sigma,) * len(layers)
+    if len(sigmas) != len(layers):
+        raise ValueError(f"sigma={sigma!r} has {len(sigmas)} values for {len(layers)} layers; give one, or as many.")
+    for value in sigmas:
+        check_number("sigma", value)
     check_count("nodes", nodes)
     check_choice("law", law, LAWS)
-    if at not in (None, "preactivation"):
-        raise ValueError(f"at={at!r} is not possible for an nn.Linear; use 'preactivation'.")
-    linear = find_linear(model, layer)
-    d_out = linear.out_features
-    std = d_out**-0.5 if niw_std is None else niw_std
-    check_number("niw_std", std)
+    if niw_std is not None:
+        check_number("niw_std", niw_std)
+    sites = [find_site(model, name, at=at, example=example) for name in layers]
     if generator is None:
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-    niw = std * torch.randn(nodes, d_out, dtype=torch.float64, generator=generator)
-    return NoisyNetwork(model, layer, niw=niw.to(linear.weight), sigma=sigma, law=law, generator=generator)
+    niw = [_initial(site, nodes, niw_std, generator).to(model.get_submodule(site.layer).weight) for site in sites]
+    return NoisyNetwork(model, sites, niw=niw, sigma=sigmas, law=law, generator=generator)
 
 
-def linear_layers(model: nn.Module) -> list[str]:
-    """Return the dotted names of a model's nn.Linear layers, in the order of model.named_modules()."""
-    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+def _initial(site: Site, nodes: int, std: float | None, generator: torch.Generator) -> Tensor:
+    entries = math.prod(site.shape)
+    scale = entries**-0.5 if std is None else std
+    return scale * torch.randn(nodes, *site.shape, dtype=torch.float64, generator=generator)
 
 
-def find_linear(model: nn.Module, layer: str) -> nn.Linear:
-    """Return the nn.Linear of that dotted name; ValueError with the list of candidates where there is none."""
-    candidates = linear_layers(model)
-    if layer not in candidates:
-        known = dict(model.named_modules())
-        what = f"is a {type(known[layer]).__name__}, not an nn.Linear" if layer in known else "is not in the model"
-        raise ValueError(f"layer={layer!r} {what}; its linear layers are: {', '.join(candidates) or 'none'}.")
-    return model.get_submodule(layer)
+def _check_calls(layer: str, count: int) -> None:
+    if count != 1:
+        often = "never called" if not count else f"called {'twice' if count == 2 else f'{count} times'}"
+        raise ValueError(
+            f"layer={layer!r} was {often} in one forward pass; a node needs exactly one call. A module that is shared "
+            "or whose weight alone is used takes no node."
+        )
+
+
+def _entry(layer: str) -> str:
+    return layer.replace(".", "/")

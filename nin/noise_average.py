@@ -8,7 +8,7 @@ import torch
 from nin.config import RunConfig
 from nin.data import Dataset
 from nin.ensemble import CHUNK, Ensemble
-from nin.nodes import draw_noise
+from nin.noise import draw_noise
 
 
 def kappa_avg(ensemble: Ensemble, configs: Sequence[RunConfig], data: Dataset) -> np.ndarray:

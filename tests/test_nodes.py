@@ -10,7 +10,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from nin import inject
 from nin.models import MLP
-from nin.nodes import LAWS, draw_noise
+from nin.noise import LAWS, draw_noise
 
 
 def network(dtype=torch.float64, seed=0):
@@ -120,7 +120,6 @@ def test_state_dict_deepcopy_and_pickle_keep_weights_and_noise():
     noisy = inject(network(), "layers.0", sigma=1.0, nodes=2, generator=torch.Generator().manual_seed(5))
     other = inject(network(seed=9), "layers.0", sigma=1.0, nodes=2)
     other.load_state_dict(noisy.state_dict())
-    other.generator.set_state(noisy.generator.get_state())
     twins = [other, copy.deepcopy(noisy), pickle.loads(pickle.dumps(noisy))]
     draw = noisy.draw(4)
     for twin in twins:
@@ -168,15 +167,19 @@ def test_default_niw_has_norm_one():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"layer": "layers.9"}, r"layer='layers.9' is not in the model; its linear layers are: layers.0, layers.1"),
-        ({"layer": "layers"}, r"layer='layers' is a ModuleList, not an nn.Linear"),
+        ({"layer": "layers.9"}, r"layer='layers.9' is not in the model; layers that take a node are: layers.0, layers"),
+        ({"layer": "layers"}, r"layer='layers' is a ModuleList, neither an nn.Linear nor a convolution"),
+        ({"layer": ["layers.0", "layers.0"]}, r"must be a name, or several different ones"),
+        ({"layer": []}, r"layer=\[\] must be a name"),
+        ({"layer": ["layers.0", "layers.1"], "sigma": [1.0]}, r"sigma=\[1.0\] has 1 values for 2 layers"),
+        ({"sigma": [1.0, 2.0]}, r"has 2 values for 1 layers; give one, or as many"),
         ({"sigma": -1.0}, r"sigma=-1.0 must be a finite number >= 0"),
         ({"sigma": float("nan")}, r"sigma=nan must be"),
         ({"sigma": "abc"}, r"sigma='abc' must be"),
         ({"nodes": 0}, r"nodes=0 must be an integer >= 1"),
         ({"niw_std": -0.1}, r"niw_std=-0.1 must be"),
         ({"law": "gausian"}, r"law='gausian' is unknown; choose one of gaussian, .* Did you mean 'gaussian'"),
-        ({"at": "input"}, r"at='input' is not possible for an nn.Linear; use 'preactivation'"),
+        ({"at": "output"}, r"at='output' is unknown; choose one of preactivation, input"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 
-from nin.nodes import NoisyNetwork, find_linear
+from nin.nodes import NoisyNetwork
+from nin.sites import Site, find_linear
 from nin.threads import threads
 
 DENSE_LIMIT = 1024  # above this many units top_mode goes matrix-free: a dense <H> would cost d gradient passes
@@ -75,7 +76,8 @@ def top_mode(model: nn.Module, layer: str, x: Tensor, y: Tensor, *, loss: Callab
 def _shifted_loss(model: nn.Module, layer: str, x: Tensor, y: Tensor, loss: Callable) -> tuple[Callable, Tensor]:
     weight = find_linear(model, layer).weight
     delta = torch.zeros(len(weight), dtype=weight.dtype, device=weight.device)
-    noisy = NoisyNetwork(model, layer, niw=delta[None], sigma=0, law="gaussian", generator=torch.Generator())
+    site = Site(layer, "preactivation", (len(delta),), channels_first=False)
+    noisy = NoisyNetwork(model, [site], niw=[delta[None]], sigma=[0], law="gaussian", generator=torch.Generator())
     ones = torch.ones(len(x), 1).to(weight)
 
     def shifted(delta: Tensor) -> Tensor:
