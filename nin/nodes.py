@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -83,8 +82,16 @@ class NoisyNetwork(nn.Module):
             if not self.training:
                 return self.network(x, **inputs)
             noise = self.draw(len(x))
-        with self._adding(self._checked(noise, len(x))):
-            return self.network(x, **inputs)
+        noise, weights, calls = self._checked(noise, len(x)), self._weights(), [0] * len(self.sites)
+        hooks = [self._hook(index, noise[index], weights[index], calls) for index in range(len(self.sites))]
+        try:
+            output = self.network(x, **inputs)
+        finally:  # hooks that come and go: the model itself is not changed
+            for hook in hooks:
+                hook.remove()
+        for site, count in zip(self.sites, calls, strict=True):
+            _check_calls(site.layer, count)
+        return output
 
     def extra_repr(self) -> str:
         nodes = len(self._weights()[0])
@@ -112,7 +119,7 @@ class NoisyNetwork(nn.Module):
 
     def _checked(self, noise: Noise, batch: int) -> list[Tensor]:
         """The noise of each layer, of the shape it must have."""
-        if len(self.sites) == 1 and not isinstance(noise, Mapping):
+        if len(self.sites) == 1 and isinstance(noise, Tensor):
             noise = {self.layer: noise}
         if not isinstance(noise, Mapping) or set(noise) != set(self.layers):
             what = sorted(noise) if isinstance(noise, Mapping) else type(noise).__name__
@@ -124,23 +131,7 @@ class NoisyNetwork(nn.Module):
                 raise ValueError(f"noise{at} has shape {found}, expected (batch, nodes) = {(batch, len(niw))}.")
         return [noise[layer].to(niw) for layer, niw in zip(self.layers, self._weights(), strict=True)]
 
-    @contextmanager
-    def _adding(self, noise: Sequence[Tensor]) -> Iterator[None]:
-        """For one forward pass, add eps W_NI at every site; hooks that come and go, the model itself is not changed."""
-        calls = [0] * len(self.sites)
-        hooks = [
-            self._hook(index, torch.tensordot(eps, niw, dims=1), calls)
-            for index, (eps, niw) in enumerate(zip(noise, self._weights(), strict=True))
-        ]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-        for layer, count in zip(self.layers, calls, strict=True):
-            _check_calls(layer, count)
-
-    def _hook(self, index: int, shift: Tensor, calls: list[int]) -> torch.utils.hooks.RemovableHandle:
+    def _hook(self, index: int, eps: Tensor, niw: Tensor, calls: list[int]) -> torch.utils.hooks.RemovableHandle:
         site = self.sites[index]
         module = self.network.get_submodule(site.layer)
 
@@ -148,7 +139,7 @@ class NoisyNetwork(nn.Module):
             calls[index] += 1
             if calls[index] > 1:
                 _check_calls(site.layer, calls[index])
-            return site.add(values, shift)
+            return site.add(values, eps, niw)
 
         if site.at == "preactivation":
             return module.register_forward_hook(lambda _, inputs, output: add(output))

@@ -26,12 +26,12 @@ class Site:
     shape: tuple[int, ...]
     channels_first: bool
 
-    def add(self, values: Tensor, shift: Tensor) -> Tensor:
-        """values + shift, shift (batch, *shape) being the same for all tokens, or for all pixels behind a convolution.
+    def add(self, values: Tensor, eps: Tensor, niw: Tensor) -> Tensor:
+        """values + eps W_NI, eps (batch, nodes), niw (nodes, *shape): the same for all tokens, or pixels behind a conv.
 
         Raises ValueError where values are not those that the site was made for, samples first.
         """
-        batch, rank = len(shift), len(self.shape)
+        batch, rank = len(eps), len(self.shape)
         between = [1] * (values.dim() - 1 - rank)
         ours = values.shape[1 : 1 + rank] if self.channels_first else values.shape[1:][-rank:]
         if values.shape[:1] != (batch,) or ours != self.shape:
@@ -41,8 +41,10 @@ class Site:
                 "a layer that sees samples second, or several rows a sample, takes no node (in transformers: "
                 "batch_first=True)."
             )
-        shape = (batch, *self.shape, *between) if self.channels_first else (batch, *between, *self.shape)
-        return values + shift.reshape(shape)
+        if not between:  # in one pass over the values
+            return torch.addmm(values.flatten(1), eps, niw.flatten(1)).view(values.shape)
+        shift = eps @ niw
+        return values + shift.view((batch, -1, *between) if self.channels_first else (batch, *between, -1))
 
 
 def find_site(model: nn.Module, layer: str, *, at: str | None = None, example: Tensor | None = None) -> Site:
