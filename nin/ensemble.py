@@ -36,7 +36,7 @@ class Ensemble:
         return len(next(iter(self.parameters.values())))
 
     @property
-    def niw(self) -> Float[Tensor, "K nodes d"] | None:
+    def niw(self) -> Float[Tensor, "K nodes ..."] | None:
         """The stacked noise injection weights, None without a node."""
         return self.parameters.get("niw")
 

@@ -19,8 +19,8 @@ from nin.probes.curvature import Mode, top_mode
 from nin.sites import linear_layers
 
 Factory = Callable[[], nn.Module]
-# Threads of one process build their networks one after the other: a factory draws from torch's global generator, and
-# the level of a forward-mode derivative (<H>) is global as well.
+# Threads of one process build their networks one after the other: a factory draws from torch's global generator, and a
+# measurement puts the network into eval mode.
 _one_at_a_time = threading.Lock()
 # <H> takes a while and the groups of a sweep share it: the top modes, for as long as their data live.
 _modes: WeakKeyDictionary[Dataset, dict[tuple, Mode]] = WeakKeyDictionary()
@@ -66,7 +66,7 @@ def members(
             networks[config.seed] = network
             with _one_at_a_time:
                 modes[config.seed] = _known_mode(config, network, data, factory, device) if config.nodes else None
-        stack.append(_with_node(config, networks[config.seed], factory))
+        stack.append(_with_node(config, networks[config.seed], data, factory))
     return stack, [modes[config.seed] for config in configs]
 
 
@@ -109,7 +109,7 @@ def _layer_name(config: RunConfig, network: nn.Module) -> str:
     return names[config.layer]
 
 
-def _with_node(config: RunConfig, network: nn.Module, factory: Factory | None) -> nn.Module:
+def _with_node(config: RunConfig, network: nn.Module, data: Dataset, factory: Factory | None) -> nn.Module:
     if not config.nodes:
         return network
     default = 1.0 if factory is None and config.network == "linear" else None
@@ -119,6 +119,7 @@ def _with_node(config: RunConfig, network: nn.Module, factory: Factory | None) -
         sigma=config.sigma,
         nodes=config.nodes,
         niw_std=default if config.niw_std is None else config.niw_std,
+        example=data.x_train[:2].to(DTYPES[config.dtype]),
         law=config.law,
         generator=config.generator("niw"),
     )

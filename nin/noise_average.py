@@ -37,8 +37,8 @@ def kappa_avg(ensemble: Ensemble, configs: Sequence[RunConfig], data: Dataset) -
             labels = part_y.expand(len(configs), *part_y.shape)
             for noise in (eps, -eps):
                 ensemble.backward(inputs, labels, noise, loss=first.loss, scale=float(len(part_x)))
-                pull += (ensemble.niw.detach() * ensemble.niw.grad).sum((1, 2)).double().cpu()
+                pull += (ensemble.niw.detach() * ensemble.niw.grad).flatten(1).sum(1).double().cpu()
     pull = pull.numpy() / (2 * first.curvature_pairs * len(x))
-    square = ensemble.niw.detach().double().square().sum((1, 2)).cpu().numpy()
+    square = ensemble.niw.detach().double().square().flatten(1).sum(1).cpu().numpy()
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.array([config.lr for config in configs]) * pull / square

@@ -49,7 +49,7 @@ class Recorder:
 
         enter("noisy_loss", loss)
         if ensemble.niw is not None:
-            enter("niw_norm", torch.linalg.vector_norm(ensemble.niw, dim=(1, 2)))
+            enter("niw_norm", torch.linalg.vector_norm(ensemble.niw.flatten(1), dim=1))
             enter("noise_output", self._noise_output(ensemble, alive))
         if step in self.clean_at:
             everything = step in (0, self.first.steps)
@@ -88,7 +88,7 @@ class Recorder:
             readout = ensemble.parameters["network.layers.1.weight"]  # (K, 1, N)
             projection = (ensemble.niw * readout).sum(-1) / readout.shape[-1] ** 0.5
         else:
-            projection = (ensemble.niw * self._top[alive].unsqueeze(1)).sum(-1)  # (K, nodes)
+            projection = (ensemble.niw.flatten(2) * self._top[alive].unsqueeze(1)).sum(-1)  # (K, nodes)
         return projection[:, 0] if projection.shape[1] == 1 else torch.linalg.vector_norm(projection, dim=1)
 
     def _clean(self, ensemble: Ensemble, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -77,16 +77,6 @@ def linear_layers(model: nn.Module) -> list[str]:
     return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
 
 
-def find_linear(model: nn.Module, layer: str) -> nn.Linear:
-    """Return the nn.Linear of that dotted name; ValueError with the list of candidates where there is none."""
-    candidates = linear_layers(model)
-    if layer not in candidates:
-        known = dict(model.named_modules())
-        what = f"is a {type(known[layer]).__name__}, not an nn.Linear" if layer in known else "is not in the model"
-        raise ValueError(f"layer={layer!r} {what}; its linear layers are: {', '.join(candidates) or 'none'}.")
-    return model.get_submodule(layer)
-
-
 def _takes_a_node(module: nn.Module) -> bool:
     return isinstance(module, (nn.Linear, _ConvNd)) and not isinstance(module, _ConvTransposeNd)
 

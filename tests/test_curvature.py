@@ -9,7 +9,7 @@ from nin import RunConfig, inject, train
 from nin.losses import LOSSES
 from nin.models import MLP
 from nin.probes import curvature
-from nin.probes.curvature import local_hessian, top_mode
+from nin.probes.curvature import extremes, local_hessian, top_mode
 
 
 def network(activation="tanh"):
@@ -79,6 +79,74 @@ def test_top_mode_is_the_algebraically_largest(monkeypatch):
         torch.testing.assert_close(mode.vector, torch.tensor([1.0, 0.0], dtype=torch.float64))
 
 
+@pytest.mark.parametrize("batch_size", [1, 7, 20])
+def test_batches_of_unequal_size_are_weighted_by_their_samples(batch_size):
+    model, (x, y) = network(), batch()
+    whole = local_hessian(model, "layers.0", x, y, loss=LOSSES["cross_entropy"])
+    pieces = local_hessian(model, "layers.0", x, y, loss=LOSSES["cross_entropy"], batch_size=batch_size)
+    torch.testing.assert_close(pieces, whole, rtol=1e-12, atol=1e-14)
+    with pytest.raises(ValueError, match="batch_size=0 must be an integer >= 1"):
+        local_hessian(model, "layers.0", x, y, loss=LOSSES["cross_entropy"], batch_size=0)
+
+
+@pytest.mark.parametrize(("dtype", "rel"), [(torch.float64, 1e-9), (torch.float32, 1e-4)])
+def test_both_algebraic_ends_without_a_matrix(dtype, rel):
+    """Against numpy's eigenvalues of the dense <H>, whose lower end is negative away from a minimum."""
+    generator = torch.Generator().manual_seed(4)
+    model, (x, y) = MLP(5, (40, 30), 3, activation="tanh", dtype=dtype, generator=generator), batch()
+    with torch.no_grad():
+        model.layers[2].weight *= 3
+    x = x.to(dtype)
+    values = np.linalg.eigvalsh(local_hessian(model, "layers.0", x, y, loss=LOSSES["cross_entropy"]).double().numpy())
+    largest, smallest = extremes(model, "layers.0", x, y, loss=LOSSES["cross_entropy"], count=3, batch_size=9)
+    scale = np.abs(values).max()
+    np.testing.assert_allclose([mode.lam for mode in largest], values[::-1][:3], atol=rel * scale)
+    np.testing.assert_allclose([mode.lam for mode in smallest], values[:3], atol=rel * scale)
+    assert values[0] < -1e-3 * scale
+    for mode in largest + smallest:
+        assert mode.residual < 100 * rel * scale and mode.vector.norm() == pytest.approx(1, rel=1e-5)
+    with pytest.raises(ValueError, match="count=20 at both ends is too much for d=40 units"):
+        extremes(model, "layers.0", x, y, loss=LOSSES["cross_entropy"], count=20)
+
+
+@pytest.mark.parametrize("at", ["input", "preactivation"])
+def test_curvature_of_a_convolution_is_the_hessian_in_the_niw(at):
+    """Against torch's Hessian of the loss in the weights of a node with eps = 1 for every sample, at W_NI = 0."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Tanh(), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 4)).double()
+    x, y = torch.randn(5, 2, 4, 4, dtype=torch.float64), torch.arange(5) % 4
+    model(x)  # statistics of BatchNorm
+    noisy = inject(model.eval(), "0", sigma=1.0, niw_std=0.0, at=at, example=x)
+
+    def loss(niw):
+        outputs = torch.func.functional_call(noisy, {"niw": niw}, (x, torch.ones(5, 1, dtype=torch.float64)))
+        return nn.functional.cross_entropy(outputs, y)
+
+    expected = torch.autograd.functional.hessian(loss, noisy.niw.detach()).reshape(noisy.niw.numel(), -1)
+    hessian = local_hessian(model.train(), "0", x, y, loss=nn.functional.cross_entropy, at=at, batch_size=2)
+    assert model.training
+    torch.testing.assert_close(hessian, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("layer", ["layers.0.linear1", "layers.1.linear2"])
+def test_curvature_inside_a_transformer(layer):
+    """Against central differences of the loss under a shift of the layer's bias."""
+    torch.manual_seed(0)
+    block = nn.TransformerEncoderLayer(8, 2, 12, dropout=0.1, batch_first=True, activation="gelu", dtype=torch.float64)
+    model, x = nn.TransformerEncoder(block, 2, enable_nested_tensor=False), torch.randn(5, 6, 8, dtype=torch.float64)
+    y = torch.randn(5, 6, 8, dtype=torch.float64)
+    hessian = local_hessian(model, layer, x, y, loss=nn.functional.mse_loss)
+    v = torch.linspace(-1, 1, len(hessian), dtype=torch.float64)
+    bias, values = model.eval().get_submodule(layer).bias, []
+    with torch.no_grad():
+        for step in (1e-3, -1e-3, 0.0):
+            bias += step * v
+            values.append(nn.functional.mse_loss(model(x), y).item())
+            bias -= step * v
+    second = (values[0] + values[1] - 2 * values[2]) / 1e-6
+    assert (v @ hessian @ v).item() == pytest.approx(second, rel=1e-4)
+
+
 def test_probe_leaves_the_model_as_it_was():
     model, (x, y) = network().train(), batch()
     model.layers[0].eval()
@@ -122,5 +190,5 @@ def test_kappa_avg_of_a_smooth_network_is_the_curvature_along_the_niw(blobs):
 
 
 def test_unknown_layer_is_named():
-    with pytest.raises(ValueError, match=r"layer='head' is not in the model; its linear layers are: layers.0"):
+    with pytest.raises(ValueError, match=r"layer='head' is not in the model; layers that take a node are: layers.0"):
         local_hessian(network(), "head", *batch(), loss=nn.functional.cross_entropy)

@@ -108,6 +108,31 @@ def _unrolled(mlp):
     return [first, nn.ReLU(), second, nn.ReLU(), third]
 
 
+@pytest.mark.parametrize(("layer", "nodes"), [("1", 1), ("3", 2), (0, 1)])
+def test_nodes_before_the_convolutions_of_ones_own_network(blobs, layer, nodes):
+    """The ensemble against one NoisyNetwork under torch.optim: eq. (2), curvature at the start included."""
+
+    def factory():
+        shape = nn.Unflatten(1, (1, 2, 3))
+        return nn.Sequential(shape, nn.Conv2d(1, 3, 2, padding=1), nn.Tanh(), nn.Conv2d(3, 2, 2), nn.Flatten(),
+                             nn.Linear(12, 4)).double()  # fmt: skip
+
+    configs = [SMALL.replace(sigma=s, layer=layer, nodes=nodes, seed=3) for s in (0.3, 1.0)]
+    runs = train(configs, data=blobs, network=factory, snapshots=[0])
+    for run, config in enumerate(configs):
+        noisy = runs.model(run, 0)
+        optimizer, x = torch.optim.SGD(noisy.parameters(), lr=config.lr), blobs.x_train.double()
+        for (index, eps), step in zip(batches(config, 64), range(20), strict=False):
+            loss = nn.functional.cross_entropy(noisy(x[index], config.sigma * eps), blobs.y_train[index])
+            assert runs.curves["noisy_loss"][step, run] == pytest.approx(loss.item(), rel=1e-9)
+            assert runs.curves["niw_norm"][step, run] == pytest.approx(noisy.niw.norm().item(), rel=1e-9)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    assert (runs.lambda_H > 0).all() and np.isfinite(runs.kappa_avg).all()
+    assert np.isfinite(runs.curves["noise_output"][0]).all()
+
+
 def test_factory_leaves_the_global_generator_and_repeats(blobs):
     state = torch.get_rng_state()
     config = SMALL.replace(dtype="float32", steps=3)
@@ -245,7 +270,7 @@ def test_user_data_and_model_stay_as_they_were(blobs):
         ),
         (SMALL.replace(batch_size=65), {}, "batch_size=65 is larger than the training set of 64"),
         (SMALL.replace(layer=3), {}, "layer=3 is not in the model; its linear layers are 0 to 2: layers.0"),
-        (SMALL.replace(layer="head"), {}, "layer='head' is not in the model; its linear layers are: layers.0"),
+        (SMALL.replace(layer="head"), {}, "layer='head' is not in the model; layers that take a node are: layers"),
         (SMALL, {"snapshots": [-3]}, "snapshots=-3 must be an integer >= 0"),
         (
             SMALL,
