@@ -18,7 +18,7 @@ from nin.sites import find_site
 from nin.threads import threads
 
 DENSE_LIMIT = 256  # above this many units top_mode goes matrix-free: some 20 products instead of d of them
-AT_ONCE = 16  # directions in one vectorised product: the memory of 16 gradient passes
+AT_ONCE = 8  # directions in one vectorised product: the memory of 16 gradient passes
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}  # of Lanczos: what rounding in the products leaves
 
 Loss = Callable[[Tensor, Tensor], Tensor]
