@@ -4,11 +4,19 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import engine, gpu, groups, nodes, recording, sweeps
+from benchmarks import engine, gpu, groups, nodes, recording, sweeps, thermometer
 from benchmarks.report import machine
 from nin import paths
 
-ALL = {"engine": engine, "groups": groups, "recording": recording, "sweeps": sweeps, "nodes": nodes, "gpu": gpu}
+ALL = {
+    "engine": engine,
+    "groups": groups,
+    "recording": recording,
+    "sweeps": sweeps,
+    "nodes": nodes,
+    "thermometer": thermometer,
+    "gpu": gpu,
+}
 RESULTS = Path(__file__).parent / "RESULTS.md"
 HEAD = """# Benchmarks
 

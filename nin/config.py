@@ -17,7 +17,7 @@ NETWORKS = ("mlp", "linear")
 OPTIMIZERS = ("sgd", "adam")
 RESAMPLE = ("step", "epoch", "fixed")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
-STREAMS = ("weights", "niw", "order", "noise", "curvature")
+STREAMS = ("weights", "niw", "order", "noise", "curvature", "thermometer")
 
 
 @dataclass(frozen=True, kw_only=True)

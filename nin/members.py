@@ -99,7 +99,7 @@ def _check_vmap(network: nn.Module) -> None:
             )
 
 
-def _layer_name(config: RunConfig, network: nn.Module) -> str:
+def layer_name(config: RunConfig, network: nn.Module) -> str:
     names = linear_layers(network)
     if isinstance(config.layer, str):
         return config.layer
@@ -115,7 +115,7 @@ def _with_node(config: RunConfig, network: nn.Module, data: Dataset, factory: Fa
     default = 1.0 if factory is None and config.network == "linear" else None
     return inject(
         network,
-        _layer_name(config, network),
+        layer_name(config, network),
         sigma=config.sigma,
         nodes=config.nodes,
         niw_std=default if config.niw_std is None else config.niw_std,
@@ -146,6 +146,6 @@ def _top_mode(
         return Mode(lam=float(readout @ readout) / len(readout), vector=None, residual=0.0)
     dtype = DTYPES[config.dtype]
     x, y = (part.to(device, dtype) if part.is_floating_point() else part.to(device) for part in (x, y))
-    mode = top_mode(network.to(device), _layer_name(config, network), x, y, loss=LOSSES[config.loss])
+    mode = top_mode(network.to(device), layer_name(config, network), x, y, loss=LOSSES[config.loss])
     network.cpu()
     return mode

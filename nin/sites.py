@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from nin.arguments import check_choice
+from nin.evaluating import evaluating
 
 PLACES = ("preactivation", "input")
 
@@ -53,7 +54,7 @@ def find_site(model: nn.Module, layer: str, *, at: str | None = None, example: T
     example: one or more samples that the model takes; needed for the pixels that a convolution sees.
     Raises ValueError for an unknown layer, with the candidates, and for one that takes no node, with the reason.
     """
-    module = _find(model, layer)
+    module = find_layer(model, layer)
     convolution = isinstance(module, _ConvNd)
     at = ("input" if convolution else "preactivation") if at is None else at
     check_choice("at", at, PLACES)
@@ -81,7 +82,8 @@ def _takes_a_node(module: nn.Module) -> bool:
     return isinstance(module, (nn.Linear, _ConvNd)) and not isinstance(module, _ConvTransposeNd)
 
 
-def _find(model: nn.Module, layer: str) -> nn.Module:
+def find_layer(model: nn.Module, layer: str) -> nn.Module:
+    """The module of a layer; ValueError for one that is unknown, with the candidates, or takes no node, with the reason."""
     modules = dict(model.named_modules())
     attention = [name for name, module in modules.items() if isinstance(module, nn.MultiheadAttention)]
     never_called = {f"{name}.out_proj".lstrip(".") for name in attention}
@@ -120,18 +122,14 @@ def _seen(model: nn.Module, module: nn.Module, layer: str, example: Tensor) -> t
     """The shape of what a sample of the example has at the layer's input; the model is left as it was."""
     seen: list[torch.Size] = []
     hook = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
-    modes = {part: part.training for part in model.modules()}
-    model.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
             model(example)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         shape = tuple(getattr(example, "shape", ()))
         raise ValueError(f"example of shape {shape} does not go through the model: {error}") from error
     finally:
         hook.remove()
-        for part, training in modes.items():
-            part.training = training
     if len(seen) != 1:
         raise ValueError(f"layer={layer!r} is called {len(seen)} times in one forward pass; a node needs one call.")
     if seen[0][0] != len(example):

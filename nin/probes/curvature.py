@@ -1,36 +1,27 @@
 """The local curvature <H>: the Hessian of the loss with respect to what a node is added to, mean over samples."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nin.arguments import check_count
+from nin.evaluating import evaluating
 from nin.nodes import NoisyNetwork
+from nin.probes.lanczos import Mode, lanczos
+from nin.probes.thermometer import Reading, Thermometer
 from nin.sites import find_site
 from nin.threads import threads
 
 DENSE_LIMIT = 256  # above this many units top_mode goes matrix-free: some 20 products instead of d of them
 AT_ONCE = 8  # directions in one vectorised product: the memory of 16 gradient passes
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}  # of Lanczos: what rounding in the products leaves
+
+__all__ = ["Mode", "Reading", "Thermometer", "extremes", "local_hessian", "sharpness", "top_mode"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Mode:
-    """An eigenvalue of <H>, its unit eigenvector (d,), and the residual |<H>v - lam v|."""
-
-    lam: float
-    vector: Tensor
-    residual: float
 
 
 def local_hessian(
@@ -81,7 +72,7 @@ def extremes(
         raise ValueError(
             f"count={count} at both ends is too much for d={curvature.d} units; take the eigenvalues of local_hessian."
         )
-    modes = curvature.lanczos(2 * count, "BE")  # ascending
+    modes = lanczos(curvature.product, curvature.d, like=curvature.delta, count=2 * count, which="BE")
     return modes[: count - 1 : -1], modes[:count]
 
 
@@ -92,11 +83,39 @@ def top_mode(model: nn.Module, layer: str, x: Tensor, y: Tensor, *, loss: Loss) 
     """
     curvature = _Curvature(model, layer, x, y, loss=loss)
     if curvature.d > DENSE_LIMIT:
-        return curvature.lanczos(1, "LA")[0]
+        return lanczos(curvature.product, curvature.d, like=curvature.delta)[0]
     hessian = (curvature @ torch.eye(curvature.d).to(curvature.delta)).double()
     with threads(1):  # on more, LAPACK rounds differently
         values, vectors = torch.linalg.eigh(hessian)
-    return curvature.mode(values[-1], vectors[:, -1], hessian @ vectors[:, -1])
+    return Mode.of(values[-1], vectors[:, -1], hessian @ vectors[:, -1], like=curvature.delta)
+
+
+def sharpness(model: nn.Module, x: Tensor, y: Tensor, *inputs: Tensor, loss: Loss) -> Mode:
+    """The largest eigenvalue of the Hessian of mean_i ell(f(x_i), y_i) in all parameters of a model, and its mode.
+
+    Gradient descent of rate eta is stable where eta lam < 2. Lanczos on exact Hessian-vector products; vector (p,) runs
+    through model.named_parameters(). inputs are further arguments of the model: sharpness(noisy, x, y, eps, loss=loss)
+    counts the noise injection weights too, under the noise eps. Autograd drops the delta functions at the kinks of ReLU.
+    Raises ValueError for a model without parameters.
+    """
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    if not parameters:
+        raise ValueError("model has no parameters, and no Hessian in them.")
+    like = torch.nn.utils.parameters_to_vector(parameters.values())
+
+    def total(values: dict[str, Tensor]) -> Tensor:
+        return loss(torch.func.functional_call(model, values, (x, *inputs)), y).mean()
+
+    with evaluating(model), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        _, pull_back = torch.func.vjp(torch.func.grad(total), parameters)
+
+        def product(v: Tensor) -> Tensor:
+            parts = v.split([parameter.numel() for parameter in parameters.values()])
+            pairs = zip(parameters.items(), parts, strict=True)
+            (column,) = pull_back({name: part.view_as(parameter) for (name, parameter), part in pairs})
+            return torch.nn.utils.parameters_to_vector(column.values())
+
+        return lanczos(product, len(like), like=like)[0]
 
 
 class _Curvature:
@@ -131,48 +150,18 @@ class _Curvature:
     def __matmul__(self, columns: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
         """The products of <H> with the rows of a block of vectors."""
         total = torch.zeros_like(columns)
-        with _measuring(self.model):
+        # no graph of the parameters beside the derivatives in delta; attention's other kernels lack the second one
+        with evaluating(self.model), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
             for x, y in zip(self.x.split(self.batch_size), self.y.split(self.batch_size), strict=True):
                 _, pull_back = torch.func.vjp(torch.func.grad(partial(self._shifted_loss, x, y)), self.delta)
                 product = torch.vmap(lambda v, pull_back=pull_back: pull_back(v)[0], chunk_size=AT_ONCE)
                 total += len(x) / len(self.x) * product(columns)
         return total
 
-    def lanczos(self, count: int, which: str) -> list[Mode]:
-        """Eigenpairs by scipy's eigsh, ascending; "LA": the largest, "BE": half of them from either end."""
-
-        def multiply(v: np.ndarray) -> np.ndarray:
-            column = torch.from_numpy(np.ascontiguousarray(v).reshape(1, -1)).to(self.delta)
-            return (self @ column)[0].double().cpu().numpy()
-
-        operator = LinearOperator((self.d, self.d), matvec=multiply, dtype=np.float64)
-        start = np.random.default_rng(0).standard_normal(self.d)
-        values, vectors = eigsh(operator, k=count, which=which, v0=start, tol=TOLERANCE[self.delta.dtype])
-        pairs = sorted(zip(values, vectors.T, strict=True), key=lambda pair: pair[0])
-        return [
-            self.mode(torch.tensor(value), *(torch.from_numpy(np.array(v)) for v in (vector, multiply(vector))))
-            for value, vector in pairs
-        ]
-
-    def mode(self, lam: Tensor, vector: Tensor, product: Tensor) -> Mode:
-        """An eigenpair in float64 as a Mode, the sign of the vector fixed by its largest entry."""
-        residual = torch.linalg.vector_norm(product - lam * vector)
-        vector = vector * torch.sign(vector[vector.abs().argmax()])
-        return Mode(lam=float(lam), vector=vector.to(self.delta), residual=float(residual))
+    def product(self, v: Tensor) -> Tensor:
+        """<H> v."""
+        return (self @ v[None])[0]
 
     def _shifted_loss(self, x: Tensor, y: Tensor, delta: Tensor) -> Tensor:
         ones = torch.ones(len(x), 1).to(delta)
         return self.loss(torch.func.functional_call(self.noisy, {"niw": delta.view(self.shape)}, (x, ones)), y).mean()
-
-
-@contextmanager
-def _measuring(model: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        # no graph of the parameters beside the derivatives in delta; the other kernels of attention lack the second one
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        for module, training in modes.items():
-            module.training = training

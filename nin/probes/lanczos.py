@@ -1,0 +1,50 @@
+"""Eigenpairs of a symmetric operator that is known by its products alone."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import LinearOperator, eigsh
+from torch import Tensor
+
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}  # what rounding in the products leaves
+
+
+@dataclass(frozen=True)
+class Mode:
+    """An eigenvalue, its unit eigenvector (d,), the sign fixed by a positive largest entry, and the residual |Av - lam v|."""
+
+    lam: float
+    vector: Tensor
+    residual: float
+
+    @classmethod
+    def of(cls, lam: Tensor, vector: Tensor, product: Tensor, *, like: Tensor) -> "Mode":
+        """An eigenpair in float64, and A v; the vector takes the dtype and device of `like`."""
+        residual = torch.linalg.vector_norm(product - lam * vector)
+        vector = vector * torch.sign(vector[vector.abs().argmax()])
+        return cls(lam=float(lam), vector=vector.to(like), residual=float(residual))
+
+
+def lanczos(
+    product: Callable[[Tensor], Tensor], d: int, *, like: Tensor, count: int = 1, which: str = "LA"
+) -> list[Mode]:
+    """Eigenpairs of a symmetric (d, d) operator by ARPACK (scipy's eigsh), ascending.
+
+    product  v (d,) -> A v, in the dtype and on the device of `like`
+    which    "LA": the `count` largest; "BE": half of them from either end
+    """
+
+    def multiply(v: np.ndarray) -> np.ndarray:
+        column = torch.from_numpy(np.ascontiguousarray(v).reshape(-1)).to(like)
+        return product(column).double().cpu().numpy()
+
+    operator = LinearOperator((d, d), matvec=multiply, dtype=np.float64)
+    start = np.random.default_rng(0).standard_normal(d)
+    values, vectors = eigsh(operator, k=count, which=which, v0=start, tol=TOLERANCE[like.dtype])
+    pairs = sorted(zip(values, vectors.T, strict=True), key=lambda pair: pair[0])
+    return [
+        Mode.of(*(torch.from_numpy(np.array(part)) for part in (value, vector, multiply(vector))), like=like)
+        for value, vector in pairs
+    ]
