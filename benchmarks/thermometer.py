@@ -39,8 +39,13 @@ def run() -> str:
         found = pd.concat([errors(run.spectrum) for run in runs])
         top, score = found[found["rank"] == 1]["error"], (found["value"] - found["exact"]).abs() / found["stderr"]
         accuracy.append(
-            (f"{name}, {activation}", f"{100 * top.abs().median():.1f} %", f"{100 * found['error'].abs().median():.1f} %")
-            + (f"{100 * top.median():+.1f} %", f"{(score < 1).mean():.2f}, {(score < 2).mean():.2f}")
+            (
+                f"{name}, {activation}",
+                f"{100 * top.abs().median():.1f} %",
+                f"{100 * found['error'].abs().median():.1f} %",
+                f"{100 * top.median():+.1f} %",
+                f"{(score < 1).mean():.2f}, {(score < 2).mean():.2f}",
+            )
         )
         cost.append((f"{name}, {activation}", *_cost(base, data, runs[0].network, top.abs().median())))
     head = (
@@ -70,7 +75,9 @@ def _cost(base: nin.RunConfig, data: nin.Dataset, network: torch.nn.Module, erro
             optimizer.step()
 
     exact = torch.linalg.eigvalsh(local_hessian(network, layer, x, y, loss=loss)).max().item()
-    size = next((n for n in SUBSETS if np.median([_miss(network, x, y, n, exact, s) for s in range(20)]) <= error), None)
+    size = next(
+        (n for n in SUBSETS if np.median([_miss(network, x, y, n, exact, s) for s in range(20)]) <= error), None
+    )
     size = SUBSETS[-1] if size is None else size
     missed = np.median([_miss(network, x, y, size, exact, seed) for seed in range(20)])
     fresh = Thermometer(network, layer)

@@ -100,6 +100,7 @@ def _check_vmap(network: nn.Module) -> None:
 
 
 def layer_name(config: RunConfig, network: nn.Module) -> str:
+    """The dotted name of the layer that a run's node feeds; ValueError for an index that the network does not have."""
     names = linear_layers(network)
     if isinstance(config.layer, str):
         return config.layer

@@ -83,7 +83,7 @@ def _takes_a_node(module: nn.Module) -> bool:
 
 
 def find_layer(model: nn.Module, layer: str) -> nn.Module:
-    """The module of a layer; ValueError for one that is unknown, with the candidates, or takes no node, with the reason."""
+    """The module of a layer; ValueError where it is unknown, with the candidates, or takes no node, and why."""
     modules = dict(model.named_modules())
     attention = [name for name, module in modules.items() if isinstance(module, nn.MultiheadAttention)]
     never_called = {f"{name}.out_proj".lstrip(".") for name in attention}

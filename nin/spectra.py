@@ -1,11 +1,10 @@
-"""The top of <H> along a training run: exact, read by a thermometer, and what the noise injection weights did meanwhile."""
+"""The top of <H> along a training run: exact, by a thermometer, and the history of the noise injection weights."""
 
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
@@ -20,6 +19,7 @@ from nin.losses import LOSSES
 from nin.members import layer_name, members
 from nin.nodes import NoisyNetwork
 from nin.probes.curvature import local_hessian, sharpness
+from nin.probes.noise_averaged import noise_averaged
 from nin.probes.thermometer import Thermometer
 
 
@@ -29,8 +29,8 @@ class Spectra:
 
     spectrum  a row per step, method ("exact", "thermometer") and rank (1: the largest): value, stderr (0 where exact)
     losses    a row per step: noisy_loss, niw_norm; where <H> was taken exactly the clean train_loss; where it was asked
-              for sharpness, the top eigenvalue of the Hessian in all parameters without noise, and noisy_sharpness, that
-              in the noise injection weights too, under one draw of the noise
+              for sharpness, the top eigenvalue of the Hessian in all parameters without noise, and noisy_sharpness,
+              that in the noise injection weights too, under one draw of the noise
     niw       W_NI before each update (steps + 1, nodes, d); nothing without a node
     network   as training left it
     """
@@ -62,7 +62,7 @@ def follow(
     exact_at  steps at which <H> (`local_hessian`) is taken, and the clean loss, on all eval_samples
     sharp_at  steps at which the sharpness is
     ranks     eigenvalues that are kept, the largest first
-    every     steps between two readings of the thermometer; None: no thermometer
+    every     steps between two readings of the thermometer, which is warm at step 0; None: no thermometer
     samples   of a reading, from passes through the data of its own, in an order of their own
     thermometer    further arguments of `Thermometer`
 
@@ -89,8 +89,8 @@ def follow(
     bar = tqdm(range(config.steps + 1), disable=not progress, desc="following", unit="step", leave=None)
     for step, (index, eps) in zip(bar, batches(config, len(x)), strict=False):
         if probe is not None and step % every == 0:
-            rows = next(probed)
-            reading = probe.read(x[rows], y[rows], loss=loss)
+            for rows in itertools.islice(probed, 1 if step else probe.memory):  # warm before the first step
+                reading = probe.read(x[rows], y[rows], loss=loss)
             spectrum += _rows(step, "thermometer", reading.eigenvalues, reading.stderr, ranks)
         noise = () if eps is None else (config.sigma * eps.to(x),)
         value = loss(model(x[index], *noise), y[index]).mean()
@@ -125,7 +125,7 @@ def follow(
 
 
 def errors(spectrum: pd.DataFrame) -> pd.DataFrame:
-    """Each exact value beside the last reading of its rank up to that step: exact, value, stderr, error = value/exact - 1."""
+    """Each exact value beside the last reading of its rank: exact, value, stderr, error = value / exact - 1."""
     exact, read = (
         spectrum[spectrum["method"] == method].drop(columns="method").sort_values("step")
         for method in ("exact", "thermometer")
@@ -135,12 +135,45 @@ def errors(spectrum: pd.DataFrame) -> pd.DataFrame:
     return both.assign(error=both["value"] / both["exact"] - 1).reset_index(drop=True)
 
 
+def at_rest(
+    model: nn.Module,
+    layer: str,
+    x: Tensor,
+    y: Tensor,
+    *,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    amplitudes: Iterable[float],
+    readings: int = 80,
+    samples: int = 256,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The top of <H> of a network that does not train, as thermometers of several amplitudes A read it.
+
+    Columns: amplitude; read, stderr: the thermometer's largest eigenvalue after so many readings; averaged,
+    averaged_stderr: the noise-averaged curvature (`noise_averaged`) measured directly along its direction; autograd:
+    v.<H>v along it from exact second derivatives, which drop the kinks of ReLU.
+    """
+    check_count("readings", readings)
+    rows = []
+    for amplitude in amplitudes:
+        probe, batch = (
+            Thermometer(model, layer, amplitude=amplitude, memory=readings // 2, seed=seed),
+            min(samples, len(x)),
+        )
+        index = _passes(len(x), batch, torch.Generator().manual_seed(seed))
+        for picked in itertools.islice(index, readings):
+            reading = probe.read(x[picked], y[picked], loss=loss)
+        v = reading.vectors[0].to(x)
+        averaged = noise_averaged(model, layer, x, y, loss=loss, direction=v, amplitude=amplitude)
+        exact = v @ local_hessian(model, layer, x, y, loss=loss) @ v
+        rows.append((amplitude, reading.eigenvalues[0].item(), reading.stderr[0].item(), *averaged, exact.item()))
+    return pd.DataFrame(rows, columns=["amplitude", "read", "stderr", "averaged", "averaged_stderr", "autograd"])
+
+
 def _optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
     if config.optimizer == "adam":
         return torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    return torch.optim.SGD(
-        model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
-    )
+    return torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
 
 
 def _passes(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:

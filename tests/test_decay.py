@@ -71,7 +71,14 @@ def test_smooth_network_within_a_quarter():
         trained = follow(start, data=data, every=None).network
         mode = top_mode(trained, "layers.0", data.x_train, data.y_train, loss=cross_entropy)
         config = RunConfig(
-            activation=activation, nodes=8, sigma=4.0, niw_std=0.0066, lr=0.005, batch_size=1024, steps=150, resample="step"
+            activation=activation,
+            nodes=8,
+            sigma=4.0,
+            niw_std=0.0066,
+            lr=0.005,
+            batch_size=1024,
+            steps=150,
+            resample="step",
         )
         seen = follow(config, data=data, network=lambda trained=trained: copy.deepcopy(trained), every=None)
         after = local_hessian(seen.network.network, "layers.0", data.x_train, data.y_train, loss=cross_entropy)

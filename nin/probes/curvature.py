@@ -95,7 +95,7 @@ def sharpness(model: nn.Module, x: Tensor, y: Tensor, *inputs: Tensor, loss: Los
 
     Gradient descent of rate eta is stable where eta lam < 2. Lanczos on exact Hessian-vector products; vector (p,) runs
     through model.named_parameters(). inputs are further arguments of the model: sharpness(noisy, x, y, eps, loss=loss)
-    counts the noise injection weights too, under the noise eps. Autograd drops the delta functions at the kinks of ReLU.
+    counts the noise injection weights too, under the noise eps. Autograd drops the kinks of ReLU.
     Raises ValueError for a model without parameters.
     """
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}

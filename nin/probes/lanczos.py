@@ -13,7 +13,7 @@ TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}  # what rounding in the 
 
 @dataclass(frozen=True)
 class Mode:
-    """An eigenvalue, its unit eigenvector (d,), the sign fixed by a positive largest entry, and the residual |Av - lam v|."""
+    """An eigenvalue, its unit eigenvector (d,), largest entry positive, and the residual |Av - lam v|."""
 
     lam: float
     vector: Tensor

@@ -38,13 +38,14 @@ class Thermometer:
 
         T = (1/A) dL/dW_NI = < eps eps^T V H_i > + O(A^2),        of mean V <H>
 
-    is a noisy power iteration (shifted by the lowest Ritz value where that is negative, so that it finds the algebraically
-    largest eigenvalues of an indefinite <H>). T is averaged over about `memory` readings in a frame that turns with V, and V turns to
-    the Ritz vectors of the average. Ritz values of averaged noise are too large, by what the same noise takes from
-    v.<H>v at fresh readings: to second order in the noise their mean is right. An average lags behind a <H> that moves;
-    the trend of the sum of the positive ones corrects it.
+    is a noisy power iteration; it is shifted by the lowest Ritz value where that is negative, and so finds the
+    algebraically largest eigenvalues of an indefinite <H>. T is averaged over about `memory` readings in a frame that
+    turns with V, and V turns to the Ritz vectors of the average. Ritz values of averaged noise are too large, by what
+    the same noise takes from v.<H>v at fresh readings: to second order in the noise their mean is right. An average
+    lags behind a <H> that moves; the trend of the sum of the positive ones corrects it.
 
-    model      any network; it is left as it was: eval mode while it is read, no gradient and no random number is touched
+    model      any network; it is left as it was: in eval mode while it is read, its gradients and torch's random
+               numbers untouched
     layer      dotted name of an nn.Linear or a convolution
     nodes      M; the leading M - 2 or so eigenvalues are worth reading
     amplitude  A, in the units of what the layer is shifted by; the bias is of order A^2
@@ -85,6 +86,7 @@ class Thermometer:
         loss(outputs, y) gives the mean or the per-sample losses, whose mean is taken. A batch that training has not
         seen in this epoch has a larger loss, and curvature, than the data as a whole: to read <H> over all training
         samples draw the batches independently of it.
+        A batch on which the gradient is not finite gives NaN, and leaves the average as it was.
         Raises ValueError for a batch of fewer samples than nodes, and as `nin.inject` does for what the model meets.
         """
         if len(x) < self.nodes:
@@ -92,6 +94,9 @@ class Thermometer:
         if not self._count:
             self._start(x)
         pulled = self._pull(x, y, loss)
+        if not np.isfinite(pulled).all():  # a network that diverged
+            nothing = torch.full((self.nodes,), torch.nan, dtype=torch.float64)
+            return Reading(nothing, nothing, torch.from_numpy(self._v.copy()))
         fresh = (pulled * self._v).sum(1)  # v.<H>v in directions that do not know this batch
         self._count += 1
         weight = max(1 / self._count, 1 / self.memory)
@@ -124,7 +129,7 @@ class Thermometer:
         self._positive = np.ones(self.nodes, dtype=bool)
 
     def _pull(self, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> np.ndarray:
-        """T = (1/A^2) dL/dW_NI at W_NI = V under noise +-A eps, the columns of eps orthogonal in whole blocks of rows."""
+        """T = (1/A^2) dL/dW_NI at W_NI = V under noise +-A eps, with orthogonal columns eps in whole blocks."""
         niw = self._noisy.niw
         signs = self._signs[self._rng.permutation(len(x)) % len(self._signs)]
         eps = torch.from_numpy(self.amplitude * np.concatenate([signs, -signs])).to(niw)
