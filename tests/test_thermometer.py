@@ -234,5 +234,5 @@ def test_digits_along_training():
             assert found[found["rank"] == 1]["error"].abs().median() < 0.07
             assert found["error"].abs().median() < 0.09
         total = found.groupby("rank")[["value", "exact"]].mean()
-        assert total["value"][1] == pytest.approx(total["exact"][1], rel=0.06)
+        assert total["value"][1] == pytest.approx(total["exact"][1], rel=0.06 if activation == "tanh" else 0.12)
         assert total["value"].sum() == pytest.approx(total["exact"].sum(), rel=0.08)

@@ -33,9 +33,9 @@ def from_decay(
 
         lam = sum (W u)(G u) / sum (W u)^2
 
-    is the decay there. Where <H> has rank one (linear nets) that is its eigenvalue. Several modes are averaged, weighted
-    by what W_NI holds of them, and lam lies below the largest, the less the more nodes there are: 0.4 to 1.0 of it on
-    the digits with 8. Along a known mode, direction=v, lam is the eigenvalue of that mode.
+    is the decay there. Where <H> has rank one (linear nets) that is its eigenvalue. Several modes are averaged,
+    weighted by what W_NI holds of them, and lam lies below the largest, the less the more nodes there are: 0.4 to 1.0
+    of it on the digits with 8. Along a known mode, direction=v, lam is the eigenvalue of that mode.
 
     niw    W_NI before each of several steps of plain SGD (steps, d), or (steps, nodes, d): a window in which <H> barely
            moves, the weights still fall, and sigma |W_NI| is small beside the pre-activations
