@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import papermill
 import yaml
 from ipykernel.kernelspec import write_kernel_spec
 
@@ -153,6 +152,8 @@ def _plan(notebook: Path, profile: str, overrides: Mapping[str, Any]) -> dict[st
 
 def _execute(notebook: Path, plan: dict[str, Any], executed: Path, figures: Path, progress: bool) -> Outcome:
     """Run one notebook in a fresh process, which only papermill enters: torch is in the kernel alone."""
+    import papermill  # not at the top: in a notebook, which needs `values` alone, its bar asks for widgets
+
     output, before, started = executed / notebook.name, _stamps(figures), time.monotonic()
     error, peak = None, 0
     with (
@@ -212,7 +213,7 @@ def _stamps(folder: Path) -> dict[Path, tuple[int, int]]:
 
 
 def _last_line(exception: Exception) -> str:
-    if isinstance(exception, papermill.PapermillExecutionError):
+    if hasattr(exception, "ename"):  # papermill's, of a cell that failed
         name, message = exception.ename, exception.evalue
     else:
         name, message = type(exception).__name__, str(exception)

@@ -3,6 +3,7 @@ figures of a profile overwritten by other parameters, a notebook that only our r
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -63,6 +64,12 @@ def state(figures: Path) -> dict:
 
 def parameter(type_: str, default: object = None, range_: str = "") -> Parameter:
     return Parameter("x", type_, default, range=range_)
+
+
+def test_notebooks_do_not_import_papermill():
+    """Its progress bar warns in every kernel that has no widgets."""
+    code = "import sys, nin.notebooks; assert 'papermill' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_reads_what_papermill_drops():

@@ -131,6 +131,6 @@ def amplitudes(data: pd.DataFrame) -> Figure:
                     label="noise-averaged, directly")  # fmt: skip
         ax.plot(rows["amplitude"], rows["autograd"], "k--", lw=0.9, label="autograd's Hessian")
         ax.set(xscale="log", xlabel="amplitude $A$", title=activation)
-    axes[0, 0].set(ylabel="curvature along the top direction", ylim=(0, None))
+    axes[0, 0].set(ylabel="curvature, top direction", ylim=(0, None))
     axes[0, 0].legend(loc="upper left", fontsize=6)
     return figure
