@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import engine, gpu, groups, nodes, recording, sweeps, thermometer
+from benchmarks import engine, gpu, groups, nodes, recording, stability, sweeps, thermometer
 from benchmarks.report import machine
 from nin import paths
 
@@ -15,6 +15,7 @@ ALL = {
     "sweeps": sweeps,
     "nodes": nodes,
     "thermometer": thermometer,
+    "stability": stability,
     "gpu": gpu,
 }
 RESULTS = Path(__file__).parent / "RESULTS.md"

@@ -114,6 +114,16 @@ def load_data(name: str, *, n_train: int | None = None, n_test: int | None = Non
     return Dataset(x_train, y_train, x_test, y_test, classes=10, source=source)
 
 
+def available(name: str) -> bool:
+    """Whether a data set is at hand without a download: bundled, in the folder of NIN_DATA, or in the cache."""
+    check_choice("name", name, DATASETS)
+    if name not in FOLDERS:
+        return True
+    folder = paths.data()
+    local = folder is not None and all(_local(folder, name, file) for file in FILES.values())
+    return local or all((paths.cache() / name / f"{file}.gz").exists() for file in FILES.values())
+
+
 def linear_teacher(
     *,
     n_train: int = 1024,

@@ -23,6 +23,15 @@ class Interval:
     count: int
 
 
+@dataclass(frozen=True)
+class Band:
+    """A geometric mean over seeds and the ends of its 95 % interval (Student's t of the logarithms)."""
+
+    mean: float
+    low: float
+    high: float
+
+
 def loglog_slope(x: np.ndarray, y: np.ndarray) -> Estimate:
     """d ln y / d ln x by least squares; pairs that are not finite and positive are left out, NaN for fewer than 3.
 
@@ -47,3 +56,14 @@ def mean_interval(values: np.ndarray) -> Interval:
         return Interval(float(values[0]), np.nan, 1)
     half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return Interval(float(values.mean()), float(half), len(values))
+
+
+def geometric_band(values: np.ndarray) -> Band:
+    """Geometric mean of the positive values and its 95 % interval, exp(mean +- half) of their logarithms.
+
+    >>> round(geometric_band([1, 4]).mean, 6)
+    2.0
+    """
+    values = np.asarray(values, dtype=float)
+    interval = mean_interval(np.log(values[values > 0]))
+    return Band(*(float(np.exp(interval.mean + side * interval.half)) for side in (0, -1, 1)))

@@ -152,8 +152,12 @@ def test_rolls_of_a_circular_network_change_nothing():
 
 def test_errors_are_those_of_new_samples():
     """Over disjoint sets of images the estimates scatter as their standard errors say."""
-    model = network(3).eval()
-    frames = [sensitivities(model, images(60, seed=seed), draws=2, batch_norm="running") for seed in range(1, 41)]
+    model = network(3)
+    model(images(60))
+    frames = [
+        sensitivities(model, images(60, seed=seed), draws=2, generator=torch.Generator().manual_seed(seed))
+        for seed in range(1, 61)
+    ]
     for quantity in ("D", "G", "R"):
         values = np.array([frame[quantity].iloc[1:] for frame in frames])
         errors = np.array([frame[f"{quantity}_stderr"].iloc[1:] for frame in frames])
@@ -249,6 +253,16 @@ def test_channel_mean():
     with torch.no_grad():
         expected = naive(lambda z: model[:2](z[None]).mean(1).numpy().ravel(), x, deformed, noisy)
     np.testing.assert_allclose(found.loc["1", ["D", "G", "R"]].astype(float), expected, rtol=1e-12)
+
+
+def test_chunk_bounds_what_goes_through_the_network_at_once():
+    sizes = []
+    model = network_for(24)
+    model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    frames = [sensitivities(model, images(20), draws=3, chunk=chunk) for chunk in (4, 20)]
+    assert max(sizes[:10]) == 4 * 7 and max(sizes) == 20 * 7
+    for quantity in ("D", "G", "R"):  # deformations and noise do not depend on it
+        assert frames[0][quantity].tolist() == pytest.approx(frames[1][quantity].tolist(), rel=1e-9)
 
 
 def test_a_dead_layer_gives_no_number_and_no_warning():

@@ -94,7 +94,7 @@ def fold_fraction(
     folds = 0
     u = torch.linspace(0, 1, FOLD_GRID, dtype=torch.float64)
     for start in range(0, count, 256):  # 256 fields at a time: 40 MB
-        coefficients = _coefficients(c, T, min(256, count - start), modes, generator)
+        coefficients = draw_coefficients(c, T, min(256, count - start), modes, generator)
         order = torch.pi * torch.arange(1, coefficients.shape[-1] + 1, dtype=u.dtype)[:, None]
         sine, cosine = torch.sin(order * u), order * torch.cos(order * u)
         along_u = torch.einsum("bkij,iu,jv->bkuv", coefficients, cosine, sine)  # d tau_k / du
@@ -127,9 +127,29 @@ def displacement_field(
 
 def draw_field(n, c, T, count, *, generator, modes, device, dtype) -> Float[Tensor, "count 2 n n"]:
     """As `displacement_field`, without the warning."""
-    _check_size(n, c)
+    return synthesise(draw_coefficients(c, T, count, modes, generator), n, device=device, dtype=dtype)
+
+
+def draw_coefficients(
+    c: float, T: float, count: int, modes: Modes, generator: torch.Generator
+) -> Float[Tensor, "count 2 modes modes"]:
+    """C_ij of both components, float64, zero beyond the cut-off; the first ones do not depend on their count."""
+    check_number("T", T)
     check_count("count", count, minimum=0)
-    coefficients = _coefficients(c, T, count, modes, generator)
+    rows, columns = (torch.from_numpy(order) for order in _kept(c, modes))
+    size = count * 2 * len(rows)
+    whole = -(-size // 16) * 16  # torch draws in blocks of 16, and what is left over otherwise
+    drawn = torch.randn(whole, dtype=torch.float64, generator=generator)[:size].view(count, 2, len(rows))
+    coefficients = drawn.new_zeros(count, 2, int(rows.max()), int(rows.max()))
+    coefficients[:, :, rows - 1, columns - 1] = drawn * (T / (rows**2 + columns**2).double()).sqrt()
+    return coefficients
+
+
+def synthesise(
+    coefficients: Float[Tensor, "count 2 modes modes"], n: int, *, device: torch.device | str, dtype: torch.dtype
+) -> Float[Tensor, "count 2 n n"]:
+    """n sum_ij C_ij sin(i pi u) sin(j pi v) on the pixels; exactly 0 on the border."""
+    check_count("n", n, minimum=2)
     order = torch.arange(1, coefficients.shape[-1] + 1, dtype=torch.float64)
     sine = torch.sin(torch.pi * order[:, None] * torch.linspace(0, 1, n, dtype=torch.float64))  # (modes, n)
     sine[:, [0, -1]] = 0
@@ -151,11 +171,10 @@ def deform(
             f"field of shape {tuple(field.shape)} does not fit images of shape {tuple(images.shape)}; "
             f"it must be ({len(images)}, 2, {n}, {n}), or (1, 2, {n}, {n}) for all of them alike."
         )
-    pixel = torch.arange(n, device=images.device, dtype=images.dtype)
-    field = field.to(images)
-    row, column = pixel[:, None] - field[:, 0], pixel - field[:, 1]
-    grid = torch.stack([column, row], -1) * (2 / (n - 1)) - 1  # grid_sample takes (x, y) in [-1, 1]
-    grid = grid.expand(len(images), -1, -1, -1)
+    place = torch.linspace(-1, 1, n, device=images.device, dtype=images.dtype)
+    still = torch.stack(torch.meshgrid(place, place, indexing="xy"), -1)  # grid_sample takes (column, row) in [-1, 1]
+    moves = field.to(images).flip(1).movedim(1, -1)
+    grid = torch.sub(still, moves, alpha=2 / (n - 1)).expand(len(images), -1, -1, -1)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=True)
 
 
@@ -189,18 +208,6 @@ def warn_of_folds(c: float, T: float, *, modes: Modes = "published", stacklevel:
 @lru_cache
 def _fold_fraction(c: float, T: float, modes: Modes) -> float:
     return fold_fraction(c, T, 2000, generator=torch.Generator().manual_seed(0), modes=modes)
-
-
-def _coefficients(c: float, T: float, count: int, modes: Modes, generator: torch.Generator) -> Tensor:
-    """C (count, 2, I, I), zero beyond the cut-off; the first fields do not depend on their count."""
-    check_number("T", T)
-    rows, columns = (torch.from_numpy(order) for order in _kept(c, modes))
-    size = count * 2 * len(rows)
-    whole = -(-size // 16) * 16  # torch draws in blocks of 16, and what is left over otherwise
-    drawn = torch.randn(whole, dtype=torch.float64, generator=generator)[:size].view(count, 2, len(rows))
-    coefficients = drawn.new_zeros(count, 2, int(rows.max()), int(rows.max()))
-    coefficients[:, :, rows - 1, columns - 1] = drawn * (T / (rows**2 + columns**2).double()).sqrt()
-    return coefficients
 
 
 @lru_cache

@@ -16,9 +16,10 @@ from nin.probes.deformations import (
     deform,
     displacement_field,
     displacement_rms,
-    draw_field,
+    draw_coefficients,
     fold_fraction,
     gradient_variance,
+    synthesise,
     temperature,
     temperature_range,
     warn_of_folds,
@@ -120,7 +121,8 @@ def matched_noise(
 
     mean_square    E |eta|^2 instead, the same for all samples. Drawn on the CPU from `generator`.
     """
-    eta = torch.randn(change.shape, generator=generator, dtype=change.dtype).to(change.device)
+    by_sample = change.transpose(0, 1)
+    eta = torch.randn(by_sample.shape, generator=generator, dtype=change.dtype).to(change.device).transpose(0, 1)
     if mean_square is not None:
         return eta * (mean_square / change[0, 0].numel()) ** 0.5
     sizes = [values.flatten(2).norm(dim=2) for values in (change, eta)]
@@ -130,14 +132,13 @@ def matched_noise(
 def _deformed(
     x: Tensor, c: float, T: float, draws: int, modes: Modes, chunk: int, seed: int
 ) -> Iterable[tuple[Tensor, Tensor]]:
-    """Chunks of x with their deformations (draws, count, channels, n, n): the same at each call."""
+    """Chunks of x with their deformations (draws, count, channels, n, n): the same at each call, for any chunk."""
     check_count("chunk", chunk)
-    generator = torch.Generator().manual_seed(seed)
-    for part in x.split(chunk):
-        options = {"generator": generator, "modes": modes, "device": x.device, "dtype": x.dtype}
-        field = draw_field(x.shape[-1], c, T, draws * len(part), **options)
-        images = part.expand(draws, *part.shape).flatten(0, 1)
-        yield part, deform(images, field).unflatten(0, (draws, len(part)))
+    drawn = draw_coefficients(c, T, len(x) * draws, modes, torch.Generator().manual_seed(seed))
+    for part, coefficients in zip(x.split(chunk), drawn.split(chunk * draws), strict=True):
+        field = synthesise(coefficients, x.shape[-1], device=x.device, dtype=x.dtype)
+        deformed = deform(part.repeat_interleave(draws, 0), field)
+        yield part, deformed.unflatten(0, (len(part), draws)).transpose(0, 1)
 
 
 def _mean_square_change(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
