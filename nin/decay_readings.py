@@ -10,7 +10,7 @@ from torch import nn
 from nin.config import RunConfig
 from nin.data import Dataset
 from nin.losses import LOSSES
-from nin.members import build, layer_name
+from nin.members import layer_name
 from nin.probes.curvature import local_hessian
 from nin.probes.decay import from_decay
 from nin.spectra import follow
@@ -62,5 +62,4 @@ def trained_network(base: RunConfig, data: Dataset, seeds: Iterable[int], *, bef
 
 def _hessian(config: RunConfig, network: nn.Module, data: Dataset) -> torch.Tensor:
     x, y = data.x_train[: config.eval_samples], data.y_train[: config.eval_samples]
-    layer = layer_name(config, build(config, data, lambda: network))
-    return local_hessian(network, layer, x, y, loss=LOSSES[config.loss]).double()
+    return local_hessian(network, layer_name(config, network), x, y, loss=LOSSES[config.loss]).double()

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nin.arguments import check_choice, check_count, check_number
+from nin.evaluating import evaluating
+from nin.models import he_initialise
 
 ARCHITECTURES = ("fully_connected", "strided", "strided_gap", "lenet", "vgg", "vgg_gap")
 
@@ -50,16 +52,12 @@ def build(recipe: ImageRecipe, side: int, classes: int, *, seed: int) -> nn.Sequ
     check_count("side", side, minimum=8)
     with torch.random.fork_rng(devices=[]):  # torch's layers draw from the global generator as they are made
         blocks = _blocks(recipe, side)
-        width = nn.Sequential(OrderedDict(blocks))(torch.zeros(2, 1, side, side))[0].numel()
+        body = nn.Sequential(OrderedDict(blocks))
+        with evaluating(body), torch.no_grad():
+            width = body(torch.zeros(1, 1, side, side)).numel()
         head = nn.Sequential(nn.Flatten(), nn.Linear(width, classes))
         network = nn.Sequential(OrderedDict([*blocks, ("head", head)]))
-    generator = torch.Generator().manual_seed(seed)
-    for module in network.modules():
-        if isinstance(module, (nn.Linear, nn.Conv2d)):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
-            nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
+    he_initialise(network, torch.Generator().manual_seed(seed))
     return network
 
 
@@ -114,9 +112,3 @@ def fit_images(
             F.cross_entropy(network(inputs), y[rows]).backward()
             optimizer.step()
     return network.eval()
-
-
-@torch.no_grad()
-def accuracy_of(network: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Fraction of images that are classified rightly."""
-    return (network(x).argmax(1) == y).double().mean().item()

@@ -12,9 +12,10 @@ from tqdm import tqdm
 
 from nin.arguments import check_count
 from nin.data import Dataset, available, load_data
-from nin.image_networks import ImageRecipe, accuracy_of, build, fit_images
+from nin.image_networks import ImageRecipe, build, fit_images
 from nin.probes.deformations import draw_field
 from nin.probes.stability import deform, filter_spectrum, sensitivities, shuffle_channels, temperature
+from nin.robust import score
 from nin.scale_detection import scale_images
 from nin.statistics import geometric_band, loglog_slope
 
@@ -84,7 +85,7 @@ def before_and_after(
             networks["shuffled"] = shuffle_channels(trained, generator=torch.Generator().manual_seed(seed))
         for state, network in networks.items():
             case = {"architecture": recipe.architecture, "seed": seed, "state": state}
-            accuracy = accuracy_of(network, x_test, data.y_test)
+            accuracy = score(network, x_test, data.y_test)
             tables.append(probe(network, x_test, **case, accuracy=accuracy))
             if "shuffled" in networks and state != "shuffled":
                 spectrum = filter_spectrum(network)
@@ -116,7 +117,7 @@ def at_the_output(
         longer = replace(recipe, epochs=round(recipe.epochs * len(x) / size))
         network = fit_images(longer, x[:size], data.y_train[:size], classes=data.classes, seed=seed)
         output = probe(network, x_test).iloc[-1]
-        accuracy = accuracy_of(network, x_test, data.y_test)
+        accuracy = score(network, x_test, data.y_test)
         rows.append((recipe.architecture, recipe.noise, size, seed, accuracy, output["D"], output["G"], output["R"]))
     return pd.DataFrame(rows, columns=["architecture", "noise", "n_train", "seed", "accuracy", "D", "G", "R"])
 

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.conv import _ConvNd
 
 from nin.arguments import check_choice, check_count
 
@@ -18,6 +19,15 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "linear": lambda z: z,
 }
 INITS = ("he", "ntk")
+
+
+@torch.no_grad()
+def he_initialise(network: nn.Module, generator: torch.Generator | None) -> None:
+    """W ~ N(0, 2/fan_in), b = 0 of all linear layers and convolutions, module by module (He et al. 2015)."""
+    for module in network.modules():
+        if isinstance(module, (nn.Linear, _ConvNd)):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+            nn.init.zeros_(module.bias)
 
 
 class ScaledLinear(nn.Linear):

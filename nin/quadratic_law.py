@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from nin.evaluating import evaluating
 from nin.nodes import inject
 from nin.probes.curvature import local_hessian
+from nin.probes.noise_averaged import antithetic
 
 
 def quadratic_law(
@@ -29,21 +30,16 @@ def quadratic_law(
     Source: arXiv 2210.13599, equations (7) and (8) of the reference; it ends where sigma |W_NI| is not small.
     """
     hessian = local_hessian(network, layer, x, y, loss=loss)
+    with evaluating(network), torch.no_grad():
+        quiet = loss(network(x), y).mean().item()
     rows = []
     for sigma in sigmas:
         generator = torch.Generator().manual_seed(seed)
         noisy = inject(network, layer, sigma=sigma, generator=generator, law="rademacher", example=x[:2])
         w = noisy.niw.detach().flatten()
         curvature = (w @ hessian @ w).item()
-        rises, pulls = [], []
-        with evaluating(network), torch.enable_grad():
-            quiet = loss(network(x), y).mean().item()
-            for _ in range(pairs):
-                eps = noisy.draw(len(x))
-                total = (loss(noisy(x, eps), y).mean() + loss(noisy(x, -eps), y).mean()) / 2
-                (gradient,) = torch.autograd.grad(total, noisy.niw)
-                rises.append(total.item() - quiet)
-                pulls.append((gradient.flatten() @ w).item())
-        mean = [sum(values) / pairs for values in (rises, pulls)]
-        rows.append((sigma, mean[0], sigma**2 / 2 * curvature, mean[1], sigma**2 * curvature))
+        losses, gradients = zip(*antithetic(noisy, x, y, loss=loss, pairs=pairs), strict=True)
+        rise = sum(losses) / pairs - quiet
+        pull = (sum(gradients).flatten() @ w).item() / pairs
+        rows.append((sigma, rise, sigma**2 / 2 * curvature, pull, sigma**2 * curvature))
     return pd.DataFrame(rows, columns=["sigma", "rise", "rise_law", "pull", "pull_law"])

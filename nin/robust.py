@@ -17,6 +17,7 @@ from nin.attacks import fgsm, pgd
 from nin.corruptions import Pixels, corrupt
 from nin.data import Dataset
 from nin.losses import accuracy, cross_entropy
+from nin.models import he_initialise
 from nin.nodes import NoisyNetwork, inject
 
 METHODS = ("none", "nin_input", "nin_layers", "dropout", "l2")
@@ -74,10 +75,7 @@ def build(recipe: Recipe, inputs: int, classes: int, seed: int) -> nn.Module:
             width = recipe.width
         layers.append(nn.Linear(width, classes))
     network = nn.Sequential(*layers)
-    for module in network:
-        if isinstance(module, (nn.Linear, nn.Conv2d)):
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
-            nn.init.zeros_(module.bias)
+    he_initialise(network, generator)
     return network
 
 

@@ -8,10 +8,11 @@ from torch import nn
 
 from nin import paths
 from nin.data import available
-from nin.image_networks import ARCHITECTURES, ImageRecipe, accuracy_of, build, fit_images
+from nin.image_networks import ARCHITECTURES, ImageRecipe, build, fit_images
 from nin.image_stability import SCALE, as_images, at_the_output, before_and_after, claims, first_at_hand, gallery
 from nin.plots import scale_detection as scale_plots
 from nin.plots import spatial_stability as plots
+from nin.robust import score
 from nin.scale_detection import ScaleTask, scale_images
 from nin.scale_networks import ScaleRecipe
 from nin.scale_study import ConstantCase, constant_case, tanh_case, trained_cases
@@ -47,7 +48,7 @@ def test_a_network_learns():
     x = as_images(data.x_train)
     network = fit_images(ImageRecipe(architecture="strided", epochs=40), x, data.y_train, classes=2, seed=0)
     assert not network.training
-    assert accuracy_of(network, x, data.y_train) > 0.9
+    assert score(network, x, data.y_train) > 0.9
 
 
 def test_study_tables_and_figures(data):

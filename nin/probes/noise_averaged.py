@@ -1,6 +1,6 @@
 """The curvature as noise of a finite size sees it, kinks of ReLU included."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Float
@@ -37,12 +37,18 @@ def noise_averaged(
     site = find_site(model, layer, example=x[:2])
     v = (direction / direction.norm()).view(1, *site.shape)
     noisy = NoisyNetwork(model, [site], niw=[v], sigma=[amplitude], law="gaussian", generator=generator)
-    draws = []
+    pulls = [(gradient * v).sum().double() for _, gradient in antithetic(noisy, x, y, loss=loss, pairs=pairs)]
+    draws = torch.stack(pulls) / amplitude**2
+    return draws.mean().item(), (draws.std() / pairs**0.5).item()
+
+
+def antithetic(
+    noisy: NoisyNetwork, x: Tensor, y: Tensor, *, loss: Callable[[Tensor, Tensor], Tensor], pairs: int
+) -> Iterator[tuple[float, Tensor]]:
+    """(L(eps) + L(-eps)) / 2 and its gradient by the weights of the one node, for so many draws of eps."""
     for _ in range(pairs):
         eps = noisy.draw(len(x))
-        with evaluating(model), torch.enable_grad():
-            total = loss(noisy(x, eps), y).mean() + loss(noisy(x, -eps), y).mean()
-            (gradient,) = torch.autograd.grad(total / 2, noisy.niw)
-        draws.append((gradient * v).sum().double() / amplitude**2)
-    draws = torch.stack(draws)
-    return draws.mean().item(), (draws.std() / pairs**0.5).item()
+        with evaluating(noisy.network), torch.enable_grad():
+            total = (loss(noisy(x, eps), y).mean() + loss(noisy(x, -eps), y).mean()) / 2
+            (gradient,) = torch.autograd.grad(total, noisy.niw)
+        yield total.item(), gradient
