@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import engine, gpu, groups, nodes, recording, stability, sweeps, thermometer
+from benchmarks import engine, gpu, groups, nodes, recording, response, stability, sweeps, thermometer
 from benchmarks.report import machine
 from nin import paths
 
@@ -16,6 +16,7 @@ ALL = {
     "nodes": nodes,
     "thermometer": thermometer,
     "stability": stability,
+    "response": response,
     "gpu": gpu,
 }
 RESULTS = Path(__file__).parent / "RESULTS.md"

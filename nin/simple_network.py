@@ -5,8 +5,10 @@ Gradients are written out, so that a step of all of them is a dozen operations (
 encodings are not known to us: those here are the reference's workable ones).
 """
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -14,6 +16,8 @@ from torch import Tensor, nn
 
 from nin.arguments import check_choice, check_count, check_number
 
+METHODS = ("sgd", "momentum", "adam")
+BETA = 0.9  # of momentum
 SLOPE = 0.01  # of the leaky ReLU, torch's default
 ETA = {"mse": 0.02, "ce": 0.1, "sigmoid_mse": 0.3}  # per loss, at H = 64 and d = 10: the reference's workable rates
 
@@ -47,10 +51,12 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 class SimpleRecipe:
     """What is trained: activations x losses x seeds.
 
+    losses    a name may stand there several times, with learning rates or label noise of its own
     inputs, hidden    d and H
     batch     samples a step, 1 as in the paper; None: all of them (gradient descent)
-    eta       learning rate; None: ETA of the loss
-    label_noise       sigma of fresh Gaussian noise on the target at every step (mse)
+    eta       learning rate of each loss, or one for all; None: ETA of the loss
+    label_noise       sigma of fresh Gaussian noise on the target at every step, of each loss or one for all
+    method    "sgd"; "momentum", with beta = 0.9; "adam", torch's, with one eta for all
     """
 
     activations: Sequence[str] = tuple(ACTIVATIONS)
@@ -59,8 +65,9 @@ class SimpleRecipe:
     inputs: int = 10
     hidden: int = 64
     batch: int | None = 1
-    eta: float | None = None
-    label_noise: float = 0.0
+    eta: float | Sequence[float] | None = None
+    label_noise: float | Sequence[float] = 0.0
+    method: Literal["sgd", "momentum", "adam"] = "sgd"
 
     def __post_init__(self) -> None:
         for activation in self.activations:
@@ -71,9 +78,23 @@ class SimpleRecipe:
             check_count(name, getattr(self, name))
         if self.batch is not None:
             check_count("batch", self.batch)
-        if self.eta is not None:
-            check_number("eta", self.eta, exclusive=True)
-        check_number("label_noise", self.label_noise)
+        check_choice("method", self.method, METHODS)
+        if self.method == "adam" and not isinstance(self.eta, float):
+            raise ValueError(f"eta={self.eta!r} of adam must be one number, like 0.001: it is the same for all losses.")
+        for eta in self.per_loss("eta"):
+            check_number("eta", eta, exclusive=True)
+        for sigma in self.per_loss("label_noise"):
+            check_number("label_noise", sigma)
+
+    def per_loss(self, name: Literal["eta", "label_noise"]) -> list[float]:
+        """The learning rate or label noise of each loss. ValueError where they are not as many."""
+        value = getattr(self, name)
+        if value is None:
+            return [ETA[loss] for loss in self.losses]
+        values = [value] * len(self.losses) if isinstance(value, (int, float)) else list(value)
+        if len(values) != len(self.losses):
+            raise ValueError(f"{name}={value!r} must be one number, or one for each of the {len(self.losses)} losses.")
+        return values
 
 
 @dataclass
@@ -105,8 +126,16 @@ class SimpleNetworks:
         self.w = w[:, None, None].expand(S, A, L, H, d).contiguous()
         self.v = v[:, None, None].expand(S, A, L, H).contiguous()
         self.b, self.c = torch.zeros_like(self.v), torch.zeros(S, A, L, dtype=torch.float64)
-        rates = [ETA[loss] if recipe.eta is None else recipe.eta for loss in recipe.losses]
-        self.eta = torch.tensor(rates, dtype=torch.float64)
+        self.eta = torch.tensor(recipe.per_loss("eta"), dtype=torch.float64)
+        self._sigma = torch.tensor(recipe.per_loss("label_noise"), dtype=torch.float64)
+        self._optimizer: torch.optim.Optimizer | None = None
+        if recipe.method == "momentum":  # of gradients that eta has multiplied
+            self._optimizer = torch.optim.SGD(self._parameters(), lr=1.0, momentum=BETA)
+        elif recipe.method == "adam":
+            self._optimizer = torch.optim.Adam(self._parameters(), lr=recipe.eta)
+
+    def _parameters(self) -> list[Tensor]:
+        return [self.w, self.b, self.v, self.c]
 
     def hidden(self, x: Float[Tensor, "S n d"]) -> tuple[Tensor, Tensor]:
         """phi(z) and phi'(z), (S, A, L, H, n)."""
@@ -121,27 +150,34 @@ class SimpleNetworks:
         h, _ = self.hidden(x)
         return (self.v[..., None, :] @ h).squeeze(-2) + self.c[..., None]
 
-    def slopes(self, f: Float[Tensor, "S A L n"], y: Float[Tensor, "S n"]) -> Float[Tensor, "S A L n"]:
-        """l'(f, y), loss by loss."""
-        y = y[:, None]
-        return torch.stack([SLOPES[name](f[:, :, k], y) for k, name in enumerate(self.recipe.losses)], 2)
+    def slopes(self, f: Float[Tensor, "S A L n"], y: Float[Tensor, "S *L n"]) -> Float[Tensor, "S A L n"]:
+        """l'(f, y), loss by loss; targets alike for all losses, or (S, L, n)."""
+        y = y[:, None] if y.dim() == 2 else y[:, None].unbind(2)
+        targets = y if isinstance(y, tuple) else [y] * len(self.recipe.losses)
+        return torch.stack([SLOPES[name](f[:, :, k], targets[k]) for k, name in enumerate(self.recipe.losses)], 2)
 
     def losses(self, f: Float[Tensor, "S A L n"], y: Float[Tensor, "S n"]) -> Float[Tensor, "S A L n"]:
         """l(f, y), loss by loss."""
         y = y[:, None]
         return torch.stack([LOSSES[name](f[:, :, k], y) for k, name in enumerate(self.recipe.losses)], 2)
 
-    def step(self, x: Float[Tensor, "S n d"], y: Float[Tensor, "S n"]) -> None:
-        """One SGD step of every network on the mean loss over n samples."""
+    def step(self, x: Float[Tensor, "S n d"], y: Float[Tensor, "S *L n"]) -> None:
+        """One step of every network on the mean loss over n samples."""
         S, _, _, _, d = self.w.shape
         h, slope = self.hidden(x)
         f = (self.v[..., None, :] @ h).squeeze(-2) + self.c[..., None]
-        g = self.slopes(f, y) * (self.eta[:, None] / y.shape[1])  # (S, A, L, n)
+        rate = 1.0 if self.recipe.method == "adam" else self.eta[:, None]
+        g = self.slopes(f, y) * (rate / x.shape[1])  # (S, A, L, n)
         dz = slope * (self.v[..., None] * g[..., None, :])  # (S, A, L, H, n)
-        self.v -= (h @ g[..., None]).squeeze(-1)
-        self.c -= g.sum(-1)
-        self.b -= dz.sum(-1)
-        self.w.view(S, -1, d).baddbmm_(dz.view(S, -1, y.shape[1]), x, alpha=-1)
+        if self._optimizer is None:
+            self.v -= (h @ g[..., None]).squeeze(-1)
+            self.c -= g.sum(-1)
+            self.b -= dz.sum(-1)
+            self.w.view(S, -1, d).baddbmm_(dz.view(S, -1, x.shape[1]), x, alpha=-1)
+            return
+        self.w.grad = torch.bmm(dz.view(S, -1, x.shape[1]), x).view(self.w.shape)
+        self.b.grad, self.v.grad, self.c.grad = dz.sum(-1), (h @ g[..., None]).squeeze(-1), g.sum(-1)
+        self._optimizer.step()
 
     def train(
         self, x: Float[Tensor, "S n d"], y: Float[Tensor, "S n"], steps: int, *, at: Sequence[int] = ()
@@ -154,12 +190,10 @@ class SimpleNetworks:
                 yield step
                 following = next(due)
             if rows is None:
-                self.step(x, y if noise is None else y + noise)
+                self.step(x, y if noise is None else y[:, None] + self._sigma[:, None] * noise[:, None])
             else:
-                target = y.gather(1, rows)
-                self.step(
-                    x.gather(1, rows[..., None].expand(-1, -1, x.shape[2])), target if noise is None else target + noise
-                )
+                inputs, target = x.gather(1, rows[..., None].expand(-1, -1, x.shape[2])), y.gather(1, rows)
+                self.step(inputs, target if noise is None else target[:, None] + self._sigma[:, None] * noise[:, None])
         if following is not None:
             yield steps
 
@@ -173,9 +207,9 @@ class SimpleNetworks:
             if recipe.batch is not None:
                 drawn = [torch.randint(count, (size, batch), generator=g) for g in self._generators]
                 rows = torch.stack(drawn, 1)
-            if recipe.label_noise:
+            if self._sigma.any():
                 drawn = [torch.randn(size, batch, dtype=torch.float64, generator=g) for g in self._generators]
-                noise = recipe.label_noise * torch.stack(drawn, 1)
+                noise = torch.stack(drawn, 1)
             for k in range(size):
                 yield None if rows is None else rows[k], None if noise is None else noise[k]
 
@@ -190,22 +224,16 @@ class SimpleNetworks:
         return Factors(output, hidden, torch.ones_like(output))
 
     def exact_responses(self, x: Float[Tensor, "S n d"], y: Float[Tensor, "S n"]) -> Float[Tensor, "S A L n n"]:
-        """R(x_i | x_j) of one plain SGD step on each x_j alone, [..., i, j]."""
-        h, slope = self.hidden(x)
-        f = (self.v[..., None, :] @ h).squeeze(-2) + self.c[..., None]
-        g = self.slopes(f, y) * self.eta[:, None]
-        columns = []
+        """R(x_i | x_j) of one step on each x_j alone, [..., i, j], by copies with the optimiser's state."""
+        f, columns = self.outputs(x), []
         for j in range(x.shape[1]):
-            now = SimpleNetworks.__new__(SimpleNetworks)
-            now.recipe = self.recipe
-            dz = slope[..., j] * self.v * g[..., j, None]
-            now.v, now.c, now.b = self.v - h[..., j] * g[..., j, None], self.c - g[..., j], self.b - dz
-            now.w = self.w - dz[..., None] * x[:, None, None, None, j]
-            columns.append(now.outputs(x) - f)
+            after = copy.deepcopy(self)
+            after.step(x[:, j : j + 1], y[:, j : j + 1])
+            columns.append(after.outputs(x) - f)
         return torch.stack(columns, -1)
 
     def linear_responses(self, x: Float[Tensor, "S n d"], y: Float[Tensor, "S n"]) -> Float[Tensor, "S A L n n"]:
-        """-eta Theta(x_i, x_j) l'(f(x_j), y_j), [..., i, j] (equation (1))."""
+        """-eta Theta(x_i, x_j) l'(f(x_j), y_j), [..., i, j], of plain SGD (equation (1))."""
         g = self.slopes(self.outputs(x), y) * self.eta[:, None]
         return -self.factors(x).whole * g[..., None, :]
 

@@ -81,6 +81,37 @@ def test_responses_are_those_of_the_probe():
             torch.testing.assert_close(linear[1, a, k, :, 2], found.linear.squeeze(1), rtol=1e-9, atol=1e-13)
 
 
+@pytest.mark.parametrize("method", ["momentum", "adam"])
+def test_methods_are_torchs(method):
+    recipe = SimpleRecipe(seeds=(3, 4), inputs=5, hidden=7, batch=None, method=method, eta=0.01)
+    networks, (x, y) = SimpleNetworks(recipe), data()
+    network = networks.module(1, 0, 1)
+    list(networks.train(x, y, 4))
+    kinds = {"momentum": (torch.optim.SGD, {"momentum": 0.9}), "adam": (torch.optim.Adam, {})}
+    kind, options = kinds[method]
+    optimizer = kind(network.parameters(), lr=0.01, **options)
+    for _ in range(4):
+        optimizer.zero_grad()
+        loss_of("ce")(network(x[1]), y[1]).backward()
+        optimizer.step()
+    torch.testing.assert_close(networks.outputs(x)[1, 0, 1], network(x[1]).squeeze(1), rtol=1e-9, atol=1e-11)
+    exact = networks.exact_responses(x, y)[1, 0, 1, :, 2]
+    found = response(network, x[1, 2:3], y[1, 2:3], x[1], loss=loss_of("ce"), optimizer=optimizer)
+    torch.testing.assert_close(exact, found.exact.squeeze(1), rtol=1e-8, atol=1e-12)
+
+
+def test_rates_and_noise_of_each_loss():
+    one = SimpleRecipe(losses=("mse",), seeds=(3, 4), inputs=5, hidden=7, eta=0.03, label_noise=0.5)
+    two = SimpleRecipe(losses=("mse", "mse"), seeds=(3, 4), inputs=5, hidden=7, eta=(0.01, 0.03), label_noise=(0, 0.5))
+    (x, y), outputs = data(), []
+    for recipe in (one, two):
+        networks = SimpleNetworks(recipe)
+        list(networks.train(x, y, 9))
+        outputs.append(networks.outputs(x))
+    torch.testing.assert_close(outputs[0][:, :, 0], outputs[1][:, :, 1], rtol=1e-9, atol=1e-11)
+    assert not torch.allclose(outputs[1][:, :, 0], outputs[1][:, :, 1])
+
+
 def test_stops_and_seeds():
     networks, (x, y) = SimpleNetworks(RECIPE), data()
     before = copy.deepcopy(networks.w)
@@ -113,6 +144,9 @@ def test_strings_differ():
         (lambda: SimpleRecipe(losses=("hinge",)), "losses='hinge' is unknown"),
         (lambda: SimpleRecipe(batch=0), "batch=0 must be"),
         (lambda: SimpleRecipe(eta=0), "eta=0 must be"),
+        (lambda: SimpleRecipe(eta=(0.1, 0.2)), "one for each of the 3 losses"),
+        (lambda: SimpleRecipe(method="adam"), "eta=None of adam must be one number"),
+        (lambda: SimpleRecipe(method="lion"), "method='lion' is unknown"),
         (lambda: strings(33, 5, [0]), "count=33 is more than the 32 strings"),
     ],
 )
