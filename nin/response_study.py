@@ -197,7 +197,8 @@ def drift_by_width(recipe: SimpleRecipe, widths: Sequence[int], steps: int, *, e
     tables = []
     for width in widths:
         wide = replace(recipe, hidden=width, eta=eta * 64 / width)
-        table, _ = along_training(wide, *task("random", wide), steps, points=2, responders=1)
+        x, y = task("random", wide, min(64, 2**wide.inputs))
+        table, _ = along_training(wide, x, y, steps, points=2, responders=1)
         tables.append(table[table["step"] == steps].assign(hidden=width))
     return pd.concat(tables, ignore_index=True)
 

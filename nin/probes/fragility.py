@@ -102,4 +102,7 @@ def margin(model: nn.Module, x: Float[Tensor, "n ..."]) -> float:
         top = outputs.topk(min(2, outputs.shape[1]), dim=1).values
         f = top[:, 0] - top[:, 1] if outputs.shape[1] > 1 else outputs[:, 0]
         (gradient,) = torch.autograd.grad(f.sum(), x)
-    return (f.detach().abs() / gradient.flatten(1).abs().sum(1)).median().item()
+    f, slope = f.detach().abs(), gradient.flatten(1).abs().sum(1)
+    return (
+        torch.where(f == 0, 0.0, f / slope).median().item()
+    )  # a sample on the border has none, however flat it is there
