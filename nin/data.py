@@ -10,7 +10,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
-import pooch
 import torch
 from jaxtyping import Float, Shaped
 from sklearn.datasets import load_digits
@@ -250,6 +249,8 @@ def _fetch(name: str, part: str) -> Path:
     target = paths.cache() / name / file
     if target.exists():
         return target
+    import pooch  # its progress bar asks for widgets, with a warning in every notebook without them
+
     try:
         pooch.retrieve(SOURCES[name] + file, known_hash=None, fname=file, path=target.parent, progressbar=True)
     except Exception as error:  # requests, urllib3 and the system each have their own

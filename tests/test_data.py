@@ -3,6 +3,8 @@
 import gzip
 import os
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pooch
@@ -174,3 +176,9 @@ def test_real_images(name):
     if name == "fashion_mnist":
         assert (data.y_train.bincount() == 6000).all()
     assert (load_data(name, n_train=100).y_train.bincount() == 10).all()
+
+
+def test_importing_asks_for_no_widgets():
+    """tqdm.auto warns in every notebook where ipywidgets is missing; only a download may import it."""
+    code = "import sys, nin, nin.image_stability, nin.response_study; sys.exit('tqdm.auto' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
