@@ -70,6 +70,39 @@ def test_kernel_is_that_of_the_jacobian(model, shape, chunk):
     torch.testing.assert_close(whole, whole.T, rtol=1e-12, atol=1e-12)
 
 
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.head = nn.LSTM(5, 4, batch_first=True), nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.lstm(x)[0][:, -1])
+
+
+class Attending(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.head = nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.head(self.encoder(x).mean(1))
+
+
+@pytest.mark.parametrize(("kind", "features"), [(Recurrent, 5), (Attending, 8)])
+def test_networks_that_are_hard_to_batch(kind, features):
+    torch.manual_seed(0)
+    model, x = kind().double(), torch.randn(3, 6, features, dtype=torch.float64)
+    J = brute_jacobian(model, x)
+    torch.testing.assert_close(kernel(model, x), torch.einsum("icp,jcp->ij", J, J), rtol=1e-10, atol=1e-12)
+    if kind is Attending:
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
+        y = torch.zeros(1, 2, dtype=torch.float64)
+        found = response(model, x[:1], y, x, loss=mse, optimizer=optimizer)
+        assert found.nonlinearity < 1e-4
+        assert kernel_trace(model, x, probes=4).value > 0
+
+
 def test_frozen_parameters_do_not_count():
     model = mlp(4, 5, 1)
     layers = kernel_by_layer(model, torch.randn(3, 4, dtype=torch.float64))

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vjp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nin.arguments import check_choice, check_count
 from nin.evaluating import evaluating
@@ -122,7 +123,8 @@ def function_of(model: nn.Module) -> tuple[Callable[[Mapping[str, Tensor], Tenso
     fixed |= {name: buffer.detach() for name, buffer in model.named_buffers()}
 
     def f(parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        values = functional_call(model, {**fixed, **parameters}, (x,))
+        with sdpa_kernel(SDPBackend.MATH):  # the attention that can be batched and differentiated twice
+            values = functional_call(model, {**fixed, **parameters}, (x,))
         if not isinstance(values, Tensor) or values.shape[:1] != (len(x),):
             what = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise ValueError(f"model gives {what} for {len(x)} samples; the kernel needs (n,) or (n, outputs).")
@@ -145,7 +147,11 @@ def _by_layer(
         size = classes * sum(p.numel() * p.element_size() for p in parameters.values())
         chunk = max(CHUNK_BYTES // size, 1) if chunk is None else chunk
 
+        recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+
         def jacobian(part: Tensor) -> dict[str, Tensor]:
+            if recurrent:  # torch cannot batch these
+                return _one_by_one(f, parameters, part)
             one = vmap(jacrev(lambda p, sample: f(p, sample[None])[0]), in_dims=(None, 0))
             return {name: value.flatten(2) for name, value in one(parameters, part).items()}  # (n, C, parameters)
 
@@ -162,6 +168,21 @@ def _by_layer(
             for left in map(jacobian, x.split(chunk))
         ]
     return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+
+
+@torch.enable_grad()
+def _one_by_one(f: Callable[..., Tensor], parameters: Mapping[str, Tensor], x: Tensor) -> dict[str, Tensor]:
+    """The Jacobian (n, C, parameters) by name, one backward pass for each sample and output."""
+    leaves = {name: value.clone().requires_grad_() for name, value in parameters.items()}
+    rows = []
+    for sample in x:
+        outputs = f(leaves, sample[None])[0]
+        options = {"retain_graph": True, "materialize_grads": True}
+        rows.append([torch.autograd.grad(output, list(leaves.values()), **options) for output in outputs])
+    return {
+        name: torch.stack([torch.stack([gradient[place].flatten() for gradient in row]) for row in rows])
+        for place, name in enumerate(leaves)
+    }
 
 
 def _block(
