@@ -1,6 +1,19 @@
 """Interactions that a network encodes, AND and OR (arXiv 2409.08712): the names by which this probe is known."""
 
 from nin.probes.games import inverse_moebius, moebius, or_interactions, or_values, shapley
+from nin.probes.masking import log_odds, margin, masked_inputs, masked_outputs
 from nin.probes.split import Split, split
 
-__all__ = ["Split", "inverse_moebius", "moebius", "or_interactions", "or_values", "shapley", "split"]
+__all__ = [
+    "Split",
+    "inverse_moebius",
+    "log_odds",
+    "margin",
+    "masked_inputs",
+    "masked_outputs",
+    "moebius",
+    "or_interactions",
+    "or_values",
+    "shapley",
+    "split",
+]
