@@ -1,10 +1,12 @@
 """Interactions that a network encodes, AND and OR (arXiv 2409.08712): the names by which this probe is known."""
 
 from nin.probes.games import inverse_moebius, moebius, or_interactions, or_values, shapley
+from nin.probes.layer_probes import LayerProbe, probe_layers
 from nin.probes.masking import log_odds, margin, masked_inputs, masked_outputs
 from nin.probes.split import Split, split
 
 __all__ = [
+    "LayerProbe",
     "Split",
     "inverse_moebius",
     "log_odds",
@@ -14,6 +16,7 @@ __all__ = [
     "moebius",
     "or_interactions",
     "or_values",
+    "probe_layers",
     "shapley",
     "split",
 ]
