@@ -25,7 +25,7 @@ class ConstantCase:
     rectified: Rectified = "first"
 
 
-def constant_case(case: ConstantCase, *, draws: int = 8, positions: int = 512, seed: int = 0) -> pd.DataFrame:
+def constant_case(case: ConstantCase, *, draws: int = 4, positions: int = 256, seed: int = 0) -> pd.DataFrame:
     """Columns k, quantity (D, G, R), measured, stderr, predicted; at stride F of all positions and moves."""
     generator = torch.Generator().manual_seed(seed)
     activation = "linear" if case.rectified == "never" else "relu"
@@ -47,7 +47,7 @@ def constant_case(case: ConstantCase, *, draws: int = 8, positions: int = 512, s
     return pd.concat(tables, ignore_index=True)
 
 
-def tanh_case(amplitude: float, *, depth: int = 6, length: int = 1024, draws: int = 8, seed: int = 0) -> pd.DataFrame:
+def tanh_case(amplitude: float, *, depth: int = 6, length: int = 1024, draws: int = 4, seed: int = 0) -> pd.DataFrame:
     """G_k of a tanh net of constant filters, F = stride = 2, for active pixels of an amplitude: k, measured, stderr."""
     generator = torch.Generator().manual_seed(seed)
     net = constant_net(depth, 2, stride=2, activation="tanh")
