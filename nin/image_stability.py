@@ -20,7 +20,6 @@ from nin.scale_detection import scale_images
 from nin.statistics import geometric_band, loglog_slope
 
 SCALE = "scale_detection"
-STATES = ("initial", "trained", "shuffled")
 
 
 def first_at_hand(names: Sequence[str], *, n_train: int, n_test: int) -> tuple[str, Dataset]:

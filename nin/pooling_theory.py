@@ -42,7 +42,12 @@ def constant_filter_D(k: ArrayLike, F: int, *, stride: int = 1, length: float = 
     _check(F, stride, length)
     if stride > 1:
         return _block(k, F) ** -1.0 / _apart(k, F, length)
-    return _each(k, lambda depth: 1 - _at(self_convolution(F, 2 * depth), 1) / _at(self_convolution(F, 2 * depth), 0))
+
+    def law(depth: int) -> float:
+        c = self_convolution(F, 2 * depth)
+        return 1 - _at(c, 1) / _at(c, 0)
+
+    return _each(k, law)
 
 
 def large_depth_D(k: ArrayLike, F: int) -> NDArray:

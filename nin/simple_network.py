@@ -147,7 +147,9 @@ class SimpleNetworks:
 
     def outputs(self, x: Float[Tensor, "S n d"]) -> Float[Tensor, "S A L n"]:
         """f(x) of every network."""
-        h, _ = self.hidden(x)
+        return self._readout(self.hidden(x)[0])
+
+    def _readout(self, h: Float[Tensor, "S A L H n"]) -> Float[Tensor, "S A L n"]:
         return (self.v[..., None, :] @ h).squeeze(-2) + self.c[..., None]
 
     def slopes(self, f: Float[Tensor, "S A L n"], y: Float[Tensor, "S *L n"]) -> Float[Tensor, "S A L n"]:
@@ -165,7 +167,7 @@ class SimpleNetworks:
         """One step of every network on the mean loss over n samples."""
         S, _, _, _, d = self.w.shape
         h, slope = self.hidden(x)
-        f = (self.v[..., None, :] @ h).squeeze(-2) + self.c[..., None]
+        f = self._readout(h)
         rate = 1.0 if self.recipe.method == "adam" else self.eta[:, None]
         g = self.slopes(f, y) * (rate / x.shape[1])  # (S, A, L, n)
         dz = slope * (self.v[..., None] * g[..., None, :])  # (S, A, L, H, n)

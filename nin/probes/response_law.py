@@ -31,7 +31,8 @@ class ResponseLaw:
 
     x, y     the probe set, fixed; the first reading's kernel is the reference of the drift
     loss     loss(outputs, y) -> scalar, for a batch of one as well
-    features    names of the layers whose outputs are the hidden features; None: all without children but the last
+    features    names of the layers whose outputs are the hidden features; None: all without children but the last, and
+                no worst_neuron
     responders  samples whose own response is measured exactly, one step of a copy each; None: all
     Raises ValueError where the optimiser is not the model's, the loss no scalar, x and y differ in length.
     """
@@ -108,8 +109,7 @@ class ResponseLaw:
         distance = (flat[i] - flat[j]).norm(dim=1).cpu().numpy()
         if set(self.x.unique().tolist()) == {-1.0, 1.0}:  # strings of bits: Hamming
             distance = (distance**2 / 4).round()
-        edges = np.unique(distance) if len(np.unique(distance)) <= 2 * BINS else _bins(distance)
-        for value, place in edges if isinstance(edges, list) else [(d, distance == d) for d in edges]:
+        for value, place in _bins(distance):
             rows.append(("", "kernel_at", value, pairs[place].mean(), _stderr(pairs[place])))
         labels = self.y.flatten(1).argmax(1) if self.y.dim() > 1 and self.y[0].numel() > 1 else self.y.flatten()
         labels = labels.sign() if labels.is_floating_point() else labels
@@ -150,7 +150,10 @@ def _stderr(values: np.ndarray) -> float:
 
 
 def _bins(distance: np.ndarray) -> list[tuple[float, np.ndarray]]:
-    """Bins of equally many pairs: their mean distance, and which pairs."""
+    """Each distance, where there are few, else the mean of bins of equally many pairs; and which pairs."""
+    values = np.unique(distance)
+    if len(values) <= 2 * BINS:
+        return [(float(value), distance == value) for value in values]
     order = np.argsort(distance, kind="stable")
     places = [np.isin(np.arange(len(distance)), part) for part in np.array_split(order, BINS)]
     return [(float(distance[place].mean()), place) for place in places]
