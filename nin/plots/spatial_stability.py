@@ -65,7 +65,7 @@ def sensitivities(data: pd.DataFrame) -> Figure:
                 ax.set_ylabel(rf"${quantity}_k$")
         axes[0, column].set_title(NAMES[architecture], fontsize=7)
         axes[2, column].set_xlabel("depth $k/K$")
-    axes[0, 0].legend(fontsize=6, loc="lower left")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 

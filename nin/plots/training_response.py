@@ -47,7 +47,7 @@ def aging(data: pd.DataFrame, *, low: float, high: float) -> Figure:
             ax.set(xscale="log", yscale="log")
         axes[0, column].set_title(LOSSES[loss])
         axes[1, column].set_xlabel("step + 1")
-    axes[0, 0].set(ylabel=r"mean $|R(x_i|x_i)|$", ylim=(1e-8, 1))
+    axes[0, 0].set(ylabel=r"mean $|R(x_i|x_i)|$", ylim=(1e-8, 10))
     axes[1, 0].set_ylabel(r"mean $\Theta(x_i,x_i)$")
     axes[0, 0].legend(fontsize=6, loc="lower left")
     return figure
