@@ -118,8 +118,20 @@ def test_split_is_near_the_optimum_of_the_linear_program(kind, kappa):
     found = split(values, kappa)
     best = np.array([optimum(v.numpy(), kappa) for v in values])
     ratio = found.objective.numpy() / best
-    assert (ratio > 1 - 1e-9).all() and (ratio < 1.01).all()
-    assert (found.bound.numpy() < best * (1 + 1e-9)).all() and (found.bound.numpy() > 0.98 * best).all()
+    assert (ratio > 1 - 1e-9).all() and (ratio < 1.005).all()
+    assert (found.bound.numpy() < best * (1 + 1e-9)).all() and (found.bound.numpy() > 0.995 * best).all()
+
+
+@pytest.mark.parametrize("kind", ["noise", "network", "sparse"])
+def test_split_proves_how_near_it_is_at_ten_variables(kind):
+    values = game(10, 8) if kind == "noise" else networks_games(10, 8)
+    if kind == "sparse":  # few strong interactions on weak noise, where a fixed threshold takes long
+        terms = torch.zeros(8, 1024, dtype=torch.float64).scatter(1, torch.arange(8)[:, None] * 31 + 200, 3.0)
+        values = inverse_moebius(terms) + 0.02 * values
+    found = split(values)
+    assert (found.objective <= (1.02 if kind == "sparse" else 1.0051) * found.bound).all()
+    loose = split(values, accuracy=0.1)
+    assert (loose.objective <= 1.1 * loose.bound).all() and (loose.objective > found.objective).any()
 
 
 def test_split_matches_on_every_coalition():
@@ -128,7 +140,7 @@ def test_split_matches_on_every_coalition():
     again = inverse_moebius(found.and_) + or_values(found.or_) + found.delta
     torch.testing.assert_close(again, values, rtol=0, atol=1e-12)
     room = 0.04 * (values[..., -1] - values[..., 0]).abs()
-    assert (found.delta.abs().amax(-1) <= room * (1 + 1e-12)).all()
+    assert (found.delta.abs().amax(-1) <= room + 1e-12).all()
     torch.testing.assert_close(found.and_[..., 0], values[..., 0])
     assert (found.or_[..., orders(256) <= 1] == 0).all() and (found.delta[..., 0].abs() < 1e-12).all()
     cost = found.and_[..., 1:].abs().sum(-1) + found.or_.abs().sum(-1)

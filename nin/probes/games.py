@@ -13,6 +13,11 @@ from torch import Tensor
 BITS = 5  # of a coalition that one product transforms: matrices of 32 x 32 stay in cache
 LARGEST = 20  # variables: 2^20 values, 8 MB a game
 
+Matrix = tuple[tuple[float, float], tuple[float, float]]
+SUBSET: Matrix = ((1.0, 0.0), (1.0, 1.0))  # 1[S in T], row T and column S, for one variable
+SUPERSET: Matrix = ((1.0, 1.0), (0.0, 1.0))  # 1[T in S]
+DISJOINT: Matrix = ((1.0, 1.0), (1.0, 0.0))  # 1[S cap T empty]
+
 
 def moebius(values: Float[Tensor, "... 2**n"]) -> Float[Tensor, "... 2**n"]:
     """I_and(S) = sum_{T in S} (-1)^(|S| - |T|) v(T), the Harsanyi dividend of every coalition (arXiv 2409.08712).
@@ -22,12 +27,12 @@ def moebius(values: Float[Tensor, "... 2**n"]) -> Float[Tensor, "... 2**n"]:
     >>> moebius([0.0, 1.0, 2.0, 5.0]).tolist()
     [0.0, 1.0, 2.0, 2.0]
     """
-    return _by_bits(check_values(values), ((1.0, 0.0), (-1.0, 1.0)))
+    return kronecker(check_values(values), ((1.0, 0.0), (-1.0, 1.0)))
 
 
 def inverse_moebius(interactions: Float[Tensor, "... 2**n"]) -> Float[Tensor, "... 2**n"]:
     """v(T) = sum_{S in T} I(S), the inverse of `moebius`."""
-    return _by_bits(check_values(interactions, "interactions"), ((1.0, 0.0), (1.0, 1.0)))
+    return kronecker(check_values(interactions, "interactions"), SUBSET)
 
 
 def or_interactions(values: Float[Tensor, "... 2**n"]) -> Float[Tensor, "... 2**n"]:
@@ -40,7 +45,7 @@ def or_interactions(values: Float[Tensor, "... 2**n"]) -> Float[Tensor, "... 2**
 def or_values(interactions: Float[Tensor, "... 2**n"]) -> Float[Tensor, "... 2**n"]:
     """sum_{S cap T not empty} I_or(S) for every T: what OR interactions add to the values."""
     interactions = check_values(interactions, "interactions")
-    disjoint = inverse_moebius(interactions).flip(-1)  # sum over S in N \ T
+    disjoint = kronecker(interactions, DISJOINT)
     return disjoint[..., :1] - disjoint
 
 
@@ -82,13 +87,13 @@ def check_values(values: Float[Tensor, "... 2**n"], name: str = "values") -> Ten
     return values
 
 
-def _by_bits(values: Tensor, factor: tuple[tuple[float, float], tuple[float, float]]) -> Tensor:
-    """The n-fold Kronecker power of a 2 x 2 matrix on the last axis, some bits at a time."""
+def kronecker(values: Tensor, factor: Matrix) -> Tensor:
+    """The n-fold Kronecker power of a 2 x 2 matrix on the last axis 2^n, some bits at a time; nothing is checked."""
     n = values.shape[-1].bit_length() - 1
     shape = values.shape
     for start in range(0, n, BITS):
         bits = min(BITS, n - start)
-        matrix = _power(factor, bits).to(values)
+        matrix = _power(factor, bits, values.dtype, values.device)
         if start == 0:  # the lowest bits are the last axis
             values = values.reshape(-1, 2**bits) @ matrix.T
         else:
@@ -97,8 +102,8 @@ def _by_bits(values: Tensor, factor: tuple[tuple[float, float], tuple[float, flo
 
 
 @lru_cache
-def _power(factor: tuple[tuple[float, float], tuple[float, float]], bits: int) -> Tensor:
-    matrix, base = torch.ones(1, 1, dtype=torch.float64), torch.tensor(factor, dtype=torch.float64)
+def _power(factor: Matrix, bits: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    matrix, base = (torch.tensor(entries, dtype=dtype, device=device) for entries in (((1.0,),), factor))
     for _ in range(bits):
         matrix = torch.kron(matrix, base)
     return matrix
