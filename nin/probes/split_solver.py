@@ -17,7 +17,7 @@ from nin.probes.games import DISJOINT, SUBSET, SUPERSET, kronecker, moebius, ord
 
 RELAXATION = 1.8  # of the reflections; below 2 they converge
 SLACK = 0.995  # of the room of s while iterating: what then misses the equations still fits into it
-START = 0.02  # threshold to begin with, in units of the largest |b|; it adapts to each game
+START = 0.01  # threshold to begin with, in units of the largest |b|; it adapts to each game
 DEADBAND = 3  # the threshold stays where it should change by less: changes delay the end
 EVERY = 50  # steps between adaptations, and checks of what was reached
 REPAIRS = 5  # projections towards the equations before the rest is put into a
