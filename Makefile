@@ -30,6 +30,7 @@ lint: .venv/installed
 	$(BIN)/ruff format --check nin tests benchmarks
 
 bench: .venv/installed
+	$(PIP) install shapiq==1.4.1  # to compare with; nothing else needs it
 	$(BIN)/python -m benchmarks
 
 lab: .venv/installed

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import engine, gpu, groups, nodes, recording, response, stability, sweeps, thermometer
+from benchmarks import engine, gpu, groups, interactions, nodes, recording, response, stability, sweeps, thermometer
 from benchmarks.report import machine
 from nin import paths
 
@@ -17,6 +17,7 @@ ALL = {
     "thermometer": thermometer,
     "stability": stability,
     "response": response,
+    "interactions": interactions,
     "gpu": gpu,
 }
 RESULTS = Path(__file__).parent / "RESULTS.md"

@@ -1,4 +1,4 @@
-"""Small networks of images, layer by layer: fully connected, strided, LeNet-like, VGG-like, with or without pooling."""
+"""Small networks of images, layer by layer: fully connected, strided, LeNet-like, VGG-like, pooled or not, residual."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from nin.arguments import check_choice, check_count, check_number
 from nin.evaluating import evaluating
 from nin.models import he_initialise
 
-ARCHITECTURES = ("fully_connected", "strided", "strided_gap", "lenet", "vgg", "vgg_gap")
+ARCHITECTURES = ("fully_connected", "strided", "strided_gap", "lenet", "vgg", "vgg_gap", "residual")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +22,9 @@ class ImageRecipe:
     architecture    fully_connected: three hidden layers of 128. strided: three 3 x 3 convolutions of stride 2. lenet:
                     two 5 x 5 convolutions with max pooling, two hidden layers (LeCun et al. 1998, with ReLU). vgg: two
                     pairs of 3 x 3 convolutions with batch norm, each followed by max pooling. _gap: global average
-                    pooling before the last layer, instead of all pixels
-    channels        of the first convolution of strided and vgg; twice as many after the first reduction
+                    pooling before the last layer, instead of all pixels. residual: a 3 x 3 stem of stride 2, three
+                    `ResidualBlock`s, global average pooling
+    channels        of the first convolution of strided and vgg, twice as many after the first reduction; of residual
     noise           standard deviation of Gaussian noise on the training images, in units of standardised pixels
     epochs, lr, batch_size    of Adam; chosen such that all of them learn 2,000 images of Fashion-MNIST in seconds
     """
@@ -61,6 +62,20 @@ def build(recipe: ImageRecipe, side: int, classes: int, *, seed: int) -> nn.Sequ
     return network
 
 
+class ResidualBlock(nn.Module):
+    """x + branch(x) with batch norm and ReLU inside the branch alone (He et al. 2016): the stream stays linear."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1),
+            nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, channels, 3, padding=1),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.branch(x)
+
+
 def _blocks(recipe: ImageRecipe, side: int) -> list[tuple[str, nn.Module]]:
     c = recipe.channels
     kind, gap, _ = recipe.architecture.partition("_gap")
@@ -77,6 +92,10 @@ def _blocks(recipe: ImageRecipe, side: int) -> list[tuple[str, nn.Module]]:
             ("dense1", nn.Sequential(nn.Flatten(), nn.Linear(flat, 120), nn.ReLU())),
             ("dense2", nn.Sequential(nn.Linear(120, 84), nn.ReLU())),
         ]
+    if kind == "residual":
+        blocks = [(f"block{k}", ResidualBlock(c)) for k in (1, 2, 3)]
+        stem = nn.Conv2d(1, c, 3, stride=2, padding=1)
+        return [("stem", stem), *blocks, ("pool", nn.AdaptiveAvgPool2d(1))]
     if kind == "strided":
         sizes = [(1, c), (c, 2 * c), (2 * c, 2 * c)]
         layers = [nn.Sequential(nn.Conv2d(*size, 3, stride=2, padding=1), nn.ReLU()) for size in sizes]

@@ -34,7 +34,7 @@ class Ratio:
             value = self.above.sum(0) / self.below.sum(0)
             draws = np.tensordot(weights, self.above, 1) / np.tensordot(weights, self.below, 1)
         low, high = np.full_like(value, np.nan), np.full_like(value, np.nan)
-        known = np.isfinite(value)
+        known = np.isfinite(value) & np.isfinite(draws).any(0)
         if known.any():
             low[known], high[known] = np.nanquantile(draws[:, known], (0.025, 0.975), axis=0)
         return value, low, high

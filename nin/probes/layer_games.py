@@ -135,11 +135,16 @@ def default_layers(model: nn.Module) -> list[str]:
 
 
 def image_patches(
-    x: Float[Tensor, "images ..."], patches: Bool[Tensor, "..."] | None, baseline: Float[Tensor, "..."], n: int
+    x: Float[Tensor, "images ..."],
+    patches: Bool[Tensor, "..."] | None,
+    baseline: Float[Tensor, "..."],
+    n: int,
+    *,
+    size: int = 3,
 ) -> Bool[Tensor, "images n ..."]:
-    """One set of patches for each image: those given, the same for all, or n foreground patches of 3 x 3 pixels."""
+    """One set of patches for each image: those given, the same for all, or n foreground patches."""
     if patches is None:
-        return torch.stack([foreground_patches(image, n, baseline=baseline) for image in x])
+        return torch.stack([foreground_patches(image, n, size=size, baseline=baseline) for image in x])
     if patches.dim() == x.dim():
         patches = patches.expand(len(x), *patches.shape)
     if patches.dim() != x.dim() + 1 or len(patches) != len(x):

@@ -79,7 +79,7 @@ def _fit(f: Tensor, y: Tensor, classes: int, l2: float, iterations: int) -> tupl
     inputs = (f - mean) / scale
     W = torch.zeros(classes, f.shape[1], dtype=f.dtype, device=f.device, requires_grad=True)
     b = torch.zeros(classes, dtype=f.dtype, device=f.device, requires_grad=True)
-    optimizer = torch.optim.LBFGS([W, b], max_iter=iterations, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([W, b], max_iter=iterations, history_size=10, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()

@@ -1,0 +1,261 @@
+"""Interactions in small networks of images: layers, orders, controls, and what they owe to their definition."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from nin.data import Dataset
+from nin.image_networks import ImageRecipe, fit_images
+from nin.image_stability import as_images
+from nin.probes.games import moebius, orders
+from nin.probes.knowledge import changes, salient
+from nin.probes.layer_games import LayerInteractions, default_layers, image_patches, layer_games, layer_interactions
+from nin.probes.layer_probes import probe_layers
+from nin.probes.layerwise import Noise, layerwise
+from nin.probes.ledger import residual_ledger
+from nin.probes.split import split
+from nin.statistics import mean_interval
+from nin.threads import threads
+
+PROBED = 1000  # training images that probes are fitted to
+ONE_THREAD = 8  # patches up to which a second thread only waits
+SMALLEST = 16  # pixels of a side: what LeNet needs; the digits are enlarged to it
+CLAIMS = (
+    "low orders are stronger: strength of orders <= n/2 over that of the rest",
+    "completeness rises with depth: last layer over first",
+    "redundancy falls in the end: last layer over the largest before",
+    "redundancy rises in the beginning: largest over first layer",
+    "generalisation (IoU) falls with order: orders 1, 2 over 3, 4",
+    "stability falls with order: orders 1, 2 over 3, 4",
+)
+
+
+def images_of(data: Dataset) -> tuple[Tensor, Tensor]:
+    """Training and test images (n, 1, side, side), smaller ones enlarged to 16 pixels, bilinearly."""
+    found = []
+    for x in (as_images(data.x_train), as_images(data.x_test)):
+        small = x.shape[-1] < SMALLEST
+        found.append(F.interpolate(x, SMALLEST, mode="bilinear", align_corners=False) if small else x)
+    return found[0], found[1]
+
+
+def probed(network: nn.Module, count: int, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The first `count` of these images that the network classifies rightly."""
+    with torch.no_grad():
+        right = (network(x).argmax(1) == y).nonzero()[:, 0][:count]
+    return x[right], y[right]
+
+
+def by_layer(
+    recipes: Mapping[str, ImageRecipe],
+    data: Dataset,
+    *,
+    seeds: Sequence[int],
+    patches: int,
+    images: int,
+    noise: Noise,
+    progress: bool = False,
+) -> tuple[pd.DataFrame, dict[tuple[str, int], nn.Module]]:
+    """`layerwise` for networks of each architecture and seed, the next seed's network as the second; and the networks.
+
+    Columns: architecture, seed, test_accuracy, then those of `layerwise`.
+    """
+    x, x_test = images_of(data)
+    cases = [(name, seed) for name in recipes for seed in seeds]
+    networks, tables, few = {}, [], slice(PROBED)
+    with threads(1 if patches <= ONE_THREAD else None):
+        for name, seed in tqdm(cases, disable=not progress, desc="trained", unit="network", leave=None):
+            networks[name, seed] = fit_images(recipes[name], x, data.y_train, classes=data.classes, seed=seed)
+        for name, seed in tqdm(cases, disable=not progress, desc="layerwise", unit="network", leave=None):
+            network = networks[name, seed]
+            other = networks[name, seeds[(list(seeds).index(seed) + 1) % len(seeds)]]
+            these, labels = probed(network, images, x_test, data.y_test)
+            chosen = image_patches(these, None, x.mean(0), patches)
+            table = layerwise(
+                network, these, labels, patches=chosen, second=other, noise=noise,
+                train=(x[few], data.y_train[few]), baseline=x.mean(0), seed=seed,
+            )  # fmt: skip
+            with torch.no_grad():
+                accuracy = (network(x_test).argmax(1) == data.y_test).double().mean().item()
+            tables.append(table.assign(architecture=name, seed=seed, test_accuracy=accuracy))
+    frame = pd.concat(tables, ignore_index=True)
+    first = ["architecture", "seed", "test_accuracy"]
+    return frame[[*first, *frame.columns.drop(first)]], networks
+
+
+def ledgers(networks: Sequence[nn.Module], data: Dataset, *, patches: int, images: int) -> pd.DataFrame:
+    """`residual_ledger` of residual networks (see `ImageRecipe`) in float64, with the number of the network as seed.
+
+    Beside the ledger's columns: mismatch, the largest difference of stem and blocks from the output, as a fraction.
+    """
+    x, x_test = images_of(data)
+    tables = []
+    for seed, network in enumerate(networks):
+        these, labels = probed(network, images, x_test, data.y_test)
+        exact = copy.deepcopy(network).double()
+        ledger = residual_ledger(
+            exact, these.double(), labels, blocks=["block1", "block2", "block3"], baseline=x.mean(0),
+            readout=lambda h, exact=exact: exact.head(exact.pool(h)),
+            patches=image_patches(these, None, x.mean(0), patches),
+        )  # fmt: skip
+        entries, output = ledger.interactions()
+        off = (entries[:-1].sum(0) - output).abs().max() / output.abs().max()
+        tables.append(ledger.frame().assign(seed=seed, mismatch=off.item()))
+    return pd.concat(tables, ignore_index=True)
+
+
+def artefact(network: nn.Module, data: Dataset, *, patches: int, images: int) -> pd.DataFrame:
+    """Shares of the AND strength by order, of log-odds and margin, read from pixels linearly and from the network.
+
+    Columns: readout ("pixels", "output"), value, order, share. No split: the whole game as AND interactions.
+    """
+    x, x_test = images_of(data)
+    these, labels = probed(network, images, x_test, data.y_test)
+    wrapped = _Pixels(network)
+    probes = probe_layers(wrapped, x[:PROBED], data.y_train[:PROBED], ["pixels"])
+    chosen = image_patches(these, None, x.mean(0), patches)
+    rows = []
+    for value in ("log_odds", "margin"):
+        games = layer_games(wrapped, these, labels, probes=probes, patches=chosen, baseline=x.mean(0), value=value)
+        for readout, game in games.items():
+            strength = _strength(moebius(game)[:, None])
+            rows += [(readout, value, m, part) for m, part in enumerate(strength / strength.sum(), 1)]
+    return pd.DataFrame(rows, columns=["readout", "value", "order", "share"])
+
+
+class _Pixels(nn.Module):
+    """A network whose input is a layer too."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.pixels, self.network = nn.Identity(), network
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.network(self.pixels(x))
+
+
+def choices(network: nn.Module, data: Dataset, *, patches: int, images: int) -> pd.DataFrame:
+    """Completeness, redundancy and mean order by layer under several ways to decide what the paper leaves open.
+
+    Columns: choice, layer, depth, completeness, redundancy, mean_order. The games are the same in all.
+    """
+    x, x_test = images_of(data)
+    these, labels = probed(network, images, x_test, data.y_test)
+    probes = probe_layers(network, x[:PROBED], data.y_train[:PROBED], default_layers(network))
+    options = {"probes": probes, "baseline": x.mean(0), "patches": image_patches(these, None, x.mean(0), patches)}
+    odds = layer_interactions(network, these, labels, **options)
+    margins = layer_interactions(network, these, labels, value="margin", **options)
+    cases = {
+        "as in the paper": (odds, "layer"),
+        "threshold by image": (odds, "image"),
+        "no delta": (_split_again(odds, kappa=0.0), "layer"),
+        "ties to low orders": (_split_again(odds, tie_break=0.01), "layer"),
+        "AND alone": (_and_alone(odds), "layer"),
+        "margin": (margins, "layer"),
+    }
+    rows = []
+    for choice, (found, per) in cases.items():
+        strong = salient(found.values / found.scale[:, None, None, None], per=per)
+        ratios = changes(strong, strong[-1:])
+        for number, layer in enumerate(found.layers):
+            order = mean_order(_strength(strong[number]))
+            totals = [ratios[name].interval(np.ones((1, len(these))))[0][number, 2, 0] for name in RATIOS]
+            rows.append((choice, layer, number + 1, *totals, order))
+    return pd.DataFrame(rows, columns=["choice", "layer", "depth", *RATIOS, "mean_order"])
+
+
+RATIOS = ("completeness", "redundancy")
+
+
+def _split_again(found: LayerInteractions, **options: float) -> LayerInteractions:
+    parts = split(found.games, **options, accuracy=0.01)
+    values = torch.stack([parts.and_, parts.or_], 2)
+    values[..., 0] = 0
+    return replace(found, values=values)
+
+
+def _and_alone(found: LayerInteractions) -> LayerInteractions:
+    values = torch.zeros_like(found.values)
+    values[..., 0, 1:] = moebius(found.games)[..., 1:]
+    return replace(found, values=values)
+
+
+def _strength(values: Float[Tensor, "images kinds 2**n"]) -> np.ndarray:
+    """E_x sum |I| of each order from 1 to n, both kinds."""
+    order = orders(values.shape[-1])
+    indicator = (order[:, None] == torch.arange(1, int(order.max()) + 1)).to(values)
+    return (values.abs().sum(1) @ indicator).mean(0).numpy()
+
+
+def mean_order(strength: np.ndarray) -> float:
+    """sum_m m strength_m / sum_m strength_m; NaN where there is nothing."""
+    strength = np.asarray(strength)
+    return float(strength @ np.arange(1, len(strength) + 1) / strength.sum()) if strength.sum() > 0 else np.nan
+
+
+def claims(frame: pd.DataFrame) -> pd.DataFrame:
+    """The paper's claims, one row for each architecture: claim, architecture, ratio, low, high, control, verdict.
+
+    frame      the table of `by_layer`
+    ratio      of which the claim says that it is above 1 (below 1 for "redundancy falls"), geometric mean over seeds
+               with its 95 % interval; control: the same ratio of the control, permuted within order where this moves
+               it, else the untrained network
+    Verdict: "reproduced" where the interval is on the claim's side of 1 and the control's mean outside of it, "within
+    chance" where the control does the same, "not reproduced" where the interval is on the other side, else "not told
+    apart from none".
+    """
+    rows = []
+    for architecture, part in frame[frame["kind"] == "both"].groupby("architecture", sort=False):
+        for claim in CLAIMS:
+            name = "untrained" if claim.startswith(("low", "redundancy")) else "permuted"
+            with np.errstate(invalid="ignore", divide="ignore"):
+                ours, control = (
+                    np.log([_measure(claim, run[run["network"] == network]) for _, run in part.groupby("seed")])
+                    for network in ("model", name)
+                )
+            side = -1 if "falls in the end" in claim else 1
+            rows.append((claim, architecture, *_verdict(ours, control, side)))
+    columns = ["claim", "architecture", "ratio", "low", "high", "control", "verdict"]
+    return pd.DataFrame(rows, columns=columns).sort_values("claim", kind="stable", ignore_index=True)
+
+
+def _measure(claim: str, rows: pd.DataFrame) -> float:
+    last = rows["layer"].iloc[-1]
+    final, total = rows[rows["layer"] == last].set_index("order"), rows[rows["order"] == 0]
+    hidden = total[total["layer"] != last]
+    n = rows["order"].max()
+    if claim.startswith("low"):
+        strength = final["strength"].loc[1:]
+        return strength.loc[: n // 2].sum() / strength.loc[n // 2 + 1 :].sum()
+    if claim.startswith("completeness"):
+        return hidden["completeness"].iloc[-1] / hidden["completeness"].iloc[0]
+    if claim.startswith("redundancy"):
+        redundancy = hidden["redundancy"].to_numpy()
+        falls = "falls" in claim
+        return redundancy[-1] / redundancy[:-1].max() if falls else redundancy.max() / redundancy[0]
+    values = final["generalisation" if claim.startswith("generalisation") else "stability"]
+    return values.loc[1:2].mean() / values.loc[3:4].mean()
+
+
+def _verdict(ours: np.ndarray, control: np.ndarray, side: int) -> tuple[float, float, float, float, str]:
+    """Ratio, its interval, the control's ratio, the verdict; from logarithms of ratios, one for each seed."""
+    band = mean_interval(ours[np.isfinite(ours)])
+    known = control[np.isfinite(control)]
+    control_mean = float(np.exp(known.mean())) if len(known) else np.nan
+    low, high = band.mean - band.half, band.mean + band.half
+    if side * band.mean > 0 and band.half < abs(band.mean):
+        beyond = not len(known) or (known.mean() < low if side > 0 else known.mean() > high)
+        verdict = "reproduced" if beyond else "within chance"
+    elif band.half < abs(band.mean):
+        verdict = "not reproduced"
+    else:
+        verdict = "not told apart from none"
+    return float(np.exp(band.mean)), float(np.exp(low)), float(np.exp(high)), control_mean, verdict
