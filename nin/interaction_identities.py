@@ -74,7 +74,7 @@ def noise_check(*, games: int = 40_000) -> Check:
 
 
 def definition_checks() -> list[Check]:
-    """Identities 11 and 12: all = overlap + forget, threshold first; without delta an optimum is as full as a vertex."""
+    """Identities 11 and 12: all = overlap + forget with the threshold first; an optimum without delta is full."""
     values = _draw(2, 6, 2, 2**N, seed=2) ** 3
     values[..., 0] = 0
     values = salient(values)
