@@ -53,6 +53,18 @@ def test_identities_of_any_game(n):
     torch.testing.assert_close(shapley(v), phi, rtol=1e-10, atol=1e-9)
 
 
+def test_transform_is_shapiqs():
+    """Identity 1, by the established library."""
+    reason = "shapiq is not installed (make bench installs it); the sums above are checked without it"
+    shapiq = pytest.importorskip("shapiq", reason=reason)
+    for n in (3, 8):
+        v = game(n)
+        look_up = lambda coalitions, v=v, n=n: v.numpy()[np.atleast_2d(coalitions) @ (1 << np.arange(n))]  # noqa: E731
+        theirs = shapiq.ExactComputer(look_up, n_players=n)("Moebius")
+        found = [theirs[tuple(np.flatnonzero(row))] for row in members(2**n).numpy()[1:]]
+        np.testing.assert_allclose(found, moebius(v)[1:], atol=1e-10)
+
+
 def test_shapley_is_the_mean_over_orders_of_arrival():
     v = game(4)
     phi = torch.zeros(4, dtype=torch.float64)

@@ -114,7 +114,8 @@ def layerwise(
     ratios = _compared(found, threshold, per, generator)
     if noise.draws:
         few = slice(noise.images)
-        shaken = (x[few] + noise.sigma * torch.randn(noise.draws, *x[few].shape, generator=generator)).flatten(0, 1)
+        xi = torch.randn(noise.draws, *x[few].shape, generator=generator).to(x)
+        shaken = (x[few] + noise.sigma * xi).flatten(0, 1)
         repeated = [part[few].repeat(noise.draws, *[1] * (part.dim() - 1)) for part in (y, patches)]
         draws = layer_interactions(
             model, shaken, repeated[0], patches=repeated[1], probes=probes["model"], progress=progress, **options
@@ -182,7 +183,7 @@ def _steady(
 def _right(network: nn.Module, x: Tensor, y: Tensor, chunk: int) -> float:
     with evaluating(network), torch.no_grad():
         hits = [
-            (network(part).argmax(1) == labels).float()
+            (network(part).argmax(1).cpu() == labels.cpu()).float()
             for part, labels in zip(x.split(chunk), y.split(chunk), strict=True)
         ]
     return torch.cat(hits).mean().item()
