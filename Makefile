@@ -1,6 +1,8 @@
 # make reproduce               every notebook, figures/, all checks (PROFILE=paper for the full size)
 # make test                    lint, unit tests, doctests, notebooks
 # make lab                     JupyterLab on the notebooks
+# make explore                 the explorer in the browser: sliders, a phase in a sentence
+# make update                  requirements.lock with the newest versions that pyproject.toml admits
 # make bench                   speed, memory and disk, side by side (benchmarks/RESULTS.md); about five minutes
 #
 # On Linux the default torch is the CUDA build of several GB. For the small CPU build:
@@ -15,7 +17,7 @@ CELL_TIMEOUT ?= 300
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: reproduce test bench lab lint clean
+.PHONY: reproduce test bench lab lint clean explore update
 
 reproduce: .venv/installed
 	$(BIN)/python -m nin run --profile $(PROFILE)
@@ -33,8 +35,15 @@ bench: .venv/installed
 	$(PIP) install shapiq==1.4.1  # to compare with; nothing else needs it
 	$(BIN)/python -m benchmarks
 
+explore: .venv/installed
+	$(BIN)/python -m voila notebooks/explore.ipynb
+
 lab: .venv/installed
 	$(BIN)/python -m jupyter lab --notebook-dir=notebooks
+
+# The newest versions that pyproject.toml admits; the next target then sets up .venv anew.
+update: .venv/installed
+	$(BIN)/python binder/lock.py $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 clean:
 	rm -rf .venv runs figures/quick .pytest_cache .ruff_cache

@@ -1,6 +1,7 @@
 """Catches: versions that environment.yml, pyproject.toml and requirements.lock admit drifting apart, a lock that names
 a place, a Binder that silently builds something else."""
 
+import importlib.util
 import itertools
 import os
 import re
@@ -16,7 +17,7 @@ from nin import paths
 
 ROOT = paths.root()
 CONDA_NAMES = {"pytorch-cpu": "torch"}
-NOT_ON_BINDER = {"beartype", "distributed", "nbstripout", "nbval", "pytest", "ruff"}  # for tests and clusters only
+NOT_ON_BINDER = {"beartype", "distributed", "nbstripout", "nbval", "playwright", "pytest", "ruff"}  # tests, clusters
 
 
 def project() -> dict:
@@ -115,7 +116,8 @@ def test_binder_reads_the_same_environment():
         (ROOT / "environment.yml").read_text().strip(),
         "../environment.yml",  # a checkout that turns links into text
     )
-    assert sorted(path.name for path in (ROOT / "binder").iterdir()) == ["environment.yml", "postBuild"]
+    others = {path.name for path in (ROOT / "binder").iterdir()} - {"environment.yml", "postBuild", "__pycache__"}
+    assert others == {"lock.py"}  # which repo2docker does not read
 
 
 def test_post_build_installs_the_package_and_nothing_large():
@@ -131,3 +133,14 @@ def test_ci_calls_make_test_alone():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     assert [line for line in script.read_text().splitlines() if "make" in line] == ["exec make test"]
+
+
+def test_update_keeps_markers_adds_what_is_new_and_drops_what_is_not_needed():
+    spec = importlib.util.spec_from_file_location("lock", ROOT / "binder" / "lock.py")
+    lock = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(lock)
+    old = ["# names", 'aiohttp==1.0; python_version == "3.12"', "gone==2.0", "jupyter-core==5.0", "torch==2.13.0"]
+    found = {"jupyter_core": "5.1", "torch": "2.13.0", "New.One": "0.1"}
+    new = lock.refreshed(old, found)
+    assert new == ["# names", old[1], "jupyter-core==5.1", "new-one==0.1", "torch==2.13.0"]
+    assert placed(new[1:]) == []
