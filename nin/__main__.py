@@ -1,4 +1,4 @@
-"""Command line: `python -m nin run [NOTEBOOK ...] [name=value ...]`, `python -m nin list`, `python -m nin runs`."""
+"""Command line: `python -m nin run [NOTEBOOK ...] [name=value ...]`, `list`, `runs`, `figures`, `explore`."""
 
 import argparse
 import math
@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from nin import checks, notebooks, paths
+from nin import checks, explore_command, figures_command, notebooks, paths
 from nin.listing import export, listing
 from nin.notebooks import Outcome
 from nin.parameters import parameters
@@ -31,12 +31,17 @@ Exit code 1 if a run is damaged or was written by a newer version of nin."""
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     parser = _parser()
-    arguments, rest = parser.parse_known_args(argv)  # the rest: notebooks and values behind an option
-    if any(text.startswith("-") for text in rest) or (rest and arguments.command != "run"):
+    arguments, rest = parser.parse_known_args(argv)  # the rest: notebooks, values, figures behind an option
+    takes_rest = arguments.command in ("run", "explore") or getattr(arguments, "action", None) == "export"
+    if any(text.startswith("-") for text in rest) or (rest and not takes_rest):
         parser.error(f"unknown arguments: {' '.join(rest)}")
     try:
         if arguments.command == "run":
             return _run([*arguments.targets, *rest], arguments)
+        if arguments.command == "explore":
+            return explore_command.command([*arguments.values, *rest], arguments.to)
+        if arguments.command == "figures":
+            return figures_command.run(arguments, rest, _print_table)
         return _list() if arguments.command == "list" else _runs(arguments)
     except (ValueError, OSError) as error:
         print(f"nin: error: {error}", file=sys.stderr)
@@ -62,6 +67,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     runs.add_argument("--verify", action="store_true", help="check every checksum")
     runs.add_argument("--export", type=Path, metavar="TABLE.csv", help="write the tidy table of all runs")
+    figures_command.add(commands)
+    explore = commands.add_parser(
+        "explore",
+        help="three small networks at one setting",
+        description=explore_command.HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    explore.add_argument("values", nargs="*", metavar="name=value", help=", ".join(explore_command.NAMES))
+    explore.add_argument("--to", type=Path, default=Path("explore"), metavar="DIR", help="folder (default: explore)")
     return parser
 
 

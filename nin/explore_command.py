@@ -23,6 +23,9 @@ diagram and table: what the explorer (make explore) shows for the same values.
   python -m nin explore network='linear net' sigma=8 lr=0.02 width=512 --to mine"""
 
 
+NAMES = [field.name for field in dataclasses.fields(Setting)]
+
+
 def command(pairs: Sequence[str], to: Path) -> int:
     """Run a setting given as name=value and write explore.png, explore_diagram.png, explore.csv into a folder."""
     found = explore(read(pairs))
