@@ -4,6 +4,7 @@
 # make explore                 the explorer in the browser: sliders, a phase in a sentence
 # make update                  requirements.lock with the newest versions that pyproject.toml admits
 # make bench                   speed, memory and disk, side by side (benchmarks/RESULTS.md); about five minutes
+# make site                    notebooks, figures, checks, API as static pages, links checked (LINKS=all: other sites' too)
 #
 # On Linux the default torch is the CUDA build of several GB. For the small CPU build:
 #   make reproduce TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -11,13 +12,15 @@
 
 PROFILE ?= quick
 PYTHON ?= python3
+LINKS ?= local
 TORCH_INDEX ?=
 CELL_TIMEOUT ?= 300
 
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
+SPHINX = $(BIN)/python -m sphinx -q -W --keep-going -c site -d site/_build/doctrees
 
-.PHONY: reproduce test bench lab lint clean explore update
+.PHONY: reproduce test bench lab lint clean explore update site
 
 reproduce: .venv/installed
 	$(BIN)/python -m nin run --profile $(PROFILE)
@@ -29,7 +32,7 @@ test: lint
 
 lint: .venv/installed
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check nin tests benchmarks
+	$(BIN)/ruff format --check nin tests benchmarks site
 
 bench: .venv/installed
 	$(PIP) install shapiq==1.4.1  # to compare with; nothing else needs it
@@ -45,8 +48,16 @@ lab: .venv/installed
 update: .venv/installed
 	$(BIN)/python binder/lock.py $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
+site: .venv/site
+	@rm -rf site/_build
+	$(BIN)/python site/pages.py site/_build/source
+	$(SPHINX) -b html site/_build/source site/_build/html
+	$(BIN)/python site/links.py site/_build/html
+	$(if $(filter all,$(LINKS)),$(SPHINX) -b linkcheck site/_build/source site/_build/links)
+	@echo "The site is at site/_build/html/index.html"
+
 clean:
-	rm -rf .venv runs figures/quick .pytest_cache .ruff_cache
+	rm -rf .venv runs figures/quick site/_build .pytest_cache .ruff_cache
 
 # The stamp is written last: a set-up that was interrupted, or whose lock has changed, starts afresh.
 .venv/installed: requirements.lock pyproject.toml
@@ -56,4 +67,8 @@ clean:
 	@$(PYTHON) -m venv --clear .venv
 	@$(PIP) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/site: .venv/installed site/requirements.lock
+	@$(PIP) install -c requirements.lock -r site/requirements.lock
 	@touch $@

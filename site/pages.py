@@ -1,0 +1,270 @@
+"""Stage the sources of the site: notebooks as committed, figures, checks, API pages, the README as a guide.
+
+    python site/pages.py FOLDER
+
+Everything is generated into FOLDER, which is emptied first. Sphinx is not needed here.
+"""
+
+import ast
+import html
+import importlib
+import inspect
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+from docstrings import escape
+
+from nin import checks
+
+ROOT = Path(__file__).resolve().parents[1]
+PROFILES = ("paper", "quick")
+AS_IT_IS = "extra"  # the folder of files that are copied unread
+FILES = ("pdf", "svg", "png", "csv", "json")
+MODULES = (
+    "nin",
+    "nin.theory",
+    "nin.phases",
+    "nin.data",
+    "nin.models",
+    "nin.store",
+    "nin.figures",
+    "nin.checks",
+    "nin.probes.curvature",
+    "nin.probes.response",
+    "nin.probes.interactions",
+    "nin.probes.stability",
+)
+
+
+def repository() -> str:
+    """OWNER/REPO of the Binder link in README.md; ValueError where there is none."""
+    found = re.search(r"mybinder\.org/v2/gh/([^/\s]+/[^/\s]+)/", (ROOT / "README.md").read_text())
+    if not found:
+        raise ValueError("README.md has no Binder link of the form mybinder.org/v2/gh/OWNER/REPO/...")
+    return found[1]
+
+
+def notebooks() -> list[str]:
+    """Names of all notebooks, in order."""
+    return sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+
+
+def profiles() -> list[str]:
+    """Profiles of which there are figures here."""
+    return [profile for profile in PROFILES if saved(profile)]
+
+
+def saved(profile: str) -> list[str]:
+    """Names of the figures of a profile: all that have a picture and a sidecar."""
+    pictures = sorted((ROOT / "figures" / profile).glob("*.png"))
+    return [path.stem for path in pictures if path.with_suffix(".json").exists()]
+
+
+def answers() -> dict[str, tuple[str, str]]:
+    """Question and answer of each notebook, from the table of README.md; else the notebook's title and nothing."""
+    rows = re.findall(r"^\| `(\d\d_\w+)` \| (.*?) \| (.*?) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    told = {name: (question, answer) for name, question, answer in rows}
+    return {name: told.get(name) or (title(name), "") for name in notebooks()}
+
+
+def title(notebook: str) -> str:
+    """The first heading of a notebook, without its number."""
+    cells = json.loads((ROOT / "notebooks" / f"{notebook}.ipynb").read_text())["cells"]
+    text = next("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    return re.sub(r"^#\s*(\d\d\s+)?", "", text.splitlines()[0])
+
+
+def table(columns: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table of cells that are Markdown already."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def index_page(documents: list[str]) -> str:
+    """The first page: index.md with the table of notebooks and what README.md links to filled in."""
+    rows = [[f"[{name[:2]}](notebooks/{name}.ipynb)", *texts] for name, texts in answers().items()]
+    given = {
+        "repository": repository(),
+        "notebooks": table(["notebook", "question", "answer"], rows),
+        "notebook_pages": "\n".join(f"notebooks/{name}" for name in notebooks()),
+        "figure_pages": "\n".join(f"figures/{profile}" for profile in profiles()),
+        "documents": "\n".join(documents),
+    }
+    text = (ROOT / "site" / "index.md").read_text()
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: given[match[1]], text)
+
+
+def guide_page() -> str:
+    """README.md below its introduction, which the first page has in its own words."""
+    text = (ROOT / "README.md").read_text()
+    return "# Guide\n\n" + text[text.index("\n## ") + 1 :]
+
+
+def linked(markdown: str, folder: Path = ROOT) -> list[str]:
+    """Files of the clone that a Markdown text in a folder links to, and those that its Markdown files link to."""
+    found: dict[str, None] = {}
+    waiting = [(markdown, folder)]
+    while waiting:
+        text, beside = waiting.pop()
+        for target in re.findall(r"\]\((?!\w+:|#)([^)#\s]+)[^)]*\)", text):
+            path = (beside / target).resolve()
+            place = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else ""
+            if path.is_file() and place and place not in found:
+                found[place] = None
+                waiting += [(path.read_text(), path.parent)] if path.suffix == ".md" else []
+    return list(found)
+
+
+def figures_page(profile: str) -> str:
+    """Every figure of a profile with its caption and its files, notebook by notebook."""
+    parts = [f"# Figures, {profile} profile", f"Drawn by `python -m nin run --profile {profile}`."]
+    parts += ["Each has its table (csv) and its provenance (json) beside it."]
+    notebook = None
+    for name in saved(profile):
+        sidecar = json.loads((ROOT / "figures" / profile / f"{name}.json").read_text())
+        if sidecar["notebook"] != notebook:
+            notebook = sidecar["notebook"]
+            parts.append(heading("##", str(notebook)))
+        parts += [f"### {escape(name)}", picture(profile, name), escape(caption(sidecar["draw"]))]
+        parts.append(files(profile, name))
+    return "\n\n".join(parts) + "\n"
+
+
+def heading(level: str, notebook: str) -> str:
+    """A notebook's number and question as a heading, the link to its page below; its bare name if it is not here."""
+    if notebook not in notebooks():
+        return f"{level} {escape(notebook)}"
+    number = notebook[:2]
+    return f"{level} {number} {escape(title(notebook))}\n\nOf [notebook {number}](/notebooks/{notebook}.ipynb)."
+
+
+def picture(profile: str, name: str) -> str:
+    """The picture of a figure, fetched once it is near the screen."""
+    place, alt = f"{profile}/{name}.png", html.escape(name.replace("_", " "))
+    return f'<a href="{place}"><img class="figure" loading="lazy" src="{place}" alt="{alt}"></a>'
+
+
+def files(profile: str, name: str) -> str:
+    """Links to all files of a figure."""
+    there = [suffix for suffix in FILES if (ROOT / "figures" / profile / f"{name}.{suffix}").exists()]
+    return " · ".join(f'<a href="{profile}/{name}.{suffix}">{suffix}</a>' for suffix in there)
+
+
+def caption(draw: str) -> str:
+    """What the docstring of a draw function, by its dotted name, says: the sentence and what follows, on one line."""
+    module, _, function = draw.rpartition(".")
+    return " ".join((inspect.getdoc(getattr(importlib.import_module(module), function)) or "").split())
+
+
+def checks_page() -> str:
+    """Every claim and what came of it, profile by profile, notebook by notebook."""
+    parts = ["# Checks", "Each claim: measured, predicted, tolerance, holds. What does not hold stays in the table."]
+    for profile in profiles():
+        frame = checks.table(ROOT / "figures" / profile)
+        holds = int(frame["holds"].sum())
+        parts.append(f"## {profile.capitalize()} profile: {holds} of {len(frame)} hold")
+        for notebook, rows in frame.groupby("notebook", sort=True):
+            parts.append(heading("###", notebook))
+            parts.append(table(["claim", "source", "measured", "predicted", "± tolerance", "holds"], check_rows(rows)))
+    return "\n\n".join(parts) + "\n"
+
+
+def check_rows(frame: pd.DataFrame) -> list[list[str]]:
+    """The cells of checks: three digits, the relation before what is predicted."""
+    return [
+        [
+            escape(row.name),
+            escape(str(row.source)),
+            f"{row.measured:.3g}",
+            f"{escape(row.relation)} {row.predicted:.3g}",
+            f"{row.tolerance:.3g}",
+            "yes" if row.holds else "**no**",
+        ]
+        for row in frame.itertuples(index=False)
+    ]
+
+
+def public(module: ModuleType) -> list[str]:
+    """Names of a module that are its own to offer: `__all__`, else its functions and classes in their order."""
+    if hasattr(module, "__all__"):
+        return [name for name in module.__all__ if not inspect.ismodule(getattr(module, name))]
+    own = inspect.getmembers(module, lambda thing: getattr(thing, "__module__", None) == module.__name__)
+    names = [name for name, thing in own if not name.startswith("_") and (inspect.isclass(thing) or callable(thing))]
+    return sorted(names, key=lambda name: inspect.getsourcelines(getattr(module, name))[1])
+
+
+def constants(module: ModuleType) -> list[str]:
+    """The source of a module's one-line constants, comments included."""
+    source = inspect.getsource(module)
+    lines = source.splitlines()
+    assigned = [node for node in ast.parse(source).body if isinstance(node, ast.Assign | ast.AnnAssign)]
+    short = [lines[node.lineno - 1] for node in assigned if node.lineno == node.end_lineno]
+    return [line for line in short if re.match(r"[A-Z][A-Z_, ]+\b", line)]
+
+
+def api_page(name: str) -> str:
+    """The page of a public module, for autodoc to fill in."""
+    module = importlib.import_module(name)
+    parts = [f"{name}\n{'=' * len(name)}", f".. automodule:: {name}"]
+    if constants(module):
+        parts.append(
+            ".. code-block:: python\n   :class: constants\n\n" + "\n".join(f"   {line}" for line in constants(module))
+        )
+    for member in public(module):
+        home = getattr(module, member).__module__
+        if home != name and home in MODULES:
+            parts.append(f"``{name}.{member}`` is :py:obj:`{home}.{member}`.")
+        elif inspect.isclass(getattr(module, member)):
+            parts.append(f".. autoclass:: {name}.{member}\n   :members:")
+        else:
+            parts.append(f".. autofunction:: {name}.{member}")
+    return "\n\n".join(parts) + "\n"
+
+
+def api_index() -> str:
+    """The list of public modules."""
+    lines = [f"- [{name}]({name}.rst): {escape(first_line(importlib.import_module(name)))}" for name in MODULES]
+    toctree = ["```{toctree}", ":hidden:", "", *MODULES, "```"]
+    return "\n".join(["# Python API", "", *lines, "", *toctree]) + "\n"
+
+
+def first_line(module: ModuleType) -> str:
+    """The first paragraph of a module's docstring, on one line."""
+    return " ".join((inspect.getdoc(module) or "").split("\n\n")[0].split())
+
+
+def sources() -> dict[str, str]:
+    """Every generated page by its place in the source folder."""
+    guide = guide_page()
+    documents = [target.removesuffix(".md") for target in linked(guide) if target.endswith(".md")]
+    return (
+        {"index.md": index_page(documents), "guide.md": guide, "checks.md": checks_page(), "api/index.md": api_index()}
+        | {f"figures/{profile}.md": figures_page(profile) for profile in profiles()}
+        | {f"api/{name}.rst": api_page(name) for name in MODULES}
+    )
+
+
+def stage(folder: Path) -> None:
+    """Write the sources of the site into a folder, emptied first."""
+    shutil.rmtree(folder, ignore_errors=True)
+    made = sources()
+    for place, text in made.items():
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).write_text(text)
+    copies = {f"notebooks/{name}.ipynb": f"notebooks/{name}.ipynb" for name in notebooks()}
+    copies |= {target: target for target in linked(made["guide.md"])}
+    for profile in profiles():
+        shown = [f"figures/{profile}/{name}.{suffix}" for name in saved(profile) for suffix in FILES]
+        copies |= {f"{AS_IT_IS}/{place}": place for place in shown if (ROOT / place).exists()}
+    for target, place in copies.items():
+        (folder / target).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / place, folder / target)
+
+
+if __name__ == "__main__":
+    stage(Path(sys.argv[1]))
