@@ -16,6 +16,7 @@ from nin.parameters import parameters
 from nin.store import Store
 
 WIDTH = 120
+MINUTES, MEGABYTES = 12, 1200  # of all notebooks with profile quick on two cores; of a kernel, for Binder's 2 GB
 RUN_HELP = """Runs notebooks (none named: all) and prints what they took, the figures they wrote and all checks.
 
   python -m nin run                                   every notebook, profile quick
@@ -96,6 +97,9 @@ def _run(targets: Sequence[str], arguments: argparse.Namespace) -> int:
     if without:
         print(f"\nno checks were written by {', '.join(without)}")
     print(f"\n{len(claims)} checks, {broken} do not hold; {len(outcomes)} notebooks, {len(failed)} failed.")
+    minutes, peak = sum(o.seconds for o in outcomes) / 60, max(o.peak_bytes for o in outcomes) / 1e6
+    print(f"{minutes:.1f} minutes in all, at most {peak:.0f} MB in a kernel", end="")
+    print(f" (budget: {MINUTES} minutes, {MEGABYTES} MB)." if arguments.profile == "quick" and not names else ".")
     return int(bool(failed or without or broken))
 
 

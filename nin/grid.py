@@ -96,8 +96,9 @@ def sweep(
                         finished[config] = table
                     bar.update(len(finished) - bar.n)
     except KeyboardInterrupt:
+        kept = sum(keys[config] in archive for config in configs)  # it may come between a save and its count
         print(
-            f"\nnin.sweep: interrupted; {len(finished)} of {len(configs)} runs are in {archive.folder}, "
+            f"\nnin.sweep: interrupted; {kept} of {len(configs)} runs are in {archive.folder}, "
             "and the same call goes on from there.",
             file=sys.stderr,
         )

@@ -5,6 +5,8 @@ import importlib.util
 import itertools
 import os
 import re
+import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -17,7 +19,9 @@ from nin import paths
 
 ROOT = paths.root()
 CONDA_NAMES = {"pytorch-cpu": "torch"}
-NOT_ON_BINDER = {"beartype", "distributed", "nbstripout", "nbval", "playwright", "pytest", "ruff"}  # tests, clusters
+NOT_ON_BINDER = {  # for tests and clusters only
+    "beartype", "distributed", "jupyter-repo2docker", "nbstripout", "nbval", "playwright", "pytest", "ruff"
+}  # fmt: skip
 
 
 def project() -> dict:
@@ -118,6 +122,18 @@ def test_binder_reads_the_same_environment():
     )
     others = {path.name for path in (ROOT / "binder").iterdir()} - {"environment.yml", "postBuild", "__pycache__"}
     assert others == {"lock.py"}  # which repo2docker does not read
+
+
+def test_repo2docker_plans_to_build_the_environment_before_it_copies_the_rest():
+    """So that a commit that leaves environment.yml alone does not rebuild it; and nothing else is installed."""
+    command = [sys.executable, "-m", "repo2docker", "--no-build", "--debug", str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    plan = done.stdout + done.stderr
+    assert done.returncode == 0, plan[-2000:]
+    assert "python=3.12" in plan
+    environment, everything = plan.index('--file "binder/environment.yml"'), plan.index("COPY --chown=0:0 src/ ")
+    assert environment < everything < plan.index("RUN ./binder/postBuild")
+    assert plan.count("env update") == 1
 
 
 def test_post_build_installs_the_package_and_nothing_large():

@@ -174,7 +174,7 @@ def test_split_finds_planted_interactions():
 def test_tie_break_prefers_low_orders():
     """x_0 + x_1 costs the same as AND + OR of the pair."""
     values = torch.tensor([0.0, 1.0, 1.0, 2.0], dtype=torch.float64)
-    found = split(values, 0.0, tie_break=0.05, iterations=4000)
+    found = split(values, 0.0, tie_break=0.05, accuracy=1e-4)
     assert found.and_[3].abs() < 1e-3 and found.or_[3].abs() < 1e-3
     assert found.and_[1:3].tolist() == pytest.approx([1, 1], abs=1e-3)
 
