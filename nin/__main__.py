@@ -89,6 +89,9 @@ def _run(targets: Sequence[str], arguments: argparse.Namespace) -> int:
     outcomes = notebooks.run(names, profile=arguments.profile, overrides=overrides, out=arguments.out)
     claims = _checks(outcomes)
     _print_notebooks(outcomes)
+    minutes, peak = sum(o.seconds for o in outcomes) / 60, max(o.peak_bytes for o in outcomes) / 1e6
+    budget = f" (budget: {MINUTES} minutes, {MEGABYTES} MB)" if arguments.profile == "quick" and not names else ""
+    print(f"{minutes:.1f} minutes in all, at most {peak:.0f} MB in a kernel{budget}")
     _print_figures(outcomes)
     _print_checks(claims)
     failed = [o.notebook for o in outcomes if o.error]
@@ -97,9 +100,6 @@ def _run(targets: Sequence[str], arguments: argparse.Namespace) -> int:
     if without:
         print(f"\nno checks were written by {', '.join(without)}")
     print(f"\n{len(claims)} checks, {broken} do not hold; {len(outcomes)} notebooks, {len(failed)} failed.")
-    minutes, peak = sum(o.seconds for o in outcomes) / 60, max(o.peak_bytes for o in outcomes) / 1e6
-    print(f"{minutes:.1f} minutes in all, at most {peak:.0f} MB in a kernel", end="")
-    print(f" (budget: {MINUTES} minutes, {MEGABYTES} MB)." if arguments.profile == "quick" and not names else ".")
     return int(bool(failed or without or broken))
 
 
