@@ -11,6 +11,7 @@ from tqdm import tqdm
 from nin.config import RunConfig
 from nin.data import Dataset
 from nin.interaction_study import ONE_THREAD, mean_order
+from nin.losses import accuracy
 from nin.phases import classify
 from nin.probes.layer_games import image_patches
 from nin.probes.layerwise import Noise, layerwise
@@ -62,7 +63,7 @@ def along_phases(
                 outputs = network(data.x_test)
             if not _answers(outputs):
                 continue
-            accuracy = (outputs.argmax(1) == data.y_test).double().mean().item()
+            right = accuracy(outputs, data.y_test).mean().item()
             fate = (classify(table), config.sigma) if config.nodes else ("no node", 0.0)
             found = layerwise(
                 network, these, labels, patches=chosen, baseline=baseline, train=known,
@@ -72,7 +73,7 @@ def along_phases(
             for layer, part in found.groupby("layer", sort=False):
                 whole, by_order = part[part["order"] == 0].iloc[0], part[part["order"] > 0]["strength"]
                 values = (whole["strength"], whole["completeness"], mean_order(by_order))
-                rows.append((*fate, config.seed, step, accuracy, layer, *values))
+                rows.append((*fate, config.seed, step, right, layer, *values))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -15,19 +15,20 @@ from tqdm import tqdm
 from nin.data import Dataset
 from nin.image_networks import ImageRecipe, fit_images
 from nin.image_stability import as_images
-from nin.probes.games import moebius, orders
+from nin.probes.games import by_order, moebius
 from nin.probes.knowledge import changes, salient
 from nin.probes.layer_games import LayerInteractions, default_layers, image_patches, layer_games, layer_interactions
 from nin.probes.layer_probes import probe_layers
 from nin.probes.layerwise import Noise, layerwise
 from nin.probes.ledger import residual_ledger
-from nin.probes.split import split
+from nin.robust import score
 from nin.statistics import mean_interval
 from nin.threads import threads
 
 PROBED = 1000  # training images that probes are fitted to
 ONE_THREAD = 8  # patches up to which a second thread only waits
 SMALLEST = 16  # pixels of a side: what LeNet needs; the digits are enlarged to it
+RATIOS = ("completeness", "redundancy")
 CLAIMS = (
     "low orders are stronger (m <= n/2 over m > n/2)",
     "completeness rises with depth (last over first)",
@@ -83,8 +84,7 @@ def by_layer(
                 network, these, labels, patches=chosen, second=other, noise=noise,
                 train=(x[few], data.y_train[few]), baseline=x.mean(0), seed=seed,
             )  # fmt: skip
-            with torch.no_grad():
-                accuracy = (network(x_test).argmax(1) == data.y_test).double().mean().item()
+            accuracy = score(network, x_test, data.y_test)
             tables.append(table.assign(architecture=name, seed=seed, test_accuracy=accuracy))
     frame = pd.concat(tables, ignore_index=True)
     first = ["architecture", "seed", "test_accuracy"]
@@ -151,35 +151,25 @@ def choices(network: nn.Module, data: Dataset, *, patches: int, images: int) -> 
     these, labels = probed(network, images, x_test, data.y_test)
     probes = probe_layers(network, x[:PROBED], data.y_train[:PROBED], default_layers(network))
     options = {"probes": probes, "baseline": x.mean(0), "patches": image_patches(these, None, x.mean(0), patches)}
-    odds = layer_interactions(network, these, labels, **options)
-    margins = layer_interactions(network, these, labels, value="margin", **options)
+    odds, margins = (layer_games(network, these, labels, value=value, **options) for value in ("log_odds", "margin"))
+    paper = layer_interactions(odds)
     cases = {
-        "as in the paper": (odds, "layer"),
-        "threshold by image": (odds, "image"),
-        "no delta": (_split_again(odds, kappa=0.0), "layer"),
-        "ties to low orders": (_split_again(odds, tie_break=0.01), "layer"),
-        "AND alone": (_and_alone(odds), "layer"),
-        "margin": (margins, "layer"),
+        "as in the paper": (paper, "layer"),
+        "threshold by image": (paper, "image"),
+        "no delta": (layer_interactions(odds, kappa=0.0), "layer"),
+        "ties to low orders": (layer_interactions(odds, tie_break=0.01), "layer"),
+        "AND alone": (_and_alone(paper), "layer"),
+        "margin": (layer_interactions(margins), "layer"),
     }
     rows = []
     for choice, (found, per) in cases.items():
-        strong = salient(found.values / found.scale[:, None, None, None], per=per)
+        strong = salient(found.scaled, per=per)
         ratios = changes(strong, strong[-1:])
         for number, layer in enumerate(found.layers):
             order = mean_order(_strength(strong[number]))
             totals = [ratios[name].interval(np.ones((1, len(these))))[0][number, 2, 0] for name in RATIOS]
             rows.append((choice, layer, number + 1, *totals, order))
     return pd.DataFrame(rows, columns=["choice", "layer", "depth", *RATIOS, "mean_order"])
-
-
-RATIOS = ("completeness", "redundancy")
-
-
-def _split_again(found: LayerInteractions, **options: float) -> LayerInteractions:
-    parts = split(found.games, **options, accuracy=0.01)
-    values = torch.stack([parts.and_, parts.or_], 2)
-    values[..., 0] = 0
-    return replace(found, values=values)
 
 
 def _and_alone(found: LayerInteractions) -> LayerInteractions:
@@ -190,9 +180,7 @@ def _and_alone(found: LayerInteractions) -> LayerInteractions:
 
 def _strength(values: Float[Tensor, "images kinds 2**n"]) -> np.ndarray:
     """E_x sum |I| of each order from 1 to n, both kinds."""
-    order = orders(values.shape[-1])
-    indicator = (order[:, None] == torch.arange(1, int(order.max()) + 1)).to(values)
-    return (values.abs().sum(1) @ indicator).mean(0).numpy()
+    return by_order(values.abs().sum(1)).mean(0).numpy()
 
 
 def mean_order(strength: np.ndarray) -> float:

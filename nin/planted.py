@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from nin.models import MLP
 from nin.probes.games import members
 from nin.probes.knowledge import agreement, changes, salient
-from nin.probes.layer_games import layer_interactions
+from nin.probes.layer_games import layer_games, layer_interactions
 from nin.probes.layer_probes import probe_layers
 
 VARIABLES = 8
@@ -82,10 +82,9 @@ def recovered(seeds: Sequence[int], *, steps: int = 1500) -> tuple[pd.DataFrame,
         network = fit_planted(seed=seed, steps=count)
         layers = [f"layers.{k}" for k in range(len(network.layers) - 1)]
         probes = probe_layers(network, x.repeat_interleave(LABELS, 0), draws, layers, chunk=4096)
-        found = layer_interactions(
-            network, one, label, probes=probes, patches=patches, baseline=torch.zeros_like(one[0])
-        )
-        strong = salient(found.values / found.scale[:, None, None, None])
+        reading = {"probes": probes, "patches": patches, "baseline": torch.zeros_like(one[0])}
+        found = layer_interactions(layer_games(network, one, label, **reading))
+        strong = salient(found.scaled)
         completeness = changes(strong, truth)["completeness"]
         agree = agreement(strong, truth.expand_as(strong))
         for number, layer in enumerate(found.layers):

@@ -69,6 +69,12 @@ def members(size: int) -> Tensor:
     return (torch.arange(size)[:, None] >> torch.arange(n)) & 1
 
 
+def by_order(values: Float[Tensor, "... 2**n"]) -> Float[Tensor, "... n"]:
+    """Sums over the coalitions of each order, 1 to n."""
+    order = orders(values.shape[-1])
+    return values @ (order[:, None] == torch.arange(1, int(order.max()) + 1)).to(values)
+
+
 def check_values(values: Float[Tensor, "... 2**n"], name: str = "values") -> Tensor:
     """As floating-point tensor; ValueError where the last axis is no power of two, above 2^20, or not finite."""
     values = torch.as_tensor(values)

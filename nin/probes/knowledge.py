@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nin.arguments import check_choice
-from nin.probes.games import orders
+from nin.probes.games import by_order, orders
 
 KINDS = ("and", "or", "both")
 PER = ("layer", "image")
@@ -45,9 +45,13 @@ def salient(values: Tensor, threshold: float = 0.05, per: str = "layer") -> Tens
 
     The paper's tau is 0.05 max |I|; over what the maximum goes it leaves open.
     """
+    return torch.where(values.abs() > tau(values, threshold, per), values, 0)
+
+
+def tau(values: Tensor, threshold: float, per: str) -> Tensor:
+    """The threshold of `salient`, which broadcasts against the values."""
     check_choice("per", per, PER)
-    axes = (-3, -2, -1) if per == "layer" else (-2, -1)
-    return torch.where(values.abs() > threshold * values.abs().amax(axes, keepdim=True), values, 0)
+    return threshold * values.abs().amax((-3, -2, -1) if per == "layer" else (-2, -1), keepdim=True)
 
 
 def shared(now: Tensor, final: Tensor) -> Tensor:
@@ -110,9 +114,7 @@ def mean_ratio(ratios: list[Ratio]) -> Ratio:
 
 def _by_order(values: Tensor) -> np.ndarray:
     """Sums over the coalitions of each order: (..., images, 2, 2^n) -> (images, ..., 3, n + 1)."""
-    order = orders(values.shape[-1])
-    n = int(order.max())
-    indicator = torch.cat([(order > 0)[:, None], order[:, None] == torch.arange(1, n + 1)], 1).to(values)
-    sums = values @ indicator
+    sums = by_order(values)
+    sums = torch.cat([sums.sum(-1, keepdim=True), sums], -1)
     sums = torch.cat([sums, sums.sum(-2, keepdim=True)], -2)
     return sums.movedim(-3, 0).numpy()

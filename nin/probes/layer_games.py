@@ -41,29 +41,19 @@ class LayerInteractions:
         """E_x |v(x_N) - v(x_empty)| of each layer, (L,): what strengths are divided by."""
         return (self.games[..., -1] - self.games[..., 0]).abs().mean(1)
 
+    @property
+    def scaled(self) -> Tensor:
+        """The values in units of the scale."""
+        return self.values / self.scale[:, None, None, None]
+
 
 def layer_interactions(
-    model: nn.Module,
-    x: Float[Tensor, "images ..."],
-    y: Int[Tensor, " images"],
-    *,
-    probes: Mapping[str, LayerProbe],
-    patches: Bool[Tensor, "images n ..."],
-    baseline: Float[Tensor, "..."],
-    value: str = "log_odds",
-    kappa: float = 0.04,
-    tie_break: float = 0.0,
-    chunk: int = 256,
-    progress: bool = False,
+    games: Mapping[str, Float[Tensor, "images 2**n"]], *, kappa: float = 0.04, tie_break: float = 0.0
 ) -> LayerInteractions:
-    """Mask every image in all 2^n ways, read all layers through their probes from one pass, and split all games.
+    """Split all games of `layer_games` into AND and OR interactions; kappa, tie_break: see `split`.
 
-    value   "log_odds" of the true class, or its "margin" over the class the network likes best beside it
-    Raises ValueError as `masked_outputs` and `split` do; for a game with v(N) = v(empty) it names image and layer.
+    Raises ValueError as `split` does; for a game with v(N) = v(empty) it names image and layer.
     """
-    games = layer_games(
-        model, x, y, probes=probes, patches=patches, baseline=baseline, value=value, chunk=chunk, progress=progress
-    )
     layers, values = tuple(games), torch.stack(list(games.values()))
     flat = (values[..., -1] == values[..., 0]).nonzero()
     if kappa and len(flat):
@@ -91,7 +81,11 @@ def layer_games(
     chunk: int = 256,
     progress: bool = False,
 ) -> dict[str, Float[Tensor, "images 2**n"]]:
-    """v of every coalition for every image, by layer, in float64; the network's own output comes last, as "output"."""
+    """Mask every image in all 2^n ways and read all layers through their probes from one pass: v of every coalition.
+
+    value   "log_odds" of the true class, or its "margin" over the class the network likes best beside it
+    By layer, in float64; the network's own output comes last, as "output". Raises ValueError as `masked_outputs` does.
+    """
     check_choice("value", value, VALUES)
     with evaluating(model), torch.no_grad():
         logits = model(x)

@@ -12,9 +12,17 @@ from torch import Tensor, nn
 
 from nin.arguments import check_choice, check_count, check_number
 from nin.evaluating import evaluating
+from nin.losses import accuracy
 from nin.probes import knowledge
 from nin.probes.knowledge import Ratio
-from nin.probes.layer_games import VALUES, LayerInteractions, default_layers, image_patches, layer_interactions
+from nin.probes.layer_games import (
+    VALUES,
+    LayerInteractions,
+    default_layers,
+    image_patches,
+    layer_games,
+    layer_interactions,
+)
 from nin.probes.layer_probes import probe_layers
 
 QUANTITIES = (
@@ -85,7 +93,7 @@ def layerwise(
     layer of `second`; its own row: with the model), stability, each with its interval in ..._low and ..._high.
     Strengths are in units of E_x |v(x_N) - v(x_empty)|. Ratios are of sums over images; where there is nothing to
     compare (no salient interaction, no second network) they are NaN.
-    Raises ValueError as `layer_interactions` does, and for arguments that do not fit together.
+    Raises ValueError as `layer_games` and `layer_interactions` do, and for arguments that do not fit together.
     """
     check_choice("value", value, VALUES)
     check_choice("per", per, knowledge.PER)
@@ -98,7 +106,8 @@ def layerwise(
     train = (x, y) if train is None else train
     baseline = train[0].mean(0) if baseline is None else baseline
     patches = image_patches(x, patches, baseline, N)
-    options = {"baseline": baseline, "value": value, "kappa": kappa, "tie_break": tie_break, "chunk": chunk}
+    reading = {"baseline": baseline, "value": value, "chunk": chunk, "progress": progress}
+    splitting = {"kappa": kappa, "tie_break": tie_break}
 
     networks = {"model": model}
     if untrained is not False:
@@ -107,7 +116,9 @@ def layerwise(
         networks["second"] = second
     probes = {name: probe_layers(network, *train, names, chunk=chunk) for name, network in networks.items()}
     found = {
-        name: layer_interactions(network, x, y, probes=probes[name], patches=patches, progress=progress, **options)
+        name: layer_interactions(
+            layer_games(network, x, y, probes=probes[name], patches=patches, **reading), **splitting
+        )
         for name, network in networks.items()
     }
     generator = torch.Generator().manual_seed(seed)
@@ -117,17 +128,16 @@ def layerwise(
         xi = torch.randn(noise.draws, *x[few].shape, generator=generator).to(x)
         shaken = (x[few] + noise.sigma * xi).flatten(0, 1)
         repeated = [part[few].repeat(noise.draws, *[1] * (part.dim() - 1)) for part in (y, patches)]
-        draws = layer_interactions(
-            model, shaken, repeated[0], patches=repeated[1], probes=probes["model"], progress=progress, **options
-        )
+        games = layer_games(model, shaken, repeated[0], patches=repeated[1], probes=probes["model"], **reading)
+        draws = layer_interactions(games, **splitting)
         ratios |= _steady(found["model"], draws, noise.draws, len(x), threshold, per, generator)
     weights = np.random.default_rng(seed).multinomial(len(x), np.full(len(x), 1 / len(x)), resamples)
-    accuracy = {
+    right = {
         name: [*(probe.accuracy for probe in probes[name].values()), _right(network, *train, chunk)]
         for name, network in networks.items()
     }
     tables = [
-        _table(name, found["model"].layers, accuracy.get(name, accuracy["model"]), ratios, weights)
+        _table(name, found["model"].layers, right.get(name, right["model"]), ratios, weights)
         for name in ("model", "permuted", *list(networks)[1:])
     ]
     return pd.concat(tables, ignore_index=True)
@@ -137,7 +147,7 @@ def _compared(
     found: dict[str, LayerInteractions], threshold: float, per: str, generator: torch.Generator
 ) -> dict[tuple[str, str], Ratio]:
     """By network and quantity: each against the final layer of the model, and against the other trained network."""
-    strong = {name: knowledge.salient(_scaled(one), threshold, per) for name, one in found.items()}
+    strong = {name: knowledge.salient(one.scaled, threshold, per) for name, one in found.items()}
     final = strong["model"][-1:]
     ratios = {}
     for name, now in strong.items():
@@ -168,10 +178,9 @@ def _steady(
 ) -> dict[tuple[str, str], Ratio]:
     """The stability, and its chance level: every draw permuted by itself. Images without draws count for nothing."""
     few = draws.values.shape[1] // count
-    scale = clean.scale[:, None, None, None]
-    tau = threshold * (clean.values / scale).abs().amax((-3, -2, -1) if per == "layer" else (-2, -1), keepdim=True)
-    tau = tau[:, :few]
-    values = (draws.values / scale).unflatten(1, (count, few)).movedim(1, 0)
+    tau = knowledge.tau(clean.scaled, threshold, per)[:, :few]
+    values = draws.values / clean.scale[:, None, None, None]  # in the units of the images without noise
+    values = values.unflatten(1, (count, few)).movedim(1, 0)
     ratios = {}
     for name, these in (("model", values), ("permuted", knowledge.permuted(values, generator))):
         ratio = knowledge.steadiness(these, tau)
@@ -182,15 +191,8 @@ def _steady(
 
 def _right(network: nn.Module, x: Tensor, y: Tensor, chunk: int) -> float:
     with evaluating(network), torch.no_grad():
-        hits = [
-            (network(part).argmax(1).cpu() == labels.cpu()).float()
-            for part, labels in zip(x.split(chunk), y.split(chunk), strict=True)
-        ]
-    return torch.cat(hits).mean().item()
-
-
-def _scaled(found: LayerInteractions) -> Tensor:
-    return found.values / found.scale[:, None, None, None]
+        outputs = torch.cat([network(part) for part in x.split(chunk)])
+    return accuracy(outputs, y.to(outputs.device)).mean().item()
 
 
 def _table(

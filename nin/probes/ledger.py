@@ -18,7 +18,7 @@ from tqdm import tqdm
 from nin.arguments import check_choice, check_count
 from nin.evaluating import evaluating
 from nin.probes.additions import Additions
-from nin.probes.games import moebius, or_interactions, orders
+from nin.probes.games import by_order, moebius, or_interactions
 from nin.probes.layer_games import image_patches, rival_classes
 from nin.probes.masking import check_patches, masked_inputs
 
@@ -54,9 +54,7 @@ class Ledger:
         for kind in ("and", "or"):
             entries, output = self.interactions(kind)
             every = torch.cat([entries, output[None]])
-            order = orders(output.shape[-1])
-            indicator = (order[:, None] == torch.arange(1, int(order.max()) + 1)).to(every)
-            strength, share = ((part @ indicator).mean(1) for part in (every.abs(), every * output.sign()))
+            strength, share = (by_order(part).mean(1) for part in (every.abs(), every * output.sign()))
             count, n = strength.shape
             tables.append(
                 pd.DataFrame(
