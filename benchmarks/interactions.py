@@ -5,13 +5,12 @@ from functools import partial
 
 import numpy as np
 import torch
-from scipy.optimize import linprog
-from scipy.sparse import csr_matrix
 from torch import nn
 
 from benchmarks.report import table
 from benchmarks.timing import in_turn, seconds, spread
 from nin.image_stability import as_images, first_at_hand
+from nin.interaction_identities import linear_program
 from nin.probes.games import members
 from nin.probes.interactions import layerwise, moebius, split
 
@@ -61,7 +60,7 @@ def _split() -> str:
         found = split(games)
         taken = time.perf_counter() - start
         start = time.perf_counter()
-        best = np.array([_optimum(v.numpy()) for v in games[:programs]])
+        best = np.array([linear_program(v.numpy()).fun for v in games[:programs]])
         program = (time.perf_counter() - start) / programs
         excess = found.objective[:programs].numpy() / best
         bounded = (found.objective / found.bound).numpy()
@@ -91,17 +90,6 @@ def _games(n: int, count: int) -> torch.Tensor:
     x = members(2**n).double()
     hidden = [torch.tanh(x @ torch.randn(n, 16, **options) / 1.5 + 0.3) for _ in range(count)]
     return torch.stack([h @ torch.randn(16, **options) for h in hidden])
-
-
-def _optimum(v: np.ndarray, kappa: float = 0.04) -> float:
-    """The split as scipy's HiGHS solves it."""
-    T = np.arange(1, len(v))
-    Z, R = (T[None] & T[:, None]) == T[None], (T[None] & T[:, None]) != 0
-    room = kappa * abs(v[-1] - v[0])
-    matrix = csr_matrix(np.hstack([Z, -1.0 * Z, R, -1.0 * R, np.eye(len(T))]))
-    cost = np.r_[np.ones(4 * len(T)), np.zeros(len(T))]
-    bounds = [(0, None)] * (4 * len(T)) + [(-room, room)] * len(T)
-    return linprog(cost, A_eq=matrix, b_eq=v[1:] - v[0], bounds=bounds, method="highs").fun
 
 
 def _layerwise() -> str:

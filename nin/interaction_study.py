@@ -145,7 +145,7 @@ class _Pixels(nn.Module):
 def choices(network: nn.Module, data: Dataset, *, patches: int, images: int) -> pd.DataFrame:
     """Completeness, redundancy and mean order by layer under several ways to decide what the paper leaves open.
 
-    Columns: choice, layer, depth, completeness, redundancy, mean_order. The games are the same in all.
+    Columns: choice, layer, depth, completeness, redundancy, mean_order. The images are the same in all.
     """
     x, x_test = images_of(data)
     these, labels = probed(network, images, x_test, data.y_test)

@@ -5,9 +5,8 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import linprog
-from scipy.sparse import csr_matrix
 
+from nin.interaction_identities import linear_program
 from nin.probes.games import members, orders
 from nin.probes.interactions import inverse_moebius, moebius, or_interactions, or_values, shapley, split
 
@@ -105,17 +104,6 @@ def test_dtype_and_device_follow_the_values():
     assert moebius([0, 1, 2, 5]).dtype == torch.float64
 
 
-def optimum(v, kappa):
-    """The linear program as scipy's HiGHS solves it."""
-    T = np.arange(1, len(v))
-    Z, R = (T[None] & T[:, None]) == T[None], (T[None] & T[:, None]) != 0
-    room = kappa * abs(v[-1] - v[0])
-    matrix = csr_matrix(np.hstack([Z, -1.0 * Z, R, -1.0 * R, np.eye(len(T))]))
-    cost = np.r_[np.ones(4 * len(T)), np.zeros(len(T))]
-    bounds = [(0, None)] * (4 * len(T)) + [(-room, room)] * len(T)
-    return linprog(cost, A_eq=matrix, b_eq=v[1:] - v[0], bounds=bounds, method="highs").fun
-
-
 def networks_games(n, count, seed=0):
     generator = torch.Generator().manual_seed(seed)
     draw = lambda *shape: torch.randn(*shape, dtype=torch.float64, generator=generator)  # noqa: E731
@@ -128,7 +116,7 @@ def networks_games(n, count, seed=0):
 def test_split_is_near_the_optimum_of_the_linear_program(kind, kappa):
     values = game(6, 5) if kind == "noise" else networks_games(6, 5)
     found = split(values, kappa)
-    best = np.array([optimum(v.numpy(), kappa) for v in values])
+    best = np.array([linear_program(v.numpy(), kappa).fun for v in values])
     ratio = found.objective.numpy() / best
     assert (ratio > 1 - 1e-9).all() and (ratio < 1.005).all()
     assert (found.bound.numpy() < best * (1 + 1e-9)).all() and (found.bound.numpy() > 0.995 * best).all()
