@@ -21,7 +21,10 @@ NO_NODE = "k"
 
 
 def strength(data: pd.DataFrame) -> Figure:
-    """Strength by order, a line a layer, mean over seeds; data: architecture, seed, layer, depth, kind, order, ..."""
+    """Strength by order, a line a layer, mean and range over seeds.
+
+    data: architecture, seed, layer, depth, kind, order, strength.
+    """
     names = list(dict.fromkeys(data["architecture"]))
     figure, axes = panels(2, len(names), height=0.8, sharex=True, sharey="col")
     for column, name in enumerate(names):
@@ -30,9 +33,10 @@ def strength(data: pd.DataFrame) -> Figure:
         for row, kind in enumerate(("and", "or")):
             ax = axes[row, column]
             for (depth, layer), rows in part[part["kind"] == kind].groupby(["depth", "layer"]):
-                mean = rows.groupby("order")["strength"].mean()
+                spread = rows.groupby("order")["strength"].agg(["mean", "min", "max"])
                 color = colormaps["viridis"](0.9 * (1 - depth / deepest))
-                ax.plot(mean.index, mean, "o-", ms=2, lw=0.9, color=color, label=layer)
+                ax.plot(spread.index, spread["mean"], "o-", ms=2, lw=0.9, color=color, label=layer)
+                ax.fill_between(spread.index, spread["min"], spread["max"], color=color, alpha=0.12, lw=0)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[0, column].set_title(name)
         axes[0, column].legend(fontsize=5)
@@ -92,6 +96,7 @@ def with_depth(data: pd.DataFrame) -> Figure:
 def by_order(data: pd.DataFrame) -> Figure:
     """IoU with another seed, and stability under noise, of the output by order, beside permuted interactions.
 
+    Means over seeds; bands: the range of what is not permuted, down to the lowest mean, as 0 has no place on the axis.
     data: architecture, network ("model", "permuted"), seed, order, generalisation, stability.
     """
     names = list(dict.fromkeys(data["architecture"]))
@@ -101,10 +106,13 @@ def by_order(data: pd.DataFrame) -> Figure:
         for number, name in enumerate(names):
             for network, style in (("model", "o-"), ("permuted", ":")):
                 rows = data[(data["architecture"] == name) & (data["network"] == network)].dropna(subset=[quantity])
-                means = rows.groupby("order")[quantity].mean()
-                means = means[means > 0]
+                spread = rows.groupby("order")[quantity].agg(["mean", "min", "max"])
+                spread = spread[spread["mean"] > 0]
+                means, low = spread["mean"], spread["min"].clip(lower=spread["mean"].min())
                 text = name if network == "model" else f"{name}, permuted"
                 ax.plot(means.index, means, style, ms=2.5, lw=1, color=f"C{number}", label=text)
+                if network == "model":
+                    ax.fill_between(spread.index, low, spread["max"], color=f"C{number}", alpha=0.15, lw=0)
         ax.set(yscale="log", xlabel="order", ylabel=label)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0, 0].legend(fontsize=5)
