@@ -1,5 +1,5 @@
 # make reproduce               every notebook, figures/, all checks (PROFILE=paper for the full size)
-# make test                    lint, unit tests, doctests, notebooks
+# make test                    lint, unit tests, doctests, notebooks with profile test; a quarter of an hour
 # make lab                     JupyterLab on the notebooks
 # make explore                 the explorer in the browser: sliders, a phase in a sentence
 # make update                  requirements.lock with the newest versions that pyproject.toml admits
@@ -27,8 +27,10 @@ reproduce: .venv/installed
 
 test: lint
 	$(BIN)/python -m pytest -q --doctest-modules nin tests
-	@ls notebooks/0*.ipynb >/dev/null 2>&1 || { echo "make test: there are no notebooks/0*.ipynb to test" >&2; exit 1; }
-	$(BIN)/python -m pytest -q --nbval-lax --nbval-current-env --nbval-cell-timeout=$(CELL_TIMEOUT) notebooks/0*.ipynb
+	@rm -rf runs/test
+	$(BIN)/python -m nin run --profile test --prepare-only --out runs/test
+	NIN_FIGURES=$(CURDIR)/runs/test/figures $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env \
+	    --nbval-cell-timeout=$(CELL_TIMEOUT) runs/test/*.ipynb
 
 lint: .venv/installed
 	$(BIN)/ruff check .

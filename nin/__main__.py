@@ -22,6 +22,7 @@ RUN_HELP = """Runs notebooks (none named: all) and prints what they took, the fi
   python -m nin run                                   every notebook, profile quick
   python -m nin run 02 sigma_max=30 seeds=8           one notebook, other parameters; results in runs/custom
   python -m nin run --profile paper --out runs/mine   another profile, into a folder
+  python -m nin run 03 sigma_shown=3 --prepare-only   the notebook with these values, to open and run yourself
 
 Exit code 1 if a notebook fails, wrote no checks, or a check does not hold; 2 for bad arguments."""
 
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("targets", nargs="*", metavar="NOTEBOOK | name=value", help="02, 02_phase_sweep, a path; lr=0.1")
     run.add_argument("--profile", default="quick", help="parameter set in notebooks/profiles (default: quick)")
     run.add_argument("--out", type=Path, metavar="DIR", help="folder for executed notebooks, figures in DIR/figures")
+    run.add_argument("--prepare-only", action="store_true", help="write the notebooks with their values, run nothing")
     commands.add_parser("list", help="list notebooks and their parameters")
     runs = commands.add_parser("runs", help="list the runs that nin.sweep has stored", description=RUNS_HELP)
     runs.add_argument(
@@ -86,6 +88,10 @@ def _run(targets: Sequence[str], arguments: argparse.Namespace) -> int:
     overrides = {name.strip(): value.strip() for name, _, value in pairs}
     if len(overrides) < len(pairs):
         raise ValueError(f"{' '.join(n + s + v for n, s, v in pairs)}: a parameter is given twice; give it once.")
+    if arguments.prepare_only:
+        for path in notebooks.prepare(names, profile=arguments.profile, overrides=overrides, out=arguments.out):
+            print(path)
+        return 0
     outcomes = notebooks.run(names, profile=arguments.profile, overrides=overrides, out=arguments.out)
     claims = _checks(outcomes)
     _print_notebooks(outcomes)

@@ -123,16 +123,57 @@ def run(
     Each kernel is of this interpreter and starts in the notebook's folder. Values are checked before the first starts:
     ValueError for an unknown notebook, profile or parameter or a bad value, OSError for a folder that cannot be made.
     """
+    plans, executed = _plans(notebooks, profile, overrides or {}), _folder(profile, overrides, out)
+    custom = out is not None or bool(overrides)
+    figures = executed / "figures" / profile if custom else paths.figures(profile).absolute()
+    return [_execute(notebook, plan, executed, figures, progress) for notebook, plan in plans]
+
+
+def prepare(
+    notebooks: Sequence[str | Path] = (),
+    *,
+    profile: str = "quick",
+    overrides: Mapping[str, Any] | None = None,
+    out: Path | None = None,
+) -> list[Path]:
+    """Write notebooks with the parameters that `run` would give them, not executed, outputs as they are; their paths.
+
+    Arguments, folders and errors are those of `run`.
+    """
+    from papermill.iorw import load_notebook_node
+    from papermill.parameterize import parameterize_notebook
+
+    plans, folder = _plans(notebooks, profile, overrides or {}), _folder(profile, overrides, out)
+    written = []
+    for notebook, plan in plans:
+        content = parameterize_notebook(load_notebook_node(str(notebook)), _plain(plan))
+        del content.metadata["papermill"]  # of a run that was not
+        paths.write(folder / notebook.name, nbformat.writes(content).encode())
+        written.append(folder / notebook.name)
+    return written
+
+
+def _plans(
+    notebooks: Sequence[str | Path], profile: str, overrides: Mapping[str, Any]
+) -> list[tuple[Path, dict[str, Any]]]:
+    """Notebooks, none named: all, and the parameters of each."""
     chosen = list(dict.fromkeys(find(name) for name in notebooks)) or every()
     if not chosen:
         raise ValueError(f"there are no notebooks in {paths.notebooks()}; run it in a clone, or give a path.")
-    plans = [(notebook, _plan(notebook, profile, overrides or {})) for notebook in chosen]
-    if out is None and overrides:
-        out = paths.root() / "runs" / "custom"
-    figures = paths.figures(profile) if out is None else Path(out) / "figures" / profile
-    executed = (paths.root() / "runs" / profile if out is None else Path(out)).absolute()
-    executed.mkdir(parents=True, exist_ok=True)
-    return [_execute(notebook, plan, executed, figures.absolute(), progress) for notebook, plan in plans]
+    return [(notebook, _plan(notebook, profile, overrides)) for notebook in chosen]
+
+
+def _folder(profile: str, overrides: Mapping[str, Any] | None, out: Path | None) -> Path:
+    """The folder that takes the notebooks, made where it is missing."""
+    runs = paths.root() / "runs"
+    folder = Path(out) if out is not None else runs / "custom" if overrides else runs / profile
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder.absolute()
+
+
+def _plain(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as papermill writes them."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in plan.items()}
 
 
 def _plan(notebook: Path, profile: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,7 +211,7 @@ def _execute(notebook: Path, plan: dict[str, Any], executed: Path, figures: Path
                 papermill.execute_notebook,
                 notebook,
                 output,
-                {name: list(v) if isinstance(v, tuple) else v for name, v in plan.items()},
+                _plain(plan),
                 kernel_name="python3",
                 cwd=notebook.parent,
                 progress_bar={"desc": notebook.stem, "leave": True} if progress else False,

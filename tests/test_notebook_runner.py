@@ -365,6 +365,24 @@ def test_list_shows_type_default_range_and_meaning(clone, capsys):
     assert row in [line.split() for line in out.splitlines()]
 
 
+def test_prepares_notebooks_with_their_values_and_outputs_without_running_them(clone, capsys):
+    path = clone / "notebooks" / "01_good.ipynb"
+    book = nbformat.read(path, as_version=4)
+    book.cells[2].outputs = [nbformat.v4.new_output("stream", text="kept")]
+    nbformat.write(book, path)
+    assert main(["run", "01", "--profile", "paper", "flag=yes", "--prepare-only", "--out", str(clone / "mine")]) == 0
+    assert capsys.readouterr().out.split() == [str(clone / "mine" / "01_good.ipynb")]
+    prepared = nbformat.read(clone / "mine" / "01_good.ipynb", as_version=4)
+    assert [cell.source for cell in prepared.cells[:2]] == [cell.source for cell in book.cells[:2]]
+    values = {}
+    exec(prepared.cells[2].source, values)
+    assert (values["lr"], values["widths"], values["flag"], values["profile"]) == (0.001, [16, 10], True, "paper")
+    kept = [(cell.source, cell.outputs) for cell in prepared.cells[3:]]
+    assert kept == [(cell.source, cell.outputs) for cell in book.cells[2:]]
+    assert not (clone / "figures").exists() and not (clone / "mine" / "figures").exists()
+    assert nbformat.read(path, as_version=4) == book
+
+
 def test_plain_papermill_works_on_it(clone, monkeypatch):
     monkeypatch.setenv("NIN_FIGURES", str(clone / "plain"))
     path = clone / "notebooks" / "01_good.ipynb"
