@@ -34,7 +34,8 @@ def constant_case(case: ConstantCase, *, draws: int = 4, positions: int = 256, s
     )
     count = case.length if case.stride > 1 else min(positions, case.length)
     changes = single_pixels(case.length, count, draws, generator=generator)
-    found = compare(net, *changes, layers=[f"act{k}" for k in range(1, case.depth + 1)]).iloc[1:]
+    layers = [f"act{k}" for k in range(1, case.depth + 1)]
+    found = compare(net, *changes, layers=layers, chunk=16).iloc[1:]  # 2 MB a layer at the longest rings
     k = np.arange(1, case.depth + 1)
     size = {"stride": case.stride, "length": case.length if case.stride > 1 else np.inf}
     D, G = constant_filter_D(k, case.F, **size), constant_filter_G(k, case.F, rectified=case.rectified, **size)

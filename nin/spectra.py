@@ -85,7 +85,8 @@ def follow(
     exact_at, sharp_at = ({int(step) for step in steps} for steps in (exact_at, sharp_at))
     fixed = slice(config.eval_samples)
     kept = model.draw(len(x[fixed])) if isinstance(model, NoisyNetwork) else None
-    spectrum, losses, niw = [], [], []
+    history = (config.steps + 1, *model.niw.flatten(1).shape) if kept is not None else (0, 0, 0)
+    spectrum, losses, niw = [], [], x.new_empty(history)  # at once: a copy a step would fragment the heap
     bar = tqdm(range(config.steps + 1), disable=not progress, desc="following", unit="step", leave=None)
     for step, (index, eps) in zip(bar, batches(config, len(x)), strict=False):
         if probe is not None and step % every == 0:
@@ -96,8 +97,8 @@ def follow(
         value = loss(model(x[index], *noise), y[index]).mean()
         row = {"step": step, "noisy_loss": value.item()}
         if noise:
-            niw.append(model.niw.detach().flatten(1).clone())
-            row["niw_norm"] = niw[-1].norm().item()
+            niw[step] = model.niw.detach().flatten(1)
+            row["niw_norm"] = niw[step].norm().item()
         finite = math.isfinite(row["noisy_loss"])
         if step in exact_at and finite:
             exact = torch.linalg.eigvalsh(local_hessian(plain, layer, x[fixed], y[fixed], loss=loss).double()).flip(0)
@@ -119,7 +120,7 @@ def follow(
         config=config,
         spectrum=pd.DataFrame(spectrum, columns=["step", "method", "rank", "value", "stderr"]),
         losses=pd.DataFrame(losses).reindex(columns=columns),
-        niw=torch.stack(niw) if niw else torch.empty(0, 0, 0),
+        niw=niw[: len(losses)],
         network=model,
     )
 
