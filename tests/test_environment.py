@@ -120,7 +120,8 @@ def test_binder_reads_the_same_environment():
         (ROOT / "environment.yml").read_text().strip(),
         "../environment.yml",  # a checkout that turns links into text
     )
-    others = {path.name for path in (ROOT / "binder").iterdir()} - {"environment.yml", "postBuild", "__pycache__"}
+    read = {"environment.yml", "postBuild", "start"}
+    others = {path.name for path in (ROOT / "binder").iterdir()} - read - {"__pycache__"}
     assert others == {"lock.py"}  # which repo2docker does not read
 
 
@@ -134,6 +135,7 @@ def test_repo2docker_plans_to_build_the_environment_before_it_copies_the_rest():
     environment, everything = plan.index('--file "binder/environment.yml"'), plan.index("COPY --chown=0:0 src/ ")
     assert environment < everything < plan.index("RUN ./binder/postBuild")
     assert plan.count("env update") == 1
+    assert 'ENV R2D_ENTRYPOINT="${REPO_DIR}/binder/start"' in plan
 
 
 def test_post_build_installs_the_package_and_nothing_large():
@@ -143,6 +145,12 @@ def test_post_build_installs_the_package_and_nothing_large():
     assert (first, second) == ("#!/usr/bin/env bash", "set -euo pipefail")
     assert all(command.startswith("python -m pip install --no-deps ") for command in commands)
     assert commands[-1].endswith("--no-build-isolation -e .")
+
+
+def test_start_bounds_the_memory_of_kernels_and_starts_what_it_is_given():
+    script = ROOT / "binder" / "start"
+    command = [str(script), sys.executable, "-c", "import os; print(os.environ['MALLOC_MMAP_THRESHOLD_'])"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "8388608\n"
 
 
 def test_ci_calls_make_test_alone():

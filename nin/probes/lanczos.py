@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator, eigsh
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}  # what rounding in the products leaves
@@ -42,9 +44,16 @@ def lanczos(
 
     operator = LinearOperator((d, d), matvec=multiply, dtype=np.float64)
     start = np.random.default_rng(0).standard_normal(d)
-    values, vectors = eigsh(operator, k=count, which=which, v0=start, tol=TOLERANCE[like.dtype])
+    with _blas().limit(limits=1):  # its threads would spin while torch's work, and torch's while they do
+        values, vectors = eigsh(operator, k=count, which=which, v0=start, tol=TOLERANCE[like.dtype])
     pairs = sorted(zip(values, vectors.T, strict=True), key=lambda pair: pair[0])
     return [
         Mode.of(*(torch.from_numpy(np.array(part)) for part in (value, vector, multiply(vector))), like=like)
         for value, vector in pairs
     ]
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """The OpenBLAS libraries of numpy and scipy."""
+    return ThreadpoolController().select(internal_api="openblas")
