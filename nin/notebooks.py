@@ -235,6 +235,7 @@ def _environment(figures: Path) -> Iterator[None]:
             "NIN_FIGURES": str(figures),
             "JUPYTER_PATH": os.pathsep.join(filter(None, (folder, os.environ.get("JUPYTER_PATH")))),
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # the debugger's note on frozen modules
+            "MALLOC_MMAP_THRESHOLD_": str(2**23),  # glibc: larger tensors go back at once, and leave no holes
         }
         if data := paths.data():
             variables["NIN_DATA"] = str(data.absolute())
