@@ -164,6 +164,8 @@ def _runs(arguments: argparse.Namespace) -> int:
     phases = ", ".join(f"{count} {phase}" for phase, count in found.phases.most_common())
     checked = ", every checksum holds" if arguments.verify and not found.problems else ""
     print(f"\n{len(found.rows)} runs{f' ({phases})' if phases else ''}, {found.bytes / 1e6:.1f} MB{checked}.")
+    if found.readings:
+        print(f"Readings of probes: {', '.join(f'{count} {name}' for name, count in found.readings.most_common())}.")
     for problem in found.problems:
         print(f"nin: {problem}", file=sys.stderr)
     return int(bool(found.problems))

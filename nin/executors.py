@@ -64,8 +64,8 @@ def run_groups(
         if "pickle" not in str(error).lower():
             raise
         raise ValueError(
-            f"executor={executor!r}: the runs cannot be sent to its workers ({error}). Define the network's factory, "
-            "with a name, in a module that the workers can import."
+            f"executor={executor!r}: the runs cannot be sent to its workers ({error}). Define the network's factory "
+            "and the probes, with names, in a module that the workers can import."
         ) from error
     finally:
         for future in futures:

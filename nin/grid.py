@@ -15,13 +15,14 @@ from torch import nn
 from tqdm import tqdm
 
 from nin import paths
+from nin.archive import Archive
 from nin.arguments import check_choice, check_count
 from nin.config import RunConfig
 from nin.data import Dataset
 from nin.executors import check_executor, run_groups, workers
 from nin.grouping import groups
-from nin.jobs import Jobs
-from nin.store import Store
+from nin.jobs import Group, Jobs
+from nin.probing import Probe, Probing
 from nin.threads import threads
 from nin.trajectories import tidy
 
@@ -37,7 +38,10 @@ def sweep(
     device: str = "auto",
     at_once: int | None = None,
     progress: bool = False,
-) -> pd.DataFrame:
+    probes: Mapping[str, Probe] | None = None,
+    snapshots: Sequence[int] | None = None,
+    probe_samples: int = 128,
+) -> pd.DataFrame | tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
     """Train every combination of the values in `over`, or take it from the store, and return one tidy table.
 
     base      the run from which all others differ by the fields in `over`, {"sigma": [0.1, 1.0], "seed": range(3)}
@@ -48,64 +52,78 @@ def sweep(
     device    "auto": cuda where there is one, else cpu; part of a stored run's key
     at_once   runs trained as one ensemble; None: by the size of the work (nin.grouping). It does not change results.
     progress  a bar on stderr
+    probes    name -> function (model, x, y) -> DataFrame, asked about the network of every run, without its node and in
+              eval mode, at the snapshots; the tables are then returned too, by name: run, step, the probe's columns,
+              and failure, the error where a probe raised one. They join the trajectories by run and step.
+    snapshots steps at which probes are asked, as long as a run's noisy loss is finite; None: eight, log-spaced
+    probe_samples   of the test set, the first ones, are x and y
 
     The rows are those of `Trajectories.frame`, `run` counting the grid with the last field of `over` running fastest.
     Groups are cut from the whole grid and stored as they finish: what was interrupted goes on where it stopped, and
-    whatever is computed again after that is computed as it would have been.
+    whatever is computed again after that is computed as it would have been. Tables of probes are stored with the runs;
+    a new probe, or other snapshots, train the runs once more, to the same trajectories.
 
     Raises ValueError for an unknown field, an empty or no list, values that RunConfig refuses, an executor that is
-    none, a store that is a file, one with a run of a newer schema; OSError where the store cannot be written. Values
-    that occur twice are dropped with a warning.
+    none, a store that is a file, one with a run of a newer schema, a snapshot beyond the last step; ProbeError for a
+    probe that changes a network or returns no frame; OSError where the store cannot be written. Values that occur twice
+    are dropped with a warning, failures of probes are counted in one.
     """
     check_executor(executor)
     if at_once is not None:
         check_count("at_once", at_once)
     configs = expand(base, over)
-    archive = Store(paths.store() if store is None else store)
-    jobs = Jobs(data, network, device)
-    keys = {config: jobs.key(config) for config in configs}
+    if probes is None and snapshots is not None:
+        raise ValueError(f"snapshots={snapshots!r} are steps at which probes are asked; pass probes as well.")
+    probing = None if probes is None else Probing(probes, snapshots, probe_samples)
+    jobs = Jobs(data, network, device, probing)
+    archive = Archive(paths.store() if store is None else Path(store), jobs, configs)
 
-    finished: dict[RunConfig, pd.DataFrame] = {}
-
-    def collect(group: Sequence[RunConfig]) -> tuple[RunConfig, ...]:
-        """Take what is stored, return the rest."""
-        for config in group:
-            if config not in finished and (stored := archive.load(keys[config])):
-                finished[config] = stored[0]
-        return tuple(config for config in group if config not in finished)
-
-    def missing() -> Iterator[tuple[RunConfig, ...]]:
-        for group in wanted:
-            if rest := collect(group):  # another process may have been faster
+    def missing() -> Iterator[Group]:
+        for configs_ in wanted:
+            if (rest := archive.collect(configs_)).configs:  # another process may have been faster
                 yield rest
 
     if at_once is None:
         cut = groups(configs, jobs.group_size, workers=workers(executor))
     else:
         cut = groups(configs, lambda _: at_once)
-    wanted = [group for group in cut if collect(group)]
-    bar = tqdm(total=len(configs), initial=len(finished), disable=not progress, desc="sweep", unit="run")
+    wanted = [together for together in cut if archive.collect(together).configs]
+    bar = tqdm(total=len(configs), initial=len(archive), disable=not progress, desc="sweep", unit="run")
     try:
         if wanted:
-            archive.check_writable()
-            work = jobs.work(progress) if executor is None else jobs.work_elsewhere(archive)
+            archive.store.check_writable()
+            if probing:
+                jobs.try_probes(wanted[0][0])
+            work = jobs.work(progress) if executor is None else jobs.work_elsewhere(archive.store)
             with threads(1 if executor else None), closing(run_groups(work, missing(), executor)) as results:
                 for group, result in results:
-                    for config, table in zip(group, result.tables, strict=True):
-                        archive.save(keys[config], table, jobs.about(config, table, result))
-                        finished[config] = table
-                    bar.update(len(finished) - bar.n)
+                    archive.save(group, result)
+                    bar.update(len(archive) - bar.n)
     except KeyboardInterrupt:
-        kept = sum(keys[config] in archive for config in configs)  # it may come between a save and its count
         print(
-            f"\nnin.sweep: interrupted; {kept} of {len(configs)} runs are in {archive.folder}, "
+            f"\nnin.sweep: interrupted; {archive.stored()} of {len(configs)} runs are in {archive.store.folder}, "
             "and the same call goes on from there.",
             file=sys.stderr,
         )
         raise
     finally:
         bar.close()
-    return tidy(configs, [finished[config] for config in configs])
+    frame = tidy(configs, archive.tables())
+    if probing is None:
+        return frame
+    readings = archive.readings()
+    _tell_failures(readings)
+    return frame, readings
+
+
+def _tell_failures(readings: Mapping[str, pd.DataFrame]) -> None:
+    """One warning that counts the readings that failed, with the first error of each probe."""
+    failed = {name: table["failure"].dropna() for name, table in readings.items()}
+    parts = [
+        f"{name!r} at {len(errors)} snapshots, first {errors.iloc[0]}" for name, errors in failed.items() if len(errors)
+    ]
+    if parts:
+        warnings.warn(f"probes failed: {'; '.join(parts)}. See the column failure of their tables.", stacklevel=3)
 
 
 def expand(base: RunConfig, over: Mapping[str, Sequence[Any]]) -> list[RunConfig]:

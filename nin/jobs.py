@@ -1,9 +1,9 @@
-"""A group of runs as a job that any process can do, and what a store has to know of its runs."""
+"""A group of runs as a job that any process can do, and what a store has to know of its runs and readings."""
 
 import dataclasses
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from nin.data import Dataset, load_data
 from nin.grouping import group_size
 from nin.members import build, identity
 from nin.phases import classify
+from nin.probing import ProbeError, Probing, Readings, read
 from nin.store import Store, key
 from nin.training import find_device, train
 
@@ -27,32 +28,56 @@ Factory = Callable[[], nn.Module]
 
 
 @dataclass(frozen=True)
+class Group:
+    """Runs to train as one ensemble, and the names of the probes to ask about them."""
+
+    configs: tuple[RunConfig, ...]
+    probes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Computed:
-    """The tables of a group's runs, and what it took: seconds for the whole group, torch threads."""
+    """The tables of a group's runs, and what it took: seconds for the whole group, torch threads.
+
+    readings       for each run the tables of the probes, by name
+    probe_seconds  what each probe took, all runs together; not part of seconds
+    """
 
     tables: list[pd.DataFrame]
+    readings: list[dict[str, pd.DataFrame]]
     seconds: float
+    probe_seconds: dict[str, float]
     threads: int
 
 
 def compute(
-    configs: Sequence[RunConfig],
+    group: Group,
     *,
     data: Dataset | Path | None,
     network: Factory | None,
     device: str,
+    probing: Probing | None = None,
     one_thread: bool = False,
     progress: bool = False,
 ) -> Computed:
     """Train one group, here or in a worker, which loads data by name or from a file, once for all its groups."""
+    configs = group.configs
     if one_thread and torch.get_num_threads() > 1:
         torch.set_num_threads(1)
     start = time.perf_counter()
     if not isinstance(data, Dataset):
         data = _read(data) if data else _named(configs[0].dataset, configs[0].n_train)
-    runs = train(configs, data=data, network=network, device=device, progress=progress)
-    tables = [runs.table(run) for run in range(len(configs))]
-    return Computed(tables, time.perf_counter() - start, torch.get_num_threads())
+    options: dict[str, Any] = {"data": data, "network": network, "device": device, "progress": progress}
+    asked = None
+    if group.probes:
+        asked = Readings(probing.only(group.probes), configs, *probing.probe_set(data, configs[0]))
+        options |= {"snapshots": probing.due(configs[0]), "observe": asked}
+    runs = train(configs, **options)
+    each = range(len(configs))
+    tables, readings = [runs.table(run) for run in each], [asked.tables(run) if asked else {} for run in each]
+    probe_seconds = asked.seconds if asked else {}
+    seconds = time.perf_counter() - start - sum(probe_seconds.values())
+    return Computed(tables, readings, seconds, probe_seconds, torch.get_num_threads())
 
 
 @lru_cache(maxsize=4)
@@ -68,8 +93,10 @@ def _read(path: Path) -> Dataset:
 class Jobs:
     """The runs of one sweep: their keys, the sizes of their groups, the function that trains a group."""
 
-    def __init__(self, data: Dataset | None, factory: Factory | None, device: str) -> None:
-        self.data, self.factory, self.device = data, factory, find_device(device)
+    def __init__(
+        self, data: Dataset | None, factory: Factory | None, device: str, probing: Probing | None = None
+    ) -> None:
+        self.data, self.factory, self.device, self.probing = data, factory, find_device(device), probing
         self._built: dict[RunConfig, tuple[nn.Module, dict[str, Any]]] = {}
         self._versions, self._commit = provenance.versions(PACKAGES), provenance.commit()
 
@@ -84,6 +111,25 @@ class Jobs:
     def key(self, config: RunConfig) -> str:
         """The key of a run in a store."""
         return key({"config": config.changes()} | self.identity(config))
+
+    def reading_key(self, config: RunConfig, name: str) -> str:
+        """The key of a probe's table in a store."""
+        return key({"run": self.key(config)} | self.probing.identity(name, config))
+
+    def try_probes(self, config: RunConfig) -> None:
+        """Ask the probes about a run's network before anything is trained.
+
+        Raises ProbeError for one that changes the network or returns no frame; another error may be that network's own,
+        and comes again as a failure that is recorded.
+        """
+        x, y = self.probing.probe_set(self.dataset(config), config)
+        for name, probe in self.probing.probes.items():
+            try:
+                read(name, probe, self._network(config)[0], x, y, seed=config.seed)
+            except ProbeError:
+                raise
+            except Exception:
+                continue
 
     def group_size(self, config: RunConfig) -> int:
         """How many runs like this one to train at once."""
@@ -103,11 +149,23 @@ class Jobs:
             "commit": self._commit,
         }
 
-    def work(self, progress: bool) -> Callable[[Sequence[RunConfig]], Computed]:
-        """The function that trains a group in this process."""
-        return partial(compute, data=self.data, network=self.factory, device=str(self.device), progress=progress)
+    def about_reading(self, config: RunConfig, name: str, reading: pd.DataFrame, result: Computed) -> dict[str, Any]:
+        """What the manifest of a probe's table says beside its key."""
+        return {
+            "run": self.key(config),
+            "name": name,
+            **self.probing.identity(name, config),
+            "failures": int(reading["failure"].notna().sum()),
+            "seconds": result.probe_seconds[name] / len(result.tables),
+            "versions": self._versions,
+            "commit": self._commit,
+        }
 
-    def work_elsewhere(self, store: Store) -> Callable[[Sequence[RunConfig]], Computed]:
+    def work(self, progress: bool) -> Callable[[Group], Computed]:
+        """The function that trains a group in this process."""
+        return partial(compute, data=self.data, progress=progress, **self._shared())
+
+    def work_elsewhere(self, store: Store) -> Callable[[Group], Computed]:
         """The function that trains a group in another process, which finds the user's own data in the store."""
         path = None
         if self.data is not None:
@@ -116,7 +174,11 @@ class Jobs:
                 buffer = io.BytesIO()
                 torch.save({f.name: getattr(self.data, f.name) for f in dataclasses.fields(Dataset)}, buffer)
                 paths.write(path, buffer.getvalue())
-        return partial(compute, data=path, network=self.factory, device=str(self.device), one_thread=True)
+        return partial(compute, data=path, one_thread=True, **self._shared())
+
+    def _shared(self) -> dict[str, Any]:
+        """What all groups have in common, wherever they are trained."""
+        return {"network": self.factory, "device": str(self.device), "probing": self.probing}
 
     def _network(self, config: RunConfig) -> tuple[nn.Module, dict[str, Any]]:
         """A network of the run's shape, and the identity of its factory if it is the user's own."""

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from nin import paths
+from nin.archive import readings_of
 from nin.config import RunConfig
 from nin.store import DamagedRun, NewerSchema, Store
 from nin.trajectories import tidy
@@ -27,6 +28,7 @@ class Listing:
     common    what all runs share and is not the default
     phases    how many runs are in which phase
     seconds, bytes   what computing them took, and the disk
+    readings  how many tables of each probe are stored with the runs; their seconds and bytes are not counted above
     problems  the files that cannot be read, one sentence each
     """
 
@@ -35,21 +37,15 @@ class Listing:
     phases: Counter
     seconds: float
     bytes: int
+    readings: Counter
     problems: list[str]
 
 
 def listing(store: Store, *, verify: bool = False) -> Listing:
     """List all runs by their manifests; with verify, every checksum is checked against the tables as well."""
-    manifests, problems = [], []
-    for key in store:
-        try:
-            manifest = store.manifest(key)
-            if verify:
-                store.table(key, manifest)
-        except (DamagedRun, NewerSchema) as error:
-            problems.append(str(error))
-        else:
-            manifests.append(manifest)
+    manifests, problems = _manifests(store, verify)
+    readings, more = _manifests(readings_of(store), verify)
+    problems += more
     fields = [_fields(manifest) for manifest in manifests]
     names = list(dict.fromkeys(name for entry in fields for name in entry))
     differ = [name for name in names if len({_text(entry.get(name)) for entry in fields}) > 1]
@@ -71,8 +67,24 @@ def listing(store: Store, *, verify: bool = False) -> Listing:
         phases=Counter(manifest["phase"] or "no node" for manifest in manifests),
         seconds=sum(manifest["seconds"] for manifest in manifests),
         bytes=sum(manifest["table"]["bytes"] for manifest in manifests),
+        readings=Counter(manifest["name"] for manifest in readings),
         problems=problems,
     )
+
+
+def _manifests(store: Store, verify: bool) -> tuple[list[dict[str, Any]], list[str]]:
+    """What can be read, and a sentence for each that cannot."""
+    manifests, problems = [], []
+    for key in store:
+        try:
+            manifest = store.manifest(key)
+            if verify:
+                store.table(key, manifest)
+        except (DamagedRun, NewerSchema) as error:
+            problems.append(str(error))
+        else:
+            manifests.append(manifest)
+    return manifests, problems
 
 
 def export(store: Store, path: Path) -> int:

@@ -1,10 +1,8 @@
 """The networks of runs, built from their configs, and the curvature that their nodes meet at the start."""
 
 import hashlib
-import inspect
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -12,6 +10,7 @@ from torch import nn
 
 from nin.config import DTYPES, RunConfig
 from nin.data import Dataset
+from nin.fingerprint import dotted_name, sources
 from nin.losses import LOSSES
 from nin.models import MLP, linear_net
 from nin.nodes import inject
@@ -76,18 +75,13 @@ def identity(factory: Factory, network: nn.Module) -> dict[str, str]:
     The hash covers the source of the factory and of the network's own modules, where Python can find them, its
     structure and its initial weights.
     """
-    function: Any = getattr(factory, "func", factory)  # functools.partial
-    name = f"{function.__module__}.{getattr(function, '__qualname__', type(function).__name__)}"
     digest = hashlib.sha256(repr(network).encode())
     own = {type(module) for module in network.modules() if not type(module).__module__.startswith("torch.")}
-    for code in (function, *sorted(own, key=lambda cls: cls.__qualname__)):
-        try:
-            digest.update(inspect.getsource(code).encode())
-        except (OSError, TypeError):
-            continue  # typed at a prompt, or a callable object
+    function = getattr(factory, "func", factory)  # functools.partial
+    digest.update(sources([function, *sorted(own, key=lambda cls: cls.__qualname__)]))
     for key, tensor in network.state_dict().items():
         digest.update(key.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    return {"name": name, "sha256": digest.hexdigest()}
+    return {"name": dotted_name(factory), "sha256": digest.hexdigest()}
 
 
 def _check_vmap(network: nn.Module) -> None:

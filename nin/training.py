@@ -11,7 +11,7 @@ from nin.arguments import check_count
 from nin.batches import StackedBatches
 from nin.config import DTYPES, RunConfig
 from nin.data import Dataset, load_data
-from nin.ensemble import Ensemble
+from nin.ensemble import Ensemble, member
 from nin.grouping import check_stackable
 from nin.members import members
 from nin.noise_average import kappa_avg
@@ -26,6 +26,7 @@ def train(
     data: Dataset | None = None,
     network: Callable[[], nn.Module] | None = None,
     snapshots: Sequence[int] = (),
+    observe: Callable[[int, int, nn.Module], None] | None = None,
     device: str = "auto",
     progress: bool = False,
 ) -> Trajectories:
@@ -36,6 +37,8 @@ def train(
     network    factory of the user's own network in place of config.network, called once for each seed with torch's
                global generator seeded from the config and restored afterwards; it runs through torch.func.vmap
     snapshots  steps at which networks are kept; those of the end always are
+    observe    called at the snapshots instead, with the index of a run, the step and a copy of its network, for each
+               run whose noisy loss is finite there; only the networks of the end are kept then
     device     "auto": cuda where there is one, else cpu
     progress   a bar on stderr
 
@@ -65,7 +68,8 @@ def train(
     ensemble = Ensemble([stack[run] for run in alive], device=device)
     largest = first.batch_size * max(p.numel() for p in ensemble.parameters.values())
     with threads(threads_for(largest)):
-        return _train(configs, data, ensemble, alive, Recorder(configs, data, modes), set(snapshots), progress)
+        recorder = Recorder(configs, data, modes)
+        return _train(configs, data, ensemble, alive, recorder, set(snapshots), observe, progress)
 
 
 def find_device(device: str) -> torch.device:
@@ -80,6 +84,7 @@ def _train(
     alive: Tensor,
     recorder: Recorder,
     snapshots: set[int],
+    observe: Callable[[int, int, nn.Module], None] | None,
     progress: bool,
 ) -> Trajectories:
     first, feed = configs[0], StackedBatches(configs, data)
@@ -90,13 +95,15 @@ def _train(
     for step in tqdm(
         range(first.steps + 1), disable=not progress, desc=f"{len(configs)} runs", unit="step", leave=None
     ):
-        if step in snapshots or step == first.steps:
+        if (step in snapshots and observe is None) or step == first.steps:
             recorder.keep_networks(step, ensemble, alive)
         x, y, noise = feed.next()
         loss = ensemble.backward(x, y, noise, loss=first.loss, scale=scale)
         healthy = None if math.isfinite(loss.sum()) else loss.isfinite().cpu()
         if healthy is not None:
             recorder.diverged_at[alive[~healthy].numpy()] = step
+        if observe is not None and step in snapshots:
+            _show(observe, step, ensemble, alive, healthy)
         if recorder.due(step):
             recorder.record(step, loss, ensemble, alive)
         if step == first.steps:
@@ -110,6 +117,16 @@ def _train(
             alive, scale = alive[left], scale[left]
             feed.keep(alive)
     return recorder.trajectories(kappa)
+
+
+def _show(
+    observe: Callable[[int, int, nn.Module], None], step: int, ensemble: Ensemble, alive: Tensor, healthy: Tensor | None
+) -> None:
+    """Call observe for each run whose loss is finite, once."""
+    state, places = ensemble.state(), dict(zip(alive.tolist(), range(len(alive)), strict=True))
+    for run, place in places.items():
+        if healthy is None or healthy[place]:
+            observe(run, step, member(ensemble.template, state, place))
 
 
 def _at_least_two(members: Tensor) -> Tensor:

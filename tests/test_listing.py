@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
+from probes_of_ones_own import accuracy
 from sweeping import BASE, OVER, RUNS, same, sweep, two_layers
 
 import nin
@@ -30,6 +31,16 @@ def test_what_differs_what_is_common_and_the_rest(store):
     assert sum(found.phases.values()) == RUNS and found.problems == [] and found.seconds > 0
     assert {row[1] for row in found.rows} == {key[:12] for key in store}
     assert found.bytes == sum((store.path(key) / "table.parquet").stat().st_size for key in store)
+
+
+def test_readings_of_probes_are_counted_and_verified(store, capsys):
+    sweep(store.folder, probes={"accuracy": accuracy}, snapshots=[0, 60])
+    assert main(["runs", "--store", str(store.folder), "--verify"]) == 0
+    assert "Readings of probes: 12 accuracy." in capsys.readouterr().out
+    readings = Store(store.folder / "probes")
+    (readings.path(next(iter(readings))) / "table.parquet").write_bytes(b"torn")
+    assert main(["runs", "--store", str(store.folder), "--verify"]) == 1
+    assert "table.parquet is damaged" in capsys.readouterr().err
 
 
 def test_networks_of_ones_own_show(store):

@@ -113,7 +113,7 @@ def sharpness(model: nn.Module, x: Tensor, y: Tensor, *inputs: Tensor, loss: Los
             parts = v.split([parameter.numel() for parameter in parameters.values()])
             pairs = zip(parameters.items(), parts, strict=True)
             (column,) = pull_back({name: part.view_as(parameter) for (name, parameter), part in pairs})
-            return torch.nn.utils.parameters_to_vector(column.values())
+            return torch.cat([part.flatten() for part in column.values()])  # derivatives may not be contiguous
 
         return lanczos(product, len(like), like=like)[0]
 

@@ -1,0 +1,34 @@
+"""Probes as a user writes them, good and bad; importable by worker processes."""
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+
+def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> pd.DataFrame:
+    """One row: the fraction of the probe set that is classified rightly."""
+    right = (model(x).argmax(1) == y).double().mean().item()
+    return pd.DataFrame({"quantity": ["accuracy"], "value": [right]})
+
+
+def by_layer(model: nn.Module, x: Tensor, y: Tensor) -> pd.DataFrame:
+    """One row a tensor: its norm, and a random number that a seed fixes."""
+    rows = [(name, tensor.norm().item(), torch.rand(1).item()) for name, tensor in model.named_parameters()]
+    return pd.DataFrame(rows, columns=["layer", "norm", "draw"])
+
+
+def fails_when_trained(model: nn.Module, x: Tensor, y: Tensor) -> pd.DataFrame:
+    """Raises as soon as the first weights are away from where seed 0 put them."""
+    if accuracy(model, x, y)["value"][0] > 0.3:
+        raise RuntimeError("too\ngood")
+    return accuracy(model, x, y)
+
+
+class Scaled:
+    """A probe with a setting."""
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> pd.DataFrame:
+        return pd.DataFrame({"value": [self.factor * model(x).detach().square().mean().item()]})
