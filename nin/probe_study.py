@@ -1,0 +1,129 @@
+"""The four probes along the same training runs, one for each phase and one without a node (notebook 10)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from nin.config import RunConfig
+from nin.data import Dataset
+from nin.grid import sweep
+from nin.interaction_study import images_of
+from nin.phases import classify
+from nin.probing import Probe
+from nin.statistics import loglog_slope
+
+NO_NODE = "no node"
+RUN = ["run", "phase", "sigma", "seed"]
+SERIES = [*RUN, "step", "probe", "quantity", "layer", "order", "value", "error"]
+MAIN = {  # the quantities that are compared, at the output where a layer is not told, and how figures call them
+    "loss": "loss",
+    "accuracy": "accuracy",
+    "lambda": "curvature at the node",
+    "sharpness": "sharpness",
+    "self_kernel": "self-kernel",
+    "response": "response",
+    "effective_rank": "feature rank",
+    "completeness": "completeness",
+    "redundancy": "redundancy",
+    "mean_order": "mean order",
+    "D": "D of the output",
+    "G": "G of the output",
+    "R": "R of the output",
+}
+
+
+def square_images(data: Dataset) -> Dataset:
+    """The data with images of at least 16 x 16 pixels (the digits enlarged, bilinearly), as rows: patches need room."""
+    x, x_test = images_of(data)
+    return replace(data, x_train=x.flatten(1), x_test=x_test.flatten(1))
+
+
+def read_runs(
+    base: RunConfig,
+    data: Dataset,
+    sigmas: Sequence[float],
+    *,
+    seeds: Sequence[int],
+    snapshots: Sequence[int],
+    probes: Mapping[str, Probe],
+    probe_samples: int,
+    network: Callable[[], nn.Module] | None = None,
+    store: str | Path | None = None,
+    progress: bool = False,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Train a run without a node and one for each sigma, per seed, with all probes: trajectories and readings.
+
+    Both with the columns run, phase, sigma (0 without a node), seed, step. The readings of all probes are one table:
+    probe, quantity, layer, order, value, error (`nin.four_probes`). Runs without a node come first.
+    Raises RuntimeError where a probe failed at a snapshot, with its error.
+    """
+    frames, tables, first = [], [], 0
+    for case, over in ((base.replace(nodes=0), {}), (base, {"sigma": list(sigmas)})):
+        frame, readings = sweep(
+            case, over=over | {"seed": list(seeds)}, data=data, network=network, probes=probes, snapshots=snapshots,
+            probe_samples=probe_samples, store=store, progress=progress,
+        )  # fmt: skip
+        for name, table in readings.items():
+            if (failed := table["failure"].dropna()).size:
+                raise RuntimeError(f"probe {name!r} failed at {len(failed)} snapshots: {failed.iloc[0]}")
+        one = pd.concat([table.assign(probe=name) for name, table in readings.items()], ignore_index=True)
+        about = frame.groupby("run").apply(_about, include_groups=False)
+        frames.append(frame.drop(columns=["sigma", "seed"]).join(about, on="run").assign(run=frame["run"] + first))
+        tables.append(one.join(about, on="run").assign(run=one["run"] + first))
+        first += len(about)
+    frame, table = pd.concat(frames, ignore_index=True), pd.concat(tables, ignore_index=True)
+    return frame[[*RUN, *frame.columns.drop(RUN)]], table[SERIES]
+
+
+def series(readings: pd.DataFrame) -> pd.DataFrame:
+    """The readings without the kernel's entries, and what is made of several snapshots of a run, as further rows.
+
+    drift   |Theta - Theta_0|_F / |Theta_0|_F of the kernel, against step 0
+    aging   d ln response / d ln step over three neighbouring snapshots (NaN at the ends)
+    """
+    entries = readings[readings["quantity"] == "kernel"]
+    rest = readings[readings["quantity"] != "kernel"]
+    made = []
+    for (run, phase, sigma, seed), part in entries.groupby(RUN, sort=False):
+        theta = part.pivot(index="step", columns="order", values="value")
+        n = int(np.sqrt(theta.columns.max() + 1))
+        weight = np.where(theta.columns % n == theta.columns // n, 1, 2)  # the lower half is not there
+        norm = np.sqrt((weight * theta**2).sum(axis=1))
+        change = np.sqrt((weight * (theta - theta.loc[theta.index.min()]) ** 2).sum(axis=1))
+        rows = {"step": theta.index, "quantity": "drift", "value": (change / norm.iloc[0]).to_numpy()}
+        made.append(pd.DataFrame(rows).assign(run=run, phase=phase, sigma=sigma, seed=seed))
+    for (run, phase, sigma, seed), part in rest[rest["quantity"] == "response"].groupby(RUN, sort=False):
+        step, value = (part.sort_values("step")[name].to_numpy() for name in ("step", "value"))
+        slope = [loglog_slope(step[k - 1 : k + 2], value[k - 1 : k + 2]).value for k in range(1, len(step) - 1)]
+        rows = {"step": step[1:-1], "quantity": "aging", "value": slope}
+        made.append(pd.DataFrame(rows).assign(run=run, phase=phase, sigma=sigma, seed=seed))
+    added = pd.concat(made, ignore_index=True).assign(probe="response", layer="", order=0, error=np.nan)
+    return pd.concat([rest, added[SERIES]], ignore_index=True)
+
+
+def main_series(table: pd.DataFrame, *, layer: str) -> pd.DataFrame:
+    """The quantities of MAIN, one value a run and step: completeness and redundancy of a hidden layer, else the output.
+
+    What is positive throughout (all but accuracy, completeness, redundancy, mean_order) as its logarithm.
+    """
+    chosen = []
+    for quantity in MAIN:
+        part = table[(table["quantity"] == quantity) & (table["order"] == 0)]
+        if quantity in ("completeness", "redundancy"):
+            part = part[part["layer"] == layer]
+        elif quantity in ("mean_order", *"DGR"):
+            part = part[part["layer"] == "output"]
+        if quantity not in ("accuracy", "completeness", "redundancy", "mean_order"):
+            part = part.assign(value=np.log(part["value"].where(part["value"] > 0)))
+        chosen.append(part)
+    return pd.concat(chosen, ignore_index=True)[[*RUN, "step", "quantity", "value"]]
+
+
+def _about(run: pd.DataFrame) -> pd.Series:
+    node = bool(run["nodes"].iloc[0])
+    phase, sigma = (classify(run), run["sigma"].iloc[0]) if node else (NO_NODE, 0.0)
+    return pd.Series({"phase": phase, "sigma": float(sigma), "seed": int(run["seed"].iloc[0])})
