@@ -4,7 +4,19 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import engine, gpu, groups, interactions, nodes, recording, response, stability, sweeps, thermometer
+from benchmarks import (
+    engine,
+    gpu,
+    groups,
+    interactions,
+    nodes,
+    probes,
+    recording,
+    response,
+    stability,
+    sweeps,
+    thermometer,
+)
 from benchmarks.report import machine
 from nin import paths
 
@@ -18,6 +30,7 @@ ALL = {
     "stability": stability,
     "response": response,
     "interactions": interactions,
+    "probes": probes,
     "gpu": gpu,
 }
 RESULTS = Path(__file__).parent / "RESULTS.md"

@@ -206,4 +206,5 @@ def _mean(quantity: str, values: Tensor) -> tuple[str, str, int, float, float]:
 
 
 def _table(rows: list[tuple]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=COLUMNS)
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    return table.astype({"quantity": "str", "layer": "str", "order": int, "value": float, "error": float})

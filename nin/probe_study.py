@@ -12,6 +12,7 @@ from nin.config import RunConfig
 from nin.data import Dataset
 from nin.grid import sweep
 from nin.interaction_study import images_of
+from nin.phase_map import majority
 from nin.phases import classify
 from nin.probing import Probe
 from nin.statistics import loglog_slope
@@ -127,3 +128,45 @@ def _about(run: pd.DataFrame) -> pd.Series:
     node = bool(run["nodes"].iloc[0])
     phase, sigma = (classify(run), run["sigma"].iloc[0]) if node else (NO_NODE, 0.0)
     return pd.Series({"phase": phase, "sigma": float(sigma), "seed": int(run["seed"].iloc[0])})
+
+
+def ends(shown: pd.DataFrame) -> pd.DataFrame:
+    """The last value of each quantity, mean and range over seeds: phase, quantity, step, mean, low, high, text."""
+    last = shown.sort_values("step").groupby(["phase", "seed", "quantity"], sort=False).last().reset_index()
+    rows = []
+    for (phase, quantity), part in last.groupby(["phase", "quantity"], sort=False):
+        mean, low, high = part["value"].agg(["mean", "min", "max"])
+        rows.append((phase, quantity, part["step"].max(), mean, low, high, f"{mean:.2g} ({low:.2g} to {high:.2g})"))
+    return pd.DataFrame(rows, columns=["phase", "quantity", "step", "mean", "low", "high", "text"])
+
+
+def over_a_grid(
+    base: RunConfig,
+    data: Dataset,
+    *,
+    sigmas: Sequence[float],
+    etas: Sequence[float],
+    seeds: Sequence[int],
+    probes: Mapping[str, Probe],
+    probe_samples: int,
+    network: Callable[[], nn.Module] | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """What the probes read at the end of runs over (sigma, eta), mean over seeds: sigma, lr, phase, quantity, value.
+
+    Phase: the one that most seeds have. Of what diverged there is no reading: NaN.
+    """
+    frame, readings = sweep(
+        base, over={"sigma": list(sigmas), "lr": list(etas), "seed": list(seeds)}, data=data, network=network,
+        probes=probes, snapshots=[base.steps], probe_samples=probe_samples, progress=progress,
+    )  # fmt: skip
+    runs = frame.groupby("run")[["sigma", "lr"]].first()
+    runs["phase"] = [classify(part) for _, part in frame.groupby("run")]
+    votes = majority(runs, by=["sigma", "lr"]).set_index(["sigma", "lr"])["phase"]
+    table = pd.concat(readings.values(), ignore_index=True)
+    chosen = table[(table["order"] == 0) & table["layer"].isin(["", "output", base.layer])]
+    values = chosen.join(runs[["sigma", "lr"]], on="run").groupby(["quantity", "sigma", "lr"])["value"].mean()
+    every = pd.MultiIndex.from_product(
+        [chosen["quantity"].unique(), *map(sorted, (sigmas, etas))], names=values.index.names
+    )
+    return values.reindex(every).reset_index().join(votes, on=["sigma", "lr"])

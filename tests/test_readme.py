@@ -20,7 +20,7 @@ def test_code_runs_as_printed(block, capsys, monkeypatch, tmp_path):
 def test_named_files_exist():
     for link in re.findall(r"!\[[^\]]*\]\((?!http)([^)]+)\)", TEXT):
         assert (ROOT / link).exists(), link
-    for notebook in re.findall(r"`(0\d_\w+)`", TEXT):
+    for notebook in re.findall(r"`(\d\d_\w+)`", TEXT):
         assert (ROOT / "notebooks" / f"{notebook}.ipynb").exists(), notebook
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     assert set(re.findall(r"^    make (\w+)", TEXT, flags=re.MULTILINE)) <= targets

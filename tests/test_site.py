@@ -35,7 +35,7 @@ def sources() -> dict[str, str]:
 
 
 def test_every_notebook_is_on_the_first_page(sources):
-    names = [path.stem for path in (ROOT / "notebooks").glob("0*.ipynb")]
+    names = [path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb")]
     assert names and set(names) <= set(pages.notebooks())
     for name in names:
         assert f"(notebooks/{name}.ipynb)" in sources["index.md"]

@@ -1,0 +1,200 @@
+"""Figures of notebook 10: four probes along the same training runs, phase by phase."""
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
+
+from nin.figures import PHASE_COLORS, panels
+from nin.phases import PHASES
+
+COLUMNS = ("no node", *PHASES)
+HEADS = {"no node": "0.25", **PHASE_COLORS}
+ROWS = {  # label of a row: quantity -> (label, colour); whether its axis is logarithmic
+    "performance": ({"loss": ("loss", "C0"), "accuracy": ("accuracy", "C1")}, True),
+    "curvature": (
+        {"eta_sharpness": (r"$\eta\,\lambda$, all weights", "C0"), "eta_lambda": (r"$\eta\lambda$ at the node", "C1")},
+        True,
+    ),
+    "training response": (
+        {
+            "self_kernel": ("self-kernel", "C0"), "drift": ("its drift", "C1"), "response": ("response", "C2"),
+            "effective_rank": ("feature rank", "C3"),
+        },
+        True,
+    ),
+    "interactions": (
+        {
+            "completeness": ("completeness", "C0"), "redundancy": ("redundancy", "C1"),
+            "mean_order": ("mean order / n", "C2"),
+        },
+        False,
+    ),
+    "stability": ({"D": ("D", "C0"), "G": ("G", "C1"), "R": ("R", "C2")}, True),
+}  # fmt: skip
+SMALLEST = 1e-4  # of an axis, as a part of its largest value
+LINES = {"curvature": 2.0, "stability": 1.0}  # eta lambda = 2: where descent turns unstable; R = 1: as much as noise
+
+
+def along_training(data: pd.DataFrame) -> Figure:
+    """All probes on one time axis, a row a probe, a column a phase: mean and range over seeds.
+
+    data: phase, seed, step, quantity, value. self_kernel, response and effective_rank are relative to their start.
+    """
+    columns = [name for name in COLUMNS if name in set(data["phase"])]
+    figure, axes = panels(len(ROWS), len(columns), height=0.8, sharex=True, sharey="row")
+    for row, (title, (quantities, logarithmic)) in enumerate(ROWS.items()):
+        for column, phase in enumerate(columns):
+            ax = axes[row, column]
+            for quantity, (label, color) in quantities.items():
+                runs = data[(data["phase"] == phase) & (data["quantity"] == quantity)]
+                _band(ax, runs, label, color)
+            if title in LINES:
+                ax.axhline(LINES[title], color="k", ls="--", lw=0.6)
+            ax.set(xscale="log", yscale="log" if logarithmic else "linear")
+        _fit(axes[row, 0], data[data["quantity"].isin(quantities)], logarithmic)
+        axes[row, 0].set_ylabel(title, fontsize=7)
+        axes[row, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=6, handlelength=1)
+    _heads(axes, columns)
+    return figure
+
+
+def details(data: pd.DataFrame) -> Figure:
+    """What lies behind the rows: aging exponent, strength by order, R by layer; a column a phase, mean and range.
+
+    data: phase, seed, step, quantity ("aging", "strength", "R"), layer, order, value.
+    """
+    columns = [name for name in COLUMNS if name in set(data["phase"])]
+    figure, axes = panels(3, len(columns), height=0.85, sharex=True, sharey="row")
+    layers = [name for name in dict.fromkeys(data[data["quantity"] == "R"]["layer"])]
+    orders = sorted(data[data["quantity"] == "strength"]["order"].unique())
+    lines = {
+        "aging": {("", 0): ("d ln response / d ln t", "C0")},
+        "strength": {("output", m): (f"order {m:g}", _shade("plasma", k, orders)) for k, m in enumerate(orders)},
+        "R": {(name, 0): (name, _shade("viridis", k, layers)) for k, name in enumerate(layers)},
+    }
+    for row, (quantity, looks) in enumerate(lines.items()):
+        for column, phase in enumerate(columns):
+            ax = axes[row, column]
+            runs = data[(data["phase"] == phase) & (data["quantity"] == quantity)]
+            runs = runs.assign(layer=runs["layer"].fillna(""))
+            for (layer, order), (label, color) in looks.items():
+                _band(ax, runs[(runs["layer"] == layer) & (runs["order"] == order)], label, color)
+            ax.set(xscale="log", yscale="linear" if quantity == "aging" else "log")
+        _fit(axes[row, 0], data[data["quantity"] == quantity], quantity != "aging")
+        axes[row, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=6, handlelength=1)
+    for column in range(len(columns)):
+        axes[0, column].axhline(-1, color="k", ls="--", lw=0.6)
+        axes[2, column].axhline(1, color="k", ls="--", lw=0.6)
+    for row, label in enumerate(("aging exponent", "strength", "R")):
+        axes[row, 0].set_ylabel(label, fontsize=7)
+    _heads(axes, columns)
+    return figure
+
+
+def change_points(data: pd.DataFrame) -> Figure:
+    """When each quantity jumps, a column a phase: a dot a seed, sized by the share of variance explained; their range.
+
+    data: phase, seed, quantity, step, explained, steps (of the run).
+    """
+    columns = [name for name in COLUMNS if name in set(data["phase"])]
+    names = list(dict.fromkeys(data["quantity"]))
+    figure, axes = panels(1, len(columns), height=2.0, sharex=True, sharey=True)
+    for ax, phase in zip(axes[0], columns, strict=True):
+        runs = data[data["phase"] == phase]
+        for place, name in enumerate(names):
+            found = runs[(runs["quantity"] == name) & runs["step"].notna()]
+            ax.scatter(found["step"] + 1, np.full(len(found), place), s=22 * found["explained"] ** 2,
+                       color=HEADS[phase], alpha=0.6, lw=0)  # fmt: skip
+            if len(found):
+                ends = found["step"].agg(["min", "max"]) + 1
+                ax.plot(ends, [place, place], color=HEADS[phase], lw=0.8)
+        ax.set(xscale="log", yticks=range(len(names)), yticklabels=names)
+        ax.set_xlim(0.8, 1.3 * (data["steps"].max() + 1))
+    axes[0, 0].invert_yaxis()
+    _heads(axes, columns)
+    return figure
+
+
+def together(data: pd.DataFrame) -> Figure:
+    """How often two quantities change at one time, less what chance gives (below the diagonal: Spearman's rank).
+
+    data: first, second, share, chance, p, rank. Bold where p < 0.05.
+    """
+    names = list(dict.fromkeys([*data["first"], *data["second"]]))
+    place = {name: index for index, name in enumerate(names)}
+    values = np.full((len(names), len(names)), np.nan)
+    figure, axes = panels(1, 1, height=0.75)
+    ax = axes[0, 0]
+    for row in data.itertuples():
+        above, below = sorted((place[row.first], place[row.second]))
+        values[above, below], values[below, above] = row.share - row.chance, row.rank
+        style = {"ha": "center", "va": "center", "fontsize": 6}
+        ax.text(below, above, f"{row.share:.2f}", weight="bold" if row.p < 0.05 else "normal", **style)
+        if np.isfinite(row.rank):
+            ax.text(above, below, f"{row.rank:+.1f}", color="w" if abs(row.rank) > 0.6 else "k", **style)
+    image = ax.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1)
+    ax.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=7)
+    ax.set_yticks(range(len(names)), names, fontsize=7)
+    ax.grid(False)
+    figure.colorbar(image, ax=ax).set_label("above: share - chance; below: rank correlation", fontsize=7)
+    return figure
+
+
+def coloured(data: pd.DataFrame, *, quantities: dict[str, str]) -> Figure:
+    """The phase diagram, each (sigma, eta) coloured by what a probe reads at the end; a dot in the colour of the phase.
+
+    data: sigma, lr, phase, quantity, value (mean over seeds). quantities: name -> label. What diverged is white.
+    """
+    figure, axes = panels(1, len(quantities), height=1.5, sharex=True, sharey=True)
+    for ax, (quantity, label) in zip(axes[0], quantities.items(), strict=True):
+        part = data[data["quantity"] == quantity]
+        table = part.pivot(index="lr", columns="sigma", values="value")
+        phases = part.pivot(index="lr", columns="sigma", values="phase")
+        sigma, eta = table.columns.to_numpy(), table.index.to_numpy()
+        image = ax.pcolormesh(sigma, eta, table, cmap="cividis", shading="nearest")
+        for (lr, s), phase in phases.stack().items():
+            ax.plot(s, lr, "o", ms=4, mfc=PHASE_COLORS[phase], mec="w", mew=0.6)
+        ax.set(xscale="log", yscale="log")
+        ax.set_xlabel(r"noise scale $\sigma$", fontsize=7)
+        ax.set_title(label, fontsize=7)
+        ax.grid(False)
+        figure.colorbar(image, ax=ax, location="bottom", pad=0.02)
+    axes[0, 0].set_ylabel(r"learning rate $\eta$", fontsize=7)
+    handles = [Line2D([], [], ls="", marker="o", color=PHASE_COLORS[phase], label=phase) for phase in PHASES]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(PHASES), fontsize=7)
+    return figure
+
+
+def _band(ax: Axes, runs: pd.DataFrame, label: str, color: object) -> None:
+    spread = runs.dropna(subset=["value"]).groupby("step")["value"].agg(["mean", "min", "max"])
+    ax.plot(spread.index + 1, spread["mean"], color=color, label=label, lw=1)
+    ax.fill_between(spread.index + 1, spread["min"], spread["max"], color=color, alpha=0.2, lw=0)
+
+
+def _fit(ax: Axes, rows: pd.DataFrame, logarithmic: bool) -> None:
+    """Limits of an axis from all phases but the divergent one, which leaves it where it does."""
+    values = rows[rows["phase"] != "divergent"]["value"].dropna()
+    values = np.log10(values[values > 0].clip(lower=values.max() * SMALLEST)) if logarithmic else values
+    if len(values):
+        margin = 0.05 * (values.max() - values.min()) + 0.02
+        ends = np.array([values.min() - margin, values.max() + margin])
+        ax.set_ylim(*(10**ends if logarithmic else ends))
+
+
+def _heads(axes: np.ndarray, columns: list[str]) -> None:
+    """The phases above, time below, small ticks."""
+    for column, phase in enumerate(columns):
+        axes[0, column].set_title(phase, color=HEADS[phase], fontsize=8)
+        axes[-1, column].set_xlabel("step + 1", fontsize=7)
+    for ax in axes.flat:
+        ax.tick_params(labelsize=6)
+        if ax.get_yscale() == "log":
+            ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _shade(name: str, place: int, of: list) -> tuple:
+    return colormaps[name](0.9 * place / max(len(of) - 1, 1))
