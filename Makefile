@@ -29,8 +29,8 @@ test: lint
 	$(BIN)/python -m pytest -q --doctest-modules nin tests
 	@rm -rf runs/test
 	$(BIN)/python -m nin run --profile test --prepare-only --out runs/test
-	NIN_FIGURES=$(CURDIR)/runs/test/figures NIN_STORE=$(CURDIR)/runs/test/store $(BIN)/python -m pytest -q --nbval-lax --nbval-current-env \
-	    --nbval-cell-timeout=$(CELL_TIMEOUT) runs/test/*.ipynb
+	NIN_FIGURES=$(CURDIR)/runs/test/figures NIN_STORE=$(CURDIR)/runs/test/store $(BIN)/python -m pytest -q \
+	    --nbval-lax --nbval-current-env --nbval-cell-timeout=$(CELL_TIMEOUT) runs/test/*.ipynb
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -1,8 +1,9 @@
 """What does each of the four probes cost per snapshot, beside an epoch of training, at three sizes?"""
 
 import multiprocessing
-import resource
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -12,7 +13,6 @@ from benchmarks.timing import in_turn, seconds, spread
 from nin.data import Dataset
 from nin.four_probes import SmallConvolutional, four_probes
 from nin.models import MLP
-from nin.notebooks import MAXRSS_UNIT
 
 SAMPLES, BATCH, SET, ROUNDS = 60_000, 128, 256, 3
 HIDDEN = ["layers.0", "layers.1", "layers.2"]
@@ -32,7 +32,7 @@ def run() -> str:
         taken = in_turn({name: partial(seconds, part) for name, part in work.items()}, ROUNDS)
         for name in work:
             share = "" if name == EPOCH else spread(taken[name] / taken[EPOCH])
-            rows.append((size, name, spread(taken[name]), share, f"{_memory(size, name):.0f}"))
+            rows.append((size, name, spread(taken[name], 3), share, f"{_memory(size, name):.0f}"))
     columns = ("network", "what", "seconds", "of an epoch", "memory it adds at most (MB)")
     setting = (
         f"Probe set: {SET} images, of which 10 are masked (8 patches), 100 deformed (2 draws), 8 learnt; kernel of 24. "
@@ -65,13 +65,23 @@ def _epoch(model: nn.Module, data: Dataset) -> None:
 
 
 def _memory(size: str, name: str) -> float:
-    """Peak resident memory over that before the work, in a process of its own, MB."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_grown, (size, name))
+    """Peak resident memory over that before the work, in a process of its own, MB; NaN where Linux does not tell."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(_grown, size, name).result()
 
 
 def _grown(size: str, name: str) -> float:
     work = _work(size)[name]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    work()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * MAXRSS_UNIT / 1e6
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak from now on, not that of the data
+        before = _status("VmRSS")
+        work()
+        return _status("VmHWM") - before
+    except OSError:
+        return float("nan")
+
+
+def _status(name: str) -> float:
+    """An entry of the process's status, MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))

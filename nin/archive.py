@@ -18,7 +18,7 @@ def readings_of(store: Store) -> Store:
 
 
 class Archive:
-    """What of a sweep is there: `finished` holds the tables of runs, `readings` those of probes by run and name."""
+    """What of a sweep is there: the tables of its runs and the readings of its probes, in memory once known."""
 
     def __init__(self, folder: Path, jobs: Jobs, configs: Sequence[RunConfig]) -> None:
         self.store, self.jobs = Store(folder), jobs
@@ -27,10 +27,11 @@ class Archive:
         self._probe_keys = {(c, name): jobs.reading_key(c, name) for c in configs for name in self.names}
         self._tables: dict[RunConfig, pd.DataFrame] = {}
         self._readings: dict[tuple[RunConfig, str], pd.DataFrame] = {}
+        self._finished: set[RunConfig] = set()
 
     def __len__(self) -> int:
         """How many runs are finished, their readings with them."""
-        return sum(not self._missing(config) and config in self._tables for config in self.keys)
+        return len(self._finished)
 
     def collect(self, configs: Sequence[RunConfig]) -> Group:
         """Take what is stored; return the runs that are left to train, with the probes that they lack."""
@@ -45,6 +46,8 @@ class Archive:
             if missing or config not in self._tables:
                 left.append(config)
                 lack.update(missing)
+            else:
+                self._finished.add(config)
         return Group(tuple(left), tuple(name for name in self.names if name in lack))
 
     def save(self, group: Group, result: Computed) -> None:
@@ -56,6 +59,8 @@ class Archive:
                 self._readings[config, name] = reading
             self.store.save(self.keys[config], table, self.jobs.about(config, table, result))
             self._tables[config] = table
+            if not self._missing(config):
+                self._finished.add(config)
 
     def stored(self) -> int:
         """How many runs are on disk, their readings with them."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +84,12 @@ class Probing:
 
     def identity(self, name: str, config: RunConfig) -> dict[str, Any]:
         """What determines the table of a probe beside the run."""
-        own = fingerprint(f"probes[{name!r}]", self.probes[name])
-        steps = list(self.due(config))
-        return {"probe": own, "snapshots": steps, "probe_samples": self.samples, "nin.probes": probe_sources()}
+        known = {"probe": self._fingerprints[name], "nin.probes": probe_sources()}
+        return known | {"snapshots": list(self.due(config)), "probe_samples": self.samples}
+
+    @cached_property
+    def _fingerprints(self) -> dict[str, dict[str, str]]:
+        return {name: fingerprint(f"probes[{name!r}]", probe) for name, probe in self.probes.items()}
 
     def only(self, names: Sequence[str]) -> "Probing":
         """The same with some of the probes."""

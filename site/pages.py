@@ -34,6 +34,8 @@ MODULES = (
     "nin.store",
     "nin.figures",
     "nin.checks",
+    "nin.probing",
+    "nin.four_probes",
     "nin.probes.curvature",
     "nin.probes.response",
     "nin.probes.interactions",
