@@ -15,7 +15,7 @@ from sweeping import BASE, OVER, RUNS, fails, same, stored, sweep, two_layers
 
 import nin
 from nin.executors import check_executor, run_groups, workers
-from nin.jobs import Jobs
+from nin.jobs import Group, Jobs
 from nin.store import Store
 
 LONG = BASE.replace(steps=1500)  # about a second a group: long enough for a worker to die in between
@@ -157,7 +157,7 @@ def test_workers_take_one_thread_each():
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        assert work([BASE]).threads == 1 == torch.get_num_threads()
+        assert work(Group((BASE,))).threads == 1 == torch.get_num_threads()
     finally:
         torch.set_num_threads(before)
 
