@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.command == "figures":
             return figures_command.run(arguments, rest, _print_table)
         return _list() if arguments.command == "list" else _runs(arguments)
+    except BrokenPipeError:  # of `... | head`; nothing more is to be written, not at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError) as error:
         print(f"nin: error: {error}", file=sys.stderr)
         return 2

@@ -365,6 +365,12 @@ def test_list_shows_type_default_range_and_meaning(clone, capsys):
     assert row in [line.split() for line in out.splitlines()]
 
 
+def test_a_reader_that_stops_early_is_no_error():
+    command = f"{sys.executable} -m nin list | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True, cwd=paths.root())
+    assert done.stderr == ""
+
+
 def test_prepares_notebooks_with_their_values_and_outputs_without_running_them(clone, capsys):
     path = clone / "notebooks" / "01_good.ipynb"
     book = nbformat.read(path, as_version=4)
