@@ -7,6 +7,7 @@ import pandas as pd
 
 from nin.config import RunConfig
 from nin.jobs import Computed, Group, Jobs
+from nin.probing import OWN_COLUMNS
 from nin.store import Store
 
 READINGS = "probes"  # folder of the store that holds the probes' tables
@@ -22,6 +23,7 @@ class Archive:
 
     def __init__(self, folder: Path, jobs: Jobs, configs: Sequence[RunConfig]) -> None:
         self.store, self.jobs = Store(folder), jobs
+        self._probe_store = readings_of(self.store)
         self.names = tuple(jobs.probing.probes) if jobs.probing else ()
         self.keys = {config: jobs.key(config) for config in configs}
         self._probe_keys = {(c, name): jobs.reading_key(c, name) for c in configs for name in self.names}
@@ -40,7 +42,7 @@ class Archive:
             if config not in self._tables and (stored := self.store.load(self.keys[config])):
                 self._tables[config] = stored[0]
             for name in self._missing(config):
-                if stored := readings_of(self.store).load(self._probe_keys[config, name]):
+                if stored := self._probe_store.load(self._probe_keys[config, name]):
                     self._readings[config, name] = stored[0]
             missing = self._missing(config)
             if missing or config not in self._tables:
@@ -55,7 +57,7 @@ class Archive:
         for config, table, readings in zip(group.configs, result.tables, result.readings, strict=True):
             for name, reading in readings.items():
                 about = self.jobs.about_reading(config, name, reading, result)
-                readings_of(self.store).save(self._probe_keys[config, name], reading, about)
+                self._probe_store.save(self._probe_keys[config, name], reading, about)
                 self._readings[config, name] = reading
             self.store.save(self.keys[config], table, self.jobs.about(config, table, result))
             self._tables[config] = table
@@ -64,9 +66,8 @@ class Archive:
 
     def stored(self) -> int:
         """How many runs are on disk, their readings with them."""
-        probes = readings_of(self.store)
         return sum(
-            key in self.store and all(self._probe_keys[config, name] in probes for name in self.names)
+            key in self.store and all(self._probe_keys[config, name] in self._probe_store for name in self.names)
             for config, key in self.keys.items()
         )
 
@@ -81,7 +82,7 @@ class Archive:
             parts = [self._readings[config, name] for config in self.keys]
             numbered = [part.assign(run=run) for run, part in enumerate(parts) if len(part)]
             table = pd.concat(numbered or [parts[0].assign(run=0)], ignore_index=True)
-            own = [column for column in table.columns if column not in ("run", "step", "failure")]
+            own = [column for column in table.columns if column not in OWN_COLUMNS]
             found[name] = table[["run", "step", *own, "failure"]]
         return found
 

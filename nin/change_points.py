@@ -22,11 +22,10 @@ def change_point(steps: np.ndarray, values: np.ndarray) -> tuple[float, float]:
     total = np.square(values - values.mean()).sum() if len(values) else 0.0
     if len(values) < 4 or total <= 1e-24 * np.square(values).sum():
         return np.nan, np.nan
-    left = [np.square(part - part.mean()).sum() for part in (values[:k] for k in range(1, len(values)))]
-    right = [np.square(part - part.mean()).sum() for part in (values[k:] for k in range(1, len(values)))]
-    k = int(np.argmin(np.add(left, right))) + 1
-    explained = 1 - (left[k - 1] + right[k - 1]) / total
-    return float(np.sqrt((steps[k - 1] + 1) * (steps[k] + 1)) - 1), float(explained)
+    cuts = (np.split(values, [k]) for k in range(1, len(values)))
+    left_over = [sum(np.square(part - part.mean()).sum() for part in parts) for parts in cuts]
+    k = int(np.argmin(left_over)) + 1
+    return float(np.sqrt((steps[k - 1] + 1) * (steps[k] + 1)) - 1), float(1 - min(left_over) / total)
 
 
 def change_points(series: pd.DataFrame) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nin.image_stability import as_images
+from nin.interaction_study import mean_order
 from nin.losses import LOSSES, accuracy
 from nin.models import he_initialise
 from nin.probes.curvature import sharpness, top_mode
@@ -51,7 +52,8 @@ def four_probes(
     patches, size    variables of a game, and their sides in pixels; masked: images that are
     deformed, delta  images that are deformed, and by how many pixels: 1 as in the papers; below 28 x 28 fields fold
     responders   samples that are learnt; kernel_samples: those of the kernel
-    Each gives the columns quantity, layer ("" where there is none), order (0: all), value, error (standard error).
+    Each gives the columns quantity, layer ("" where there is none), order (0: all), value, error (standard error; of
+    an eigenvalue the residual).
     """
     hidden = tuple(hidden)
     return {
@@ -110,8 +112,7 @@ def interactions(
     """strength of each order at the output, and completeness, redundancy, mean_order of each layer (`layerwise`).
 
     The first images are masked to the mean of the probe set; the layers' linear readouts are fitted to the probe set.
-    mean_order = sum m strength_m / sum strength_m. Images whose patches the network does not see are left out; where
-    fewer than two are left the table is empty.
+    Images whose patches the network does not see are left out; where fewer than two are left the table is empty.
     """
     baseline = x.mean(0)
     chosen = image_patches(x[:images], None, baseline, patches, size=size)
@@ -129,9 +130,7 @@ def interactions(
     rows = []
     for layer, part in found.groupby("layer", sort=False):
         whole, by_order = part[part["order"] == 0].iloc[0], part[part["order"] > 0]
-        strength = by_order["strength"].sum()
-        mean = (by_order["order"] * by_order["strength"]).sum() / strength if strength else np.nan
-        rows.append(("mean_order", layer, 0, mean, np.nan))
+        rows.append(("mean_order", layer, 0, mean_order(by_order["strength"]), np.nan))
         rows += [(name, layer, 0, whole[name], np.nan) for name in ("completeness", "redundancy")]
     output = found[(found["layer"] == "output") & (found["order"] > 0)]
     rows += [("strength", "output", m, s, np.nan) for m, s in zip(output["order"], output["strength"], strict=True)]

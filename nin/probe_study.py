@@ -37,6 +37,12 @@ MAIN = {  # the quantities that are compared, at the output where a layer is not
 }
 
 
+HIDDEN = ("completeness", "redundancy")
+RELATIVE = ("self_kernel", "response", "effective_rank")
+CURVATURES = ("lambda", "sharpness")
+LINEAR = ("accuracy", "completeness", "redundancy", "mean_order")
+
+
 def square_images(data: Dataset) -> Dataset:
     """The data with images of at least 16 x 16 pixels (the digits enlarged, bilinearly), as rows: patches need room."""
     x, x_test = images_of(data)
@@ -106,28 +112,38 @@ def series(readings: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([rest, added[SERIES]], ignore_index=True)
 
 
-def main_series(table: pd.DataFrame, *, layer: str) -> pd.DataFrame:
-    """The quantities of MAIN, one value a run and step: completeness and redundancy of a hidden layer, else the output.
+def one_a_step(table: pd.DataFrame, *, layer: str) -> pd.DataFrame:
+    """The quantities of MAIN and the drift, one value a run and step: those of HIDDEN of a layer, else the output's.
 
-    What is positive throughout (all but accuracy, completeness, redundancy, mean_order) as its logarithm.
+    Columns: run, phase, sigma, seed, step, quantity, value.
     """
-    chosen = []
-    for quantity in MAIN:
-        part = table[(table["quantity"] == quantity) & (table["order"] == 0)]
-        if quantity in ("completeness", "redundancy"):
-            part = part[part["layer"] == layer]
-        elif quantity in ("mean_order", *"DGR"):
-            part = part[part["layer"] == "output"]
-        if quantity not in ("accuracy", "completeness", "redundancy", "mean_order"):
-            part = part.assign(value=np.log(part["value"].where(part["value"] > 0)))
-        chosen.append(part)
-    return pd.concat(chosen, ignore_index=True)[[*RUN, "step", "quantity", "value"]]
+    of_layers = table["quantity"].isin([*HIDDEN, "mean_order", *"DGR"])
+    wanted = table["quantity"].map(lambda name: layer if name in HIDDEN else "output")
+    here = (table["layer"] == wanted) | ~of_layers
+    kept = table[here & (table["order"] == 0) & table["quantity"].isin([*MAIN, "drift"])]
+    return kept[[*RUN, "step", "quantity", "value"]].reset_index(drop=True)
 
 
-def _about(run: pd.DataFrame) -> pd.Series:
-    node = bool(run["nodes"].iloc[0])
-    phase, sigma = (classify(run), run["sigma"].iloc[0]) if node else (NO_NODE, 0.0)
-    return pd.Series({"phase": phase, "sigma": float(sigma), "seed": int(run["seed"].iloc[0])})
+def main_series(table: pd.DataFrame, *, layer: str) -> pd.DataFrame:
+    """`one_a_step` without the drift, in the order of MAIN; all but LINEAR, positive throughout, as logarithms."""
+    kept = one_a_step(table, layer=layer).query("quantity != 'drift'")
+    kept = kept.sort_values("quantity", key=lambda name: name.map(list(MAIN).index), kind="stable", ignore_index=True)
+    logarithm = np.log(kept["value"].where(kept["value"] > 0))
+    return kept.assign(value=kept["value"].where(kept["quantity"].isin(LINEAR), logarithm))
+
+
+def comparable(table: pd.DataFrame, *, layer: str, eta: float, patches: int) -> pd.DataFrame:
+    """`one_a_step` on scales of their own: RELATIVE to step 0, curvatures times eta ("eta_..."), mean_order / patches.
+
+    The drift from its first step on.
+    """
+    kept = one_a_step(table, layer=layer)
+    kept = kept[(kept["quantity"] != "drift") | (kept["step"] > 0)]
+    first = kept[kept["step"] == 0].set_index(["run", "quantity"])["value"].rename("first")
+    scale = kept.join(first, on=["run", "quantity"])["first"].where(kept["quantity"].isin(RELATIVE), 1.0)
+    scale = scale.mask(kept["quantity"].isin(CURVATURES), 1 / eta).mask(kept["quantity"] == "mean_order", patches)
+    names = kept["quantity"].mask(kept["quantity"].isin(CURVATURES), "eta_" + kept["quantity"])
+    return kept.assign(value=kept["value"] / scale, quantity=names)
 
 
 def ends(shown: pd.DataFrame) -> pd.DataFrame:
@@ -170,3 +186,9 @@ def over_a_grid(
         [chosen["quantity"].unique(), *map(sorted, (sigmas, etas))], names=values.index.names
     )
     return values.reindex(every).reset_index().join(votes, on=["sigma", "lr"])
+
+
+def _about(run: pd.DataFrame) -> pd.Series:
+    node = bool(run["nodes"].iloc[0])
+    phase, sigma = (classify(run), run["sigma"].iloc[0]) if node else (NO_NODE, 0.0)
+    return pd.Series({"phase": phase, "sigma": float(sigma), "seed": int(run["seed"].iloc[0])})

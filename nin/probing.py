@@ -106,23 +106,21 @@ def probe_sources() -> str:
 def read(name: str, probe: Probe, model: nn.Module, x: Tensor, y: Tensor, *, seed: int) -> pd.DataFrame:
     """Ask a probe about a network, and make sure that it only looked.
 
-    The probe gets a copy of the network without its node, in eval mode, and the probe set; it returns a DataFrame whose
-    columns have names, none of them run, step or failure, and hold numbers, text or truth values. What it draws from
-    the global generators of torch, NumPy and Python is fixed by the seed, and does not move them.
+    The probe gets copies of the network without its node, in eval mode, and of the probe set; it returns a DataFrame
+    whose columns have names, none of them run, step or failure, and hold numbers, text or truth values. What it draws
+    from the global generators of torch, NumPy and Python is fixed by the seed, and does not move them.
     Raises ProbeError for a probe that changed the network (what of it is named) or returned no such frame; what the
     probe itself raises passes through.
     """
     model = model.network if isinstance(model, NoisyNetwork) else model
     before = copy.deepcopy(model).eval()
     given = copy.deepcopy(before)
-    x_before, y_before = x.clone(), y.clone()
+    own_x, own_y = x.clone(), y.clone()
     with _one_at_a_time, own_randomness(seed):
-        table = probe(given, x, y)
+        table = probe(given, own_x, own_y)
     changed = _differences(before, given)
-    changed += [n for n, a, b in (("x", x_before, x), ("y", y_before, y)) if not torch.equal(a, b)]
+    changed += [n for n, a, b in (("x", x, own_x), ("y", y, own_y)) if not torch.equal(a, b)]
     if changed:
-        x.copy_(x_before)
-        y.copy_(y_before)
         raise ProbeError(f"probe {name!r} changed what it was given: {', '.join(changed)}. Let it work on a copy.")
     return _checked(name, table)
 
@@ -131,7 +129,7 @@ def read(name: str, probe: Probe, model: nn.Module, x: Tensor, y: Tensor, *, see
 def own_randomness(seed: int) -> Iterator[None]:
     """Global generators of torch, NumPy and Python seeded inside, as they were behind."""
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002 - a probe may draw from it
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)  # noqa: NPY002
         random.seed(seed)

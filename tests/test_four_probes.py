@@ -220,6 +220,20 @@ def test_main_series_are_one_value_a_run_and_step(runs):
     assert mine["completeness"] == value(one, "completeness", "layers.1")
 
 
+def test_comparable_series_are_readings_on_scales_of_their_own(runs):
+    _, (_, readings) = runs
+    table = study.comparable(study.series(readings), layer="layers.1", eta=0.1, patches=4)
+    assert not table.duplicated(["run", "step", "quantity"]).any()
+    mine = table[(table["run"] == 2) & (table["step"] == 10)].set_index("quantity")["value"]
+    one, start = (readings[(readings["run"] == 2) & (readings["step"] == step)] for step in (10, 0))
+    assert mine["self_kernel"] == pytest.approx(value(one, "self_kernel") / value(start, "self_kernel"))
+    assert mine["eta_sharpness"] == pytest.approx(0.1 * value(one, "sharpness"))
+    assert mine["eta_lambda"] == pytest.approx(0.1 * value(one, "lambda", "layers.0"))
+    assert mine["mean_order"] == pytest.approx(value(one, "mean_order", "output") / 4)
+    assert mine["D"] == value(one, "D", "output") and mine["redundancy"] == value(one, "redundancy", "layers.1")
+    assert table[table["quantity"] == "drift"]["step"].min() == SNAPSHOTS[1]
+
+
 def test_a_failed_probe_is_not_passed_over(images, tmp_path):
     def fails(model, x, y):
         raise ArithmeticError("no")

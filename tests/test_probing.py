@@ -141,6 +141,17 @@ def test_a_probe_that_workers_cannot_import_is_named(tmp_path):
             whole_sweep(tmp_path, executor=executor, probes={"mine": lambda model, x, y: accuracy(model, x, y)})
 
 
+def test_what_a_probe_does_to_the_probe_set_and_then_raises_is_not_seen_by_others(tmp_path):
+    def first(model, x, y):
+        x += 1
+        raise RuntimeError("no")
+
+    with pytest.warns(UserWarning, match="probes failed"):
+        _, both = nin.sweep(BASE, over={}, store=tmp_path, probes={"first": first, "a": accuracy})
+    _, alone = nin.sweep(BASE, over={}, store=tmp_path / "alone", probes={"a": accuracy})
+    same(both["a"], alone["a"])
+
+
 def test_data_and_network_of_ones_own(tmp_path, blobs):
     base = BASE.replace(n_train=None, nodes=0)
     _, readings = nin.sweep(base, over={}, data=blobs, store=tmp_path, probes={"a": accuracy}, probe_samples=32)

@@ -42,7 +42,9 @@ LINES = {"curvature": 2.0, "stability": 1.0}  # eta lambda = 2: where descent tu
 def along_training(data: pd.DataFrame) -> Figure:
     """All probes on one time axis, a row a probe, a column a phase: mean and range over seeds.
 
-    data: phase, seed, step, quantity, value. self_kernel, response and effective_rank are relative to their start.
+    Self-kernel, response and feature rank are relative to their start; completeness and redundancy are those of the
+    last hidden layer, mean order, D, G and R those of the output. Dashed: eta lambda = 2, and R = 1.
+    data: phase, seed, step, quantity, value (`nin.probe_study.comparable`).
     """
     columns = [name for name in COLUMNS if name in set(data["phase"])]
     figure, axes = panels(len(ROWS), len(columns), height=0.8, sharex=True, sharey="row")
