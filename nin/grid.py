@@ -12,7 +12,6 @@ from typing import Any
 
 import pandas as pd
 from torch import nn
-from tqdm import tqdm
 
 from nin import paths
 from nin.archive import Archive
@@ -23,6 +22,7 @@ from nin.executors import check_executor, run_groups, workers
 from nin.grouping import groups
 from nin.jobs import Group, Jobs
 from nin.probing import Probe, Probing
+from nin.progress import ProgressBar
 from nin.threads import threads
 from nin.trajectories import tidy
 
@@ -88,7 +88,7 @@ def sweep(
     else:
         cut = groups(configs, lambda _: at_once)
     wanted = [together for together in cut if archive.collect(together).configs]
-    bar = tqdm(total=len(configs), initial=len(archive), disable=not progress, desc="sweep", unit="run")
+    bar = ProgressBar(total=len(configs), initial=len(archive), progress=progress, desc="sweep", unit="run")
     try:
         if wanted:
             archive.store.check_writable()

@@ -8,13 +8,13 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from nin.arguments import check_count
 from nin.data import Dataset, available, load_data
 from nin.image_networks import ImageRecipe, build, fit_images
 from nin.probes.deformations import draw_field
 from nin.probes.stability import deform, filter_spectrum, sensitivities, shuffle_channels, temperature
+from nin.progress import ProgressBar
 from nin.robust import score
 from nin.scale_detection import scale_images
 from nin.statistics import geometric_band, loglog_slope
@@ -77,7 +77,7 @@ def before_and_after(
     x, x_test = as_images(data.x_train), as_images(data.x_test)
     tables, spectra = [], []
     cases = [(recipe, seed) for recipe in recipes for seed in seeds]
-    for recipe, seed in tqdm(cases, disable=not progress, desc="before and after", unit="network", leave=None):
+    for recipe, seed in ProgressBar(cases, progress=progress, desc="before and after", unit="network"):
         trained = fit_images(recipe, x, data.y_train, classes=data.classes, seed=seed)
         networks = {"initial": build(recipe, x.shape[-1], data.classes, seed=seed), "trained": trained}
         if recipe.architecture != "fully_connected":
@@ -112,7 +112,7 @@ def at_the_output(
             raise ValueError(f"sizes={list(sizes)} asks for more than the {len(x)} training images there are.")
     rows = []
     cases = [(recipe, size, seed) for recipe in recipes for size in sizes for seed in seeds]
-    for recipe, size, seed in tqdm(cases, disable=not progress, desc="trained", unit="network", leave=None):
+    for recipe, size, seed in ProgressBar(cases, progress=progress, desc="trained", unit="network"):
         longer = replace(recipe, epochs=round(recipe.epochs * len(x) / size))
         network = fit_images(longer, x[:size], data.y_train[:size], classes=data.classes, seed=seed)
         output = probe(network, x_test).iloc[-1]

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from nin.config import RunConfig
 from nin.data import Dataset
@@ -16,6 +15,7 @@ from nin.phases import classify
 from nin.probes.layer_games import image_patches
 from nin.probes.layerwise import Noise, layerwise
 from nin.probes.response_law import log_spaced
+from nin.progress import ProgressBar
 from nin.threads import threads
 from nin.training import train
 
@@ -53,7 +53,7 @@ def along_phases(
     rows = []
     todo = [(group, run, step) for group in runs for run in range(len(group.configs)) for step in due]
     with threads(1 if patches <= ONE_THREAD else None):
-        for group, run, step in tqdm(todo, disable=not progress, desc="along training", unit="network", leave=None):
+        for group, run, step in ProgressBar(todo, progress=progress, desc="along training", unit="network"):
             config, table = group.configs[run], group.table(run)
             if step >= np.nan_to_num(table["diverged_at"].iloc[0], nan=np.inf):
                 continue

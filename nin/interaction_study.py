@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from nin.data import Dataset
 from nin.image_networks import ImageRecipe, fit_images
@@ -21,6 +20,7 @@ from nin.probes.layer_games import LayerInteractions, default_layers, image_patc
 from nin.probes.layer_probes import probe_layers
 from nin.probes.layerwise import Noise, layerwise
 from nin.probes.ledger import residual_ledger
+from nin.progress import ProgressBar
 from nin.robust import score
 from nin.statistics import mean_interval
 from nin.threads import threads
@@ -73,9 +73,9 @@ def by_layer(
     cases = [(name, seed) for name in recipes for seed in seeds]
     networks, tables, few = {}, [], slice(PROBED)
     with threads(1 if patches <= ONE_THREAD else None):
-        for name, seed in tqdm(cases, disable=not progress, desc="trained", unit="network", leave=None):
+        for name, seed in ProgressBar(cases, progress=progress, desc="trained", unit="network"):
             networks[name, seed] = fit_images(recipes[name], x, data.y_train, classes=data.classes, seed=seed)
-        for name, seed in tqdm(cases, disable=not progress, desc="layerwise", unit="network", leave=None):
+        for name, seed in ProgressBar(cases, progress=progress, desc="layerwise", unit="network"):
             network = networks[name, seed]
             other = networks[name, seeds[(list(seeds).index(seed) + 1) % len(seeds)]]
             these, labels = probed(network, images, x_test, data.y_test)

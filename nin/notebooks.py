@@ -215,6 +215,7 @@ def _execute(notebook: Path, plan: dict[str, Any], executed: Path, figures: Path
                 kernel_name="python3",
                 cwd=notebook.parent,
                 progress_bar={"desc": notebook.stem, "leave": True} if progress else False,
+                coalesce_streams=True,  # of a progress bar its last state
             ).result()
         except Exception as exception:
             error = _last_line(exception)

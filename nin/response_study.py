@@ -9,12 +9,12 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from nin.arguments import check_choice
 from nin.probes.features import effective_rank, live_units, participation
 from nin.probes.fragility import error_rate, flips, margin, weight_noise, worst_neuron
 from nin.probes.response_law import log_spaced
+from nin.progress import ProgressBar
 from nin.simple_network import SimpleNetworks, SimpleRecipe, strings
 from nin.threads import threads
 
@@ -81,7 +81,7 @@ def along_training(
     due = log_spaced(steps, points)
     with threads(1):
         stops = networks.train(x, y, steps, at=due)
-        for step in tqdm(stops, disable=not progress, total=len(due), desc="training", unit="reading", leave=None):
+        for step in ProgressBar(stops, progress=progress, total=len(due), desc="training", unit="reading"):
             kernel = networks.factors(x).whole
             start = kernel if start is None else start
             drift = (kernel - start).flatten(3).norm(dim=3) / start.flatten(3).norm(dim=3)

@@ -10,7 +10,6 @@ from scipy import ndimage
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from nin.arguments import check_choice, check_count, check_number
 from nin.attacks import fgsm, pgd
@@ -19,6 +18,7 @@ from nin.data import Dataset
 from nin.losses import accuracy, cross_entropy
 from nin.models import he_initialise
 from nin.nodes import NoisyNetwork, inject
+from nin.progress import ProgressBar
 
 METHODS = ("none", "nin_input", "nin_layers", "dropout", "l2")
 ARCHITECTURES = ("fully_connected", "convolutional")
@@ -153,7 +153,7 @@ def tune(
     worse = corrupt(x, "gaussian", noise, pixels=pixels, seed=1)
     rows = []
     cases = [(method, strength) for method, grid in grids.items() for strength in grid]
-    for method, strength in tqdm(cases, disable=not progress, desc="tuning", unit="setting", leave=None):
+    for method, strength in ProgressBar(cases, progress=progress, desc="tuning", unit="setting"):
         recipe = replace(base, method=method, strength=strength)
         networks = [fit(recipe, data, seed=seed, keep=kept) for seed in seeds]
         clean, noisy = (np.mean([score(network, part, y) for network in networks]) for part in (x, worse))
@@ -188,7 +188,7 @@ def evaluate(
     bounds = {"low": pixels.low, "high": pixels.high, "loss": cross_entropy}
     few_x, few_y = x[:attacked], y[:attacked]
     rows = []
-    for method, group in tqdm(networks.items(), disable=not progress, desc="testing", unit="method", leave=None):
+    for method, group in ProgressBar(networks.items(), progress=progress, desc="testing", unit="method"):
         for seed, network in enumerate(group):
             for (test, strength), (inputs, labels) in sets.items():
                 rows.append((method, seed, test, strength, score(network, inputs, labels)))

@@ -10,9 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
-from tqdm import tqdm
 
 from nin.arguments import check_choice, check_count, check_number
+from nin.progress import ProgressBar
 from nin.scale_detection import ScaleTask
 from nin.threads import threads
 
@@ -145,7 +145,7 @@ def fit_scale(task: ScaleTask, recipe: ScaleRecipe, *, seeds: Sequence[int], pro
 
     members = torch.arange(len(nets))[:, None]
     with threads(1):
-        for _ in tqdm(range(recipe.epochs), disable=not progress, desc="scale detection", unit="epoch", leave=None):
+        for _ in ProgressBar(range(recipe.epochs), progress=progress, desc="scale detection", unit="epoch"):
             order = torch.stack([torch.randperm(recipe.n_train, generator=g) for g in generators])
             for rows in order.split(recipe.batch_size, 1):
                 optimizer.zero_grad()

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from nin.pooling_theory import Rectified, constant_filter_D, constant_filter_G
 from nin.probes.stability import compare, filter_spectrum
+from nin.progress import ProgressBar
 from nin.scale_detection import ScaleTask, single_pixels
 from nin.scale_networks import ScaleRecipe, constant_net, fit_scale
 
@@ -70,7 +70,7 @@ def trained_cases(
     Columns: case, seed, k, D, G, R, share (of mode 0 in the layer's filters), error (of the network on test pairs).
     """
     rows = []
-    for name, (task, recipe) in tqdm(cases.items(), disable=not progress, desc="cases", unit="case", leave=None):
+    for name, (task, recipe) in ProgressBar(cases.items(), progress=progress, desc="cases", unit="case"):
         for seed, net in zip(seeds, fit_scale(task, recipe, seeds=seeds), strict=True):
             _, test = task.split(recipe.n_train, recipe.n_test, seed=seed)
             with torch.no_grad():

@@ -9,7 +9,6 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from nin.arguments import check_count
 from nin.batches import batches
@@ -21,6 +20,7 @@ from nin.nodes import NoisyNetwork
 from nin.probes.curvature import local_hessian, sharpness
 from nin.probes.noise_averaged import noise_averaged
 from nin.probes.thermometer import Thermometer
+from nin.progress import ProgressBar
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def follow(
     kept = model.draw(len(x[fixed])) if isinstance(model, NoisyNetwork) else None
     history = (config.steps + 1, *model.niw.flatten(1).shape) if kept is not None else (0, 0, 0)
     spectrum, losses, niw = [], [], x.new_empty(history)  # at once: a copy a step would fragment the heap
-    bar = tqdm(range(config.steps + 1), disable=not progress, desc="following", unit="step", leave=None)
+    bar = ProgressBar(range(config.steps + 1), progress=progress, desc="following", unit="step")
     for step, (index, eps) in zip(bar, batches(config, len(x)), strict=False):
         if probe is not None and step % every == 0:
             for rows in itertools.islice(probed, 1 if step else probe.memory):  # warm before the first step

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from nin.arguments import check_count
 from nin.batches import StackedBatches
@@ -15,6 +14,7 @@ from nin.ensemble import Ensemble, member
 from nin.grouping import check_stackable
 from nin.members import members
 from nin.noise_average import kappa_avg
+from nin.progress import ProgressBar
 from nin.recording import Recorder
 from nin.threads import threads, threads_for
 from nin.trajectories import Trajectories
@@ -92,9 +92,7 @@ def _train(
     kappa = kappa_avg(ensemble, [configs[run] for run in alive], data)[: len(configs)]
     optimizer, scale = make_optimizer(configs, ensemble)
     scale = scale.to(data.x_train)[alive]
-    for step in tqdm(
-        range(first.steps + 1), disable=not progress, desc=f"{len(configs)} runs", unit="step", leave=None
-    ):
+    for step in ProgressBar(range(first.steps + 1), progress=progress, desc=f"{len(configs)} runs", unit="step"):
         if (step in snapshots and observe is None) or step == first.steps:
             recorder.keep_networks(step, ensemble, alive)
         x, y, noise = feed.next()

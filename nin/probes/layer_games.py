@@ -7,7 +7,6 @@ from functools import partial
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from nin.arguments import check_choice
 from nin.evaluating import evaluating
@@ -16,6 +15,7 @@ from nin.probes.masking import OUTPUT, log_odds, margin, masked_outputs
 from nin.probes.patches import foreground_patches
 from nin.probes.split import split
 from nin.probes.watching import SILENT
+from nin.progress import ProgressBar
 
 VALUES = ("log_odds", "margin")
 ACCURACY = 0.01  # of the splits: far below the threshold of salience, and a third faster than 0.005
@@ -91,7 +91,7 @@ def layer_games(
         logits = model(x)
     rivals = rival_classes(logits, y)
     found: dict[str, list[Tensor]] = {}
-    for i in tqdm(range(len(x)), disable=not progress, desc="masking", unit="image", leave=None):
+    for i in ProgressBar(range(len(x)), progress=progress, desc="masking", unit="image"):
         label = int(y[i])
         answer = (
             partial(log_odds, label=label) if value == "log_odds" else partial(margin, label=label, against=rivals[i])

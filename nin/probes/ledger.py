@@ -13,7 +13,6 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from nin.arguments import check_choice, check_count
 from nin.evaluating import evaluating
@@ -21,6 +20,7 @@ from nin.probes.additions import Additions
 from nin.probes.games import by_order, moebius, or_interactions
 from nin.probes.layer_games import image_patches, rival_classes
 from nin.probes.masking import check_patches, masked_inputs
+from nin.progress import ProgressBar
 
 VALUES = ("margin", "logit")
 ADDS = ("difference", "output")
@@ -118,7 +118,7 @@ def residual_ledger(
         rivals = rival_classes(model(x), y)
         added = Additions(model, names, adds)
         try:
-            for i in tqdm(range(len(x)), disable=not progress, desc="ledger", unit="image", leave=None):
+            for i in ProgressBar(range(len(x)), progress=progress, desc="ledger", unit="image"):
                 check_patches(x[i], patches[i])
                 chunks = []
                 for coalitions in torch.arange(2 ** patches.shape[1]).split(chunk):
