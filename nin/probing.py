@@ -108,7 +108,8 @@ def read(name: str, probe: Probe, model: nn.Module, x: Tensor, y: Tensor, *, see
 
     The probe gets copies of the network without its node, in eval mode, and of the probe set; it returns a DataFrame
     whose columns have names, none of them run, step or failure, and hold numbers, text or truth values. What it draws
-    from the global generators of torch, NumPy and Python is fixed by the seed, and does not move them.
+    from the global generators of torch, NumPy and Python is fixed by the seed, and does not move them; gradients are
+    enabled, and whether they are is again as it was behind it.
     Raises ProbeError for a probe that changed the network (what of it is named) or returned no such frame; what the
     probe itself raises passes through.
     """
@@ -116,7 +117,7 @@ def read(name: str, probe: Probe, model: nn.Module, x: Tensor, y: Tensor, *, see
     before = copy.deepcopy(model).eval()
     given = copy.deepcopy(before)
     own_x, own_y = x.clone(), y.clone()
-    with _one_at_a_time, own_randomness(seed):
+    with _one_at_a_time, own_randomness(seed), torch.enable_grad():
         table = probe(given, own_x, own_y)
     changed = _differences(before, given)
     changed += [n for n, a, b in (("x", x, own_x), ("y", y, own_y)) if not torch.equal(a, b)]

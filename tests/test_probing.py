@@ -152,6 +152,16 @@ def test_what_a_probe_does_to_the_probe_set_and_then_raises_is_not_seen_by_other
     same(both["a"], alone["a"])
 
 
+def test_a_probe_that_turns_gradients_off_does_not_stop_training(tmp_path):
+    def careless(model, x, y):
+        torch.set_grad_enabled(False)
+        return accuracy(model, x, y)
+
+    _, both = nin.sweep(BASE, over={}, store=tmp_path, probes={"careless": careless, "a": accuracy})
+    same(both["careless"], both["a"])
+    assert torch.is_grad_enabled()
+
+
 def test_data_and_network_of_ones_own(tmp_path, blobs):
     base = BASE.replace(n_train=None, nodes=0)
     _, readings = nin.sweep(base, over={}, data=blobs, store=tmp_path, probes={"a": accuracy}, probe_samples=32)
