@@ -146,14 +146,19 @@ def comparable(table: pd.DataFrame, *, layer: str, eta: float, patches: int) -> 
     return kept.assign(value=kept["value"] / scale, quantity=names)
 
 
-def ends(shown: pd.DataFrame) -> pd.DataFrame:
-    """The last value of each quantity, mean and range over seeds: phase, quantity, step, mean, low, high, text."""
-    last = shown.sort_values("step").groupby(["phase", "seed", "quantity"], sort=False).last().reset_index()
-    rows = []
-    for (phase, quantity), part in last.groupby(["phase", "quantity"], sort=False):
-        mean, low, high = part["value"].agg(["mean", "min", "max"])
-        rows.append((phase, quantity, part["step"].max(), mean, low, high, f"{mean:.2g} ({low:.2g} to {high:.2g})"))
-    return pd.DataFrame(rows, columns=["phase", "quantity", "step", "mean", "low", "high", "text"])
+def at(shown: pd.DataFrame, step: int | None = None) -> pd.DataFrame:
+    """The values at a step, None: at the last one of each run; rows (quantity, seed), a column a phase."""
+    some = shown.dropna(subset=["value"]).sort_values("step", kind="stable")
+    some = some.groupby(["run", "quantity"]).tail(1) if step is None else some[some["step"] == step]
+    values = some.pivot_table(index=["quantity", "seed"], columns="phase", values="value")
+    return values[[phase for phase in dict.fromkeys(shown["phase"]) if phase in values]]
+
+
+def spread(values: pd.DataFrame) -> pd.DataFrame:
+    """Mean and range over seeds, as text; values: rows (quantity, seed), as of `at`."""
+    seeds = values.groupby("quantity")
+    parts = [table.map("{:.2g}".format) for table in (seeds.mean(), seeds.min(), seeds.max())]
+    return parts[0] + " (" + parts[1] + " to " + parts[2] + ")"
 
 
 def over_a_grid(

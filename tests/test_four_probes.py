@@ -234,6 +234,24 @@ def test_comparable_series_are_readings_on_scales_of_their_own(runs):
     assert table[table["quantity"] == "drift"]["step"].min() == SNAPSHOTS[1]
 
 
+def test_values_at_a_step_and_at_the_end_are_spread_over_seeds():
+    rows = [("a", 0, 1.0), ("a", 1, 3.0), ("b", 0, 5.0), ("b", 1, 9.0)]
+    shown = pd.DataFrame(
+        [
+            {"run": 2 * (phase == "b") + seed, "phase": phase, "seed": seed, "step": step, "quantity": "q", "value": v}
+            for phase, seed, value in rows
+            for step, v in ((10, np.nan if phase == "b" else 2 * value), (0, value))
+        ]
+    )
+    first, last = study.at(shown, 0), study.at(shown)
+    assert list(first.columns) == ["a", "b"] and first.index.names == ["quantity", "seed"]
+    assert first["b"].tolist() == [5, 9] and first["a"].tolist() == [1, 3]
+    assert last["a"].tolist() == [2, 6] and last["b"].tolist() == [5, 9]
+    assert study.at(shown, 10).columns.tolist() == ["a"]
+    assert study.spread(last / first).loc["q"].tolist() == ["2 (2 to 2)", "1 (1 to 1)"]
+    assert study.spread(first).loc["q"].tolist() == ["2 (1 to 3)", "7 (5 to 9)"]
+
+
 def test_a_failed_probe_is_not_passed_over(images, tmp_path):
     def fails(model, x, y):
         raise ArithmeticError("no")

@@ -35,7 +35,7 @@ ROWS = {  # label of a row: quantity -> (label, colour); whether its axis is log
     ),
     "stability": ({"D": ("D", "C0"), "G": ("G", "C1"), "R": ("R", "C2")}, True),
 }  # fmt: skip
-SMALLEST = 1e-4  # of an axis, as a part of its largest value
+SMALLEST = 1e-5  # of an axis, as a part of its largest value
 LINES = {"curvature": 2.0, "stability": 1.0}  # eta lambda = 2: where descent turns unstable; R = 1: as much as noise
 
 
