@@ -32,7 +32,7 @@ def run() -> str:
         taken = in_turn({name: partial(seconds, part) for name, part in work.items()}, ROUNDS)
         for name in work:
             share = "" if name == EPOCH else spread(taken[name] / taken[EPOCH])
-            rows.append((size, name, spread(taken[name], 3), share, f"{_memory(size, name):.0f}"))
+            rows.append((size, name, spread(taken[name], 3), share, f"{max(_memory(size, name), 0.0):.0f}"))
     columns = ("network", "what", "seconds", "of an epoch", "memory it adds at most (MB)")
     setting = (
         f"Probe set: {SET} images, of which 10 are masked (8 patches), 100 deformed (2 draws), 8 learnt; kernel of 24. "
