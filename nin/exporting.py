@@ -151,9 +151,11 @@ def _files(figure: Saved, drawn: Figure, look: dict[str, Any], format: str) -> d
 
 
 def _problem(drawn: Figure) -> str:
-    shown = [ax for ax in drawn.axes if ax.axison]
+    """What does not fit: panels, colour bars left out, that are too narrow, or a legend over all of its panel."""
+    shown = [ax for ax in drawn.axes if ax.axison and ax.get_label() != "<colorbar>"]
     narrowest = min((ax.get_position().width for ax in shown), default=1.0) * drawn.get_figwidth()
     if narrowest < NARROWEST_PANEL:
         return f"panels are only {narrowest:.2f} in wide"
     boxes = [(ax.get_legend().get_window_extent(), ax.bbox) for ax in shown if ax.get_legend()]
-    return "a legend is wider than its panel" if any(legend.width > box.width for legend, box in boxes) else ""
+    covered = any(legend.width > box.width and legend.overlaps(box) for legend, box in boxes)
+    return "a legend is wider than its panel" if covered else ""
