@@ -11,6 +11,9 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}  # what rounding in the products leaves
+SPARE = (
+    10  # vectors kept beyond 2 count: the top of a trained network takes 13 to 19 products, with scipy's 18 it takes 21
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,9 @@ def lanczos(
     operator = LinearOperator((d, d), matvec=multiply, dtype=np.float64)
     start = np.random.default_rng(0).standard_normal(d)
     with _blas().limit(limits=1):  # its threads would spin while torch's work, and torch's while they do
-        values, vectors = eigsh(operator, k=count, which=which, v0=start, tol=TOLERANCE[like.dtype])
+        values, vectors = eigsh(
+            operator, k=count, which=which, v0=start, tol=TOLERANCE[like.dtype], ncv=min(d, 2 * count + SPARE)
+        )
     pairs = sorted(zip(values, vectors.T, strict=True), key=lambda pair: pair[0])
     return [
         Mode.of(*(torch.from_numpy(np.array(part)) for part in (value, vector, multiply(vector))), like=like)
