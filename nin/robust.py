@@ -109,6 +109,17 @@ def fit(recipe: Recipe, data: Dataset, *, seed: int, keep: Sequence[int] | None 
     return network.eval()
 
 
+def fit_each(
+    recipes: Mapping[str, Recipe], data: Dataset, *, seeds: Sequence[int], progress: bool = False
+) -> dict[str, list[nn.Module]]:
+    """`fit` a network by each recipe from each seed, as `evaluate` takes them."""
+    cases = [(name, recipe, seed) for name, recipe in recipes.items() for seed in seeds]
+    networks: dict[str, list[nn.Module]] = {name: [] for name in recipes}
+    for name, recipe, seed in ProgressBar(cases, progress=progress, desc="training", unit="network"):
+        networks[name].append(fit(recipe, data, seed=seed))
+    return networks
+
+
 def _batches(
     model: nn.Module, recipe: Recipe, count: int, seed: int
 ) -> Iterator[tuple[Tensor, Tensor | Mapping[str, Tensor] | None]]:

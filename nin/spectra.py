@@ -87,7 +87,7 @@ def follow(
     kept = model.draw(len(x[fixed])) if isinstance(model, NoisyNetwork) else None
     history = (config.steps + 1, *model.niw.flatten(1).shape) if kept is not None else (0, 0, 0)
     spectrum, losses, niw = [], [], x.new_empty(history)  # at once: a copy a step would fragment the heap
-    bar = ProgressBar(range(config.steps + 1), progress=progress, desc="following", unit="step")
+    bar = ProgressBar(range(config.steps + 1), total=config.steps, progress=progress, desc="following", unit="step")
     for step, (index, eps) in zip(bar, batches(config, len(x)), strict=False):
         if probe is not None and step % every == 0:
             for rows in itertools.islice(probed, 1 if step else probe.memory):  # warm before the first step

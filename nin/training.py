@@ -92,7 +92,9 @@ def _train(
     kappa = kappa_avg(ensemble, [configs[run] for run in alive], data)[: len(configs)]
     optimizer, scale = make_optimizer(configs, ensemble)
     scale = scale.to(data.x_train)[alive]
-    for step in ProgressBar(range(first.steps + 1), progress=progress, desc=f"{len(configs)} runs", unit="step"):
+    for step in ProgressBar(
+        range(first.steps + 1), total=first.steps, progress=progress, desc=f"{len(configs)} runs", unit="step"
+    ):
         if (step in snapshots and observe is None) or step == first.steps:
             recorder.keep_networks(step, ensemble, alive)
         x, y, noise = feed.next()

@@ -15,7 +15,7 @@ from nin.corruptions import CORRUPTIONS, Pixels, corrupt
 from nin.losses import cross_entropy
 from nin.models import MLP
 from nin.quadratic_law import quadratic_law
-from nin.robust import METHODS, Recipe, digits_as_mnist, evaluate, fit, score, tune
+from nin.robust import METHODS, Recipe, digits_as_mnist, evaluate, fit, fit_each, score, tune
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,10 @@ def test_tune_and_evaluate_give_tidy_tables(digits):
     assert table.groupby("method")["best"].sum().to_dict() == {"dropout": 1, "l2": 1}
     best = table[table["best"]].set_index("method")["mean"]
     assert best["dropout"] == table[table["method"] == "dropout"]["mean"].max()
-    networks = {"none": [fit(base, digits, seed=seed) for seed in range(2)]}
+    networks = fit_each({"none": base}, digits, seeds=range(2))
+    for seed, network in enumerate(networks["none"]):
+        alone = fit(base, digits, seed=seed)
+        assert all(torch.equal(a, b) for a, b in zip(network.parameters(), alone.parameters(), strict=True))
     found = evaluate(networks, digits, corruptions={"gaussian": (0.2, 0.8)}, attacks=(0.05,), attacked=64)
     assert found.columns.tolist() == ["method", "seed", "test", "strength", "accuracy"]
     assert len(found) == 2 * (1 + 2 + 2)
