@@ -1,5 +1,6 @@
 """Progress bars: nested ones on one line where the cursor cannot move up."""
 
+import subprocess
 import sys
 
 import pytest
@@ -39,3 +40,22 @@ def test_an_inner_bar_of_unknown_length_is_counted(capsys):
 def test_a_bar_alone_is_silent_or_ends_at_its_last_state(capsys, progress):
     assert list(ProgressBar("ab", progress=progress, desc="alone")) == ["a", "b"]
     assert ("2/2" in capsys.readouterr().err) is progress
+
+
+KILLED = """
+import os, threading
+from nin.progress import ProgressBar
+
+list(ProgressBar("ab", progress=True))
+if (child := os.fork()) == 0:
+    ProgressBar.get_lock().acquire()
+    os._exit(0)
+os.waitpid(child, 0)
+list(ProgressBar("ab", progress=False))
+assert [thread.name for thread in threading.enumerate()] == ["MainThread"]
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+def test_a_worker_that_dies_with_the_lock_stops_no_other_process():
+    subprocess.run([sys.executable, "-c", KILLED], check=True, timeout=60, capture_output=True)
