@@ -35,12 +35,10 @@ MAIN = {  # the quantities that are compared, at the output where a layer is not
     "G": "G of the output",
     "R": "R of the output",
 }
-
-
-HIDDEN = ("completeness", "redundancy")
-RELATIVE = ("self_kernel", "response", "effective_rank")
-CURVATURES = ("lambda", "sharpness")
-LINEAR = ("accuracy", "completeness", "redundancy", "mean_order")
+HIDDEN = ("completeness", "redundancy")  # taken at a hidden layer
+RELATIVE = ("self_kernel", "response", "effective_rank")  # shown over their start
+CURVATURES = ("lambda", "sharpness")  # shown times eta
+LINEAR = ("accuracy", "completeness", "redundancy", "mean_order")  # bounded or of either sign: no logarithm
 
 
 def square_images(data: Dataset) -> Dataset:

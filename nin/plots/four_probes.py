@@ -137,7 +137,7 @@ def together(data: pd.DataFrame) -> Figure:
         style = {"ha": "center", "va": "center", "fontsize": 6}
         ax.text(below, above, f"{row.share:.2f}", weight="bold" if row.p < 0.05 else "normal", **style)
         if np.isfinite(row.rank):
-            ax.text(above, below, f"{row.rank:+.1f}", color="w" if abs(row.rank) > 0.6 else "k", **style)
+            ax.text(above, below, f"{round(row.rank, 1) + 0:+.1f}", color="w" if abs(row.rank) > 0.6 else "k", **style)
     image = ax.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1)
     ax.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=7)
     ax.set_yticks(range(len(names)), names, fontsize=7)

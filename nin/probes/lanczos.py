@@ -11,9 +11,7 @@ from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}  # what rounding in the products leaves
-SPARE = (
-    10  # vectors kept beyond 2 count: the top of a trained network takes 13 to 19 products, with scipy's 18 it takes 21
-)
+SPARE = 10  # vectors kept beyond 2 count: 13 to 19 products for the top of a trained network; scipy's 18 take 21
 
 
 @dataclass(frozen=True)
