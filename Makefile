@@ -25,8 +25,8 @@ SPHINX = $(BIN)/python -m sphinx -q -W --keep-going -c site -d site/_build/doctr
 reproduce: .venv/installed
 	$(BIN)/python -m nin run --profile $(PROFILE)
 
-test: lint
-	$(BIN)/python -m pytest -q --doctest-modules nin tests
+test: lint .venv/tests
+	$(BIN)/python -m pytest -q --doctest-modules nin studies tests
 	@rm -rf runs/test
 	$(BIN)/python -m nin run --profile test --prepare-only --out runs/test
 	NIN_FIGURES=$(CURDIR)/runs/test/figures NIN_STORE=$(CURDIR)/runs/test/store $(BIN)/python -m pytest -q \
@@ -34,10 +34,10 @@ test: lint
 
 lint: .venv/installed
 	$(BIN)/ruff check .
-	$(BIN)/ruff format --check nin tests benchmarks site
+	$(BIN)/ruff format --check nin studies tests benchmarks site
+	$(BIN)/lint-imports
 
-bench: .venv/installed
-	$(PIP) install shapiq==1.4.1  # to compare with; nothing else needs it
+bench: .venv/tests
 	$(BIN)/python -m benchmarks
 
 explore: .venv/installed
@@ -69,6 +69,10 @@ clean:
 	@$(PYTHON) -m venv --clear .venv
 	@$(PIP) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/tests: .venv/installed tests/requirements.lock
+	@$(PIP) install -c requirements.lock -r tests/requirements.lock
 	@touch $@
 
 .venv/site: .venv/installed site/requirements.lock

@@ -18,7 +18,7 @@ from benchmarks import (
     thermometer,
 )
 from benchmarks.report import machine
-from nin import paths
+from nin.support import paths
 
 ALL = {
     "engine": engine,

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import nin
-from nin.batches import StackedBatches
-from nin.ensemble import Ensemble
-from nin.members import members
-from nin.threads import threads_for
-from nin.training import make_optimizer
+from nin.support.threads import threads_for
+from nin.training.batches import StackedBatches
+from nin.training.ensemble import Ensemble
+from nin.training.loop import make_optimizer
+from nin.training.start import members
 
 SAMPLES = 4096
 

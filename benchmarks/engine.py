@@ -8,8 +8,8 @@ import torch
 from benchmarks.contestants import Shape, ensemble, loop, products
 from benchmarks.report import table
 from benchmarks.timing import in_turn, seconds, spread
-from nin.grouping import group_size
-from nin.models import MLP
+from nin.model.networks import MLP
+from nin.sweeps.groups import group_size
 
 ASKED = {  # ratio to the loop that is asked for; steps of the loop and of the ensemble timed at once, about 0.4 s
     Shape(32, 32, 64): (12, 1500, 150),

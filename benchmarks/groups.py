@@ -1,4 +1,4 @@
-"""How many runs should train at once, and on how many threads? The numbers in nin/grouping.py come from here."""
+"""How many runs should train at once, and on how many threads? The numbers in nin/sweeps/groups.py come from here."""
 
 from functools import partial
 
@@ -7,8 +7,8 @@ import numpy as np
 from benchmarks.contestants import Shape, ensemble
 from benchmarks.report import table
 from benchmarks.timing import in_turn, seconds
-from nin.grouping import group_size
-from nin.models import MLP
+from nin.model.networks import MLP
+from nin.sweeps.groups import group_size
 
 SHAPES = (Shape(32, 32, 64), Shape(64, 64, 64), Shape(128, 128, 64), Shape(256, 128, 64), Shape(512, 128, 784))
 COUNTS = (2, 4, 8, 16, 32, 64, 128, 256)
@@ -34,7 +34,7 @@ def run() -> str:
     columns = ("width, batch, inputs", "threads", "chosen", *COUNTS)
     return (
         "Microseconds a member and step by the number of members; in bold the one nearest to the size that\n"
-        "nin.grouping chooses.\n\n" + table(columns, rows)
+        "nin.sweeps.groups chooses.\n\n" + table(columns, rows)
     )
 
 

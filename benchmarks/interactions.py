@@ -9,10 +9,11 @@ from torch import nn
 
 from benchmarks.report import table
 from benchmarks.timing import in_turn, seconds, spread
-from nin.image_stability import as_images, first_at_hand
-from nin.interaction_identities import linear_program
-from nin.probes.games import members
+from nin.model.data import as_images
 from nin.probes.interactions import layerwise, moebius, split
+from nin.probes.interactions.games import members
+from studies.images import first_at_hand
+from studies.layerwise_interactions.identities import linear_program
 
 IMAGES, LAYERS = 100, 8
 

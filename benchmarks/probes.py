@@ -10,9 +10,10 @@ from torch import nn
 
 from benchmarks.report import table
 from benchmarks.timing import in_turn, seconds, spread
-from nin.data import Dataset
-from nin.four_probes import SmallConvolutional, four_probes
-from nin.models import MLP
+from nin.model.data import Dataset
+from nin.model.networks import MLP
+from nin.probes.for_sweeps import four_probes
+from studies.image_networks import SmallConvolutional
 
 SAMPLES, BATCH, SET, ROUNDS = 60_000, 128, 256, 3
 HIDDEN = ["layers.0", "layers.1", "layers.2"]

@@ -9,9 +9,8 @@ import numpy as np
 import nin
 from benchmarks.report import table
 from benchmarks.timing import in_turn, seconds, spread
-from nin.members import members
-from nin.noise_average import kappa_avg
-from nin.recording import Recorder
+from nin.training.recorder import Recorder
+from nin.training.start import kappa_avg, members
 
 DEFAULT = nin.RunConfig()
 MEMBERS, ROUNDS = 16, 5
@@ -52,8 +51,8 @@ def one_training(configs: list[nin.RunConfig]) -> tuple[float, float]:
     data = nin.load_data("digits")
     with (
         patch.object(Recorder, "record", timed("curves", Recorder.record)),
-        patch("nin.training.members", timed("start", members)),
-        patch("nin.training.kappa_avg", timed("start", kappa_avg)),
+        patch("nin.training.loop.members", timed("start", members)),
+        patch("nin.training.loop.kappa_avg", timed("start", kappa_avg)),
     ):
         total = seconds(lambda: nin.train(configs, data=data))
     steps = total - spent["curves"] - spent["start"]

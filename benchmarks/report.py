@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from nin import provenance
+from nin.support import provenance
 
 
 def machine() -> str:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from benchmarks.report import table
 from benchmarks.timing import in_turn, seconds, spread
 from nin.probes.response import kernel
-from nin.response_study import task
-from nin.simple_network import LOSSES, SimpleNetworks, SimpleRecipe
+from studies.training_response.measure import task
+from studies.training_response.networks import LOSSES, SimpleNetworks, SimpleRecipe
 
 STEPS, ROUNDS = 100_000, 3
 SAMPLES = 64

@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from benchmarks.report import table
 from benchmarks.timing import in_turn, seconds, spread
-from nin.image_stability import as_images, first_at_hand
+from nin.model.data import as_images
 from nin.probes.stability import deform, displacement_field, sensitivities, temperature
+from studies.images import first_at_hand
 
 IMAGES, DRAWS, ROUNDS = 500, 4, 7
 C = 3

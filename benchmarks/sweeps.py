@@ -11,7 +11,7 @@ import numpy as np
 import nin
 from benchmarks.report import table
 from benchmarks.timing import seconds
-from nin.store import Store
+from nin.sweeps.store import Store
 
 SMALL = nin.RunConfig(widths=(32, 32, 32), batch_size=32, steps=2000)
 RUNS = 1000

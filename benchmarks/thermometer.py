@@ -11,10 +11,10 @@ from torch.nn import functional as F
 import nin
 from benchmarks.report import table
 from benchmarks.timing import in_turn, seconds
-from nin.members import build
 from nin.probes.curvature import Thermometer, local_hessian
-from nin.probes.curvature import _Curvature as Curvature
-from nin.spectra import errors, follow
+from nin.probes.curvature.hessian import LocalHessian
+from nin.training.start import build
+from studies.curvature_probe.follow import errors, follow
 
 EVERY, SAMPLES, ROUNDS = 8, 256, 7
 SUBSETS = (128, 256, 512, 1024)
@@ -101,7 +101,7 @@ def _miss(network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, size: int,
 
 def _lanczos(network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
     """The top of <H> by scipy's eigsh to 1 %, five eigenvalues as a thermometer gives."""
-    curvature = Curvature(network, "layers.0", x, y, loss=F.cross_entropy)
+    curvature = LocalHessian(network, "layers.0", x, y, loss=F.cross_entropy)
 
     def multiply(v: np.ndarray) -> np.ndarray:
         return curvature.product(torch.from_numpy(v.reshape(-1)).float()).double().numpy()

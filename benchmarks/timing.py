@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 
-from nin.threads import threads
+from nin.support.threads import threads
 
 
 def seconds(work: Callable[[], object], *, on: int | None = None, device: str = "cpu") -> float:

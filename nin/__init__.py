@@ -1,24 +1,30 @@
 """Read the learning dynamics of deep networks by perturbing them: noise injection nodes (arXiv 2210.13599)."""
 
-from nin import checks, figures, phases, theory
-from nin.config import RunConfig
-from nin.data import Dataset, load_data
-from nin.grid import sweep
-from nin.nodes import NoisyNetwork, inject
-from nin.training import train
-from nin.trajectories import Trajectories
+from importlib import import_module
 
-__all__ = [
-    "Dataset",
-    "NoisyNetwork",
-    "RunConfig",
-    "Trajectories",
-    "checks",
-    "figures",
-    "inject",
-    "load_data",
-    "phases",
-    "sweep",
-    "theory",
-    "train",
-]
+# Each name is loaded when it is first asked for (PEP 562), so that `import nin` takes no time.
+_HOME = {
+    "Dataset": "model.data",
+    "NoisyNetwork": "model.nodes",
+    "RunConfig": "training.config",
+    "Trajectories": "training.trajectories",
+    "inject": "model.nodes",
+    "load_data": "model.data",
+    "sweep": "sweeps.grid",
+    "train": "training.loop",
+}
+_MODULES = ("checks", "figures", "phases", "probes", "theory")
+
+__all__ = [*_HOME, *_MODULES]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        return getattr(import_module(f"nin.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return import_module(f"nin.{name}")
+    raise AttributeError(f"module 'nin' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

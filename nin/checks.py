@@ -9,8 +9,8 @@ from typing import Literal
 
 import pandas as pd
 
-from nin import paths
-from nin.arguments import check_choice
+from nin.support import paths, provenance
+from nin.support.arguments import check_choice
 
 COLUMNS = ["notebook", "name", "source", "measured", "predicted", "tolerance", "relation", "holds"]
 TEXT = ("notebook", "name", "source", "relation")
@@ -51,8 +51,15 @@ class Check:
         return not (low and excess < -self.tolerance) and not (high and excess > self.tolerance)
 
 
-def save(checks: Sequence[Check], *, notebook: str, profile: str = "quick") -> pd.DataFrame:
-    """Put a notebook's checks into its profile's checks.csv in place of its former ones, and return them as a table."""
+def save(checks: Sequence[Check], *, notebook: str | None = None, profile: str | None = None) -> pd.DataFrame:
+    """Replace a notebook's rows in its profile's checks.csv by these checks, and return them as a table.
+
+    notebook, profile   None: those of the last `nin.figures.begin`; ValueError without one
+    """
+    source = provenance.source()
+    notebook, profile = notebook or source.notebook, profile or source.profile
+    if notebook is None:
+        raise ValueError("notebook=None: name the notebook, or call nin.figures.begin before checks are saved.")
     rows = [dataclasses.asdict(check) | {"notebook": notebook, "holds": check.holds} for check in checks]
     new = pd.DataFrame(rows, columns=COLUMNS)
     folder = paths.figures(profile)

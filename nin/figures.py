@@ -1,11 +1,12 @@
-"""One style; a figure is saved together with its table and its provenance, and can be drawn again from them."""
+"""One style; a figure is saved with its table and its provenance, found again by name, and drawn again from them."""
 
 import importlib
 import io
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,55 +14,45 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
 from tueplots import axes, figsizes, fontsizes
 
-from nin import paths, provenance
-from nin.arguments import check_choice
+from nin.support import paths, provenance
+from nin.support.arguments import check_choice
+from nin.support.provenance import begin
+
+__all__ = [
+    "FORMATS",
+    "PHASE_COLORS",
+    "Saved",
+    "begin",
+    "find",
+    "panels",
+    "profiles",
+    "redraw",
+    "save",
+    "saved",
+    "style",
+]
 
 FORMATS = ("pdf", "svg", "png")
 WITHOUT_DATE = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
-VENUES = {
-    "neurips": (figsizes.neurips2024, fontsizes.neurips2024),
-    "icml": (figsizes.icml2024_full, fontsizes.icml2024),
-    "jmlr": (figsizes.jmlr2001, fontsizes.jmlr2001),
-}
 PACKAGES = ("torch", "numpy", "pandas", "scipy", "scikit-learn", "matplotlib", "seaborn", "nin")
+PREFERRED = ("paper", "quick")  # profiles in which a figure is looked for first
+# seaborn's palette "colorblind", of which the phases have four
+PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9")
 PHASE_COLORS = {"decoupled": "#0173b2", "decay": "#029e73", "catapult": "#de8f05", "divergent": "#cc78bc"}
 
 
-@dataclass
-class Provenance:
-    """What made the figures of a notebook: set by `begin`, written into every sidecar."""
+def style() -> dict[str, Any]:
+    """rcParams of all figures: NeurIPS text width and font sizes, fonts shipped with matplotlib, a colourblind palette.
 
-    notebook: str | None = None
-    profile: str = "quick"
-    parameters: dict[str, Any] = field(default_factory=dict)
-    data: dict[str, str] = field(default_factory=dict)
-    started: float = field(default_factory=time.monotonic)
-
-
-_current = Provenance()
-
-
-def begin(notebook: str, *, profile: str, parameters: dict[str, Any], data: dict[str, str] | None = None) -> None:
-    """Tell which notebook, profile, parameters and data (name -> hash) the figures saved from now on come from."""
-    global _current
-    _current = Provenance(notebook=notebook, profile=profile, parameters=parameters, data=data or {})
-
-
-def style(venue: str = "neurips") -> dict[str, Any]:
-    """rcParams for figures of a venue (VENUES): its text width and font sizes, fonts that ship with matplotlib.
-
-    Use it as `with matplotlib.rc_context(nin.figures.style()): ...`; colours are seaborn's colorblind palette.
+    Use it as `with matplotlib.rc_context(nin.figures.style()): ...`; `nin figures export` knows other venues.
     """
-    check_choice("venue", venue, VENUES)
-    size, fonts = VENUES[venue]
     return (
         axes.lines()
-        | size()
-        | fonts()
+        | figsizes.neurips2024()
+        | fontsizes.neurips2024()
         | {
             "font.family": "sans-serif",
             "font.sans-serif": ["DejaVu Sans"],
@@ -71,7 +62,7 @@ def style(venue: str = "neurips") -> dict[str, Any]:
             "svg.hashsalt": "nin",
             "savefig.dpi": 200,
             "figure.dpi": 100,
-            "axes.prop_cycle": mpl.cycler(color=sns.color_palette("colorblind")),
+            "axes.prop_cycle": mpl.cycler(color=PALETTE),
             "axes.grid": True,
             "grid.alpha": 0.25,
             "grid.linewidth": 0.5,
@@ -99,57 +90,55 @@ def save(draw: Callable[..., Figure], name: str, *, data: pd.DataFrame, **kwargs
     """
     dotted = f"{draw.__module__}.{draw.__qualname__}"
     if draw.__module__ == "__main__" or "<" in draw.__qualname__:
-        raise ValueError(f"draw={dotted} cannot be imported by name; move it into a module such as nin.plots.")
+        raise ValueError(f"draw={dotted} cannot be imported by name; move it into a module that can be imported.")
     try:
         arguments = json.dumps(kwargs, default=_plain)
     except TypeError as error:
         raise ValueError(
             f"arguments of {dotted} must be JSON values (numbers, strings, lists, dicts): {error}."
         ) from None
-    folder = paths.figures(_current.profile)
+    profile = provenance.source().profile
+    folder = paths.figures(profile)
     paths.write(folder / f"{name}.csv", data.to_csv(index=False).encode())
     sidecar = {"draw": dotted, "arguments": json.loads(arguments)} | _provenance(data)
     paths.write(folder / f"{name}.json", (json.dumps(sidecar, indent=2, default=_plain) + "\n").encode())
-    return _render(name, folder)
+    return _render(Saved(name, profile))
 
 
 def redraw(name: str, *, profile: str = "quick") -> Figure:
     """Draw a saved figure again from its table and sidecar alone: byte for byte the same files.
 
-    Raises ValueError for a name that was never saved in figures/profile, with those that were.
+    Raises ValueError for a name that was never saved in figures/profile, with those that were, and as `Saved`.
     """
     folder = paths.figures(profile)
     if not (folder / f"{name}.json").exists():
-        saved = sorted(path.stem for path in folder.glob("*.json"))
-        raise ValueError(f"name={name!r} is no figure in {folder}; there are: {', '.join(saved) or 'none'}.")
-    return _render(name, folder)
+        names = sorted(path.stem for path in folder.glob("*.json"))
+        raise ValueError(f"name={name!r} is not a figure in {folder}; there are: {', '.join(names) or 'none'}.")
+    return _render(Saved(name, profile))
 
 
-def _render(name: str, folder: Path) -> Figure:
-    sidecar = json.loads((folder / f"{name}.json").read_text())
-    data = pd.read_csv(folder / f"{name}.csv")
-    module, _, function = sidecar["draw"].rpartition(".")
-    draw = getattr(importlib.import_module(module), function)
+def _render(saved: "Saved") -> Figure:
     with mpl.rc_context(style()):
-        figure = draw(data, **sidecar["arguments"])
+        figure = saved.drawn()
         for suffix in FORMATS:
             buffer = io.BytesIO()
             figure.savefig(buffer, format=suffix, metadata=WITHOUT_DATE[suffix])
-            paths.write(folder / f"{name}.{suffix}", buffer.getvalue())
+            paths.write(saved.path.with_name(f"{saved.name}.{suffix}"), buffer.getvalue())
         plt.close(figure)
     return figure
 
 
 def _provenance(data: pd.DataFrame) -> dict[str, Any]:
+    source = provenance.source()
     return {
-        "notebook": _current.notebook,
-        "profile": _current.profile,
-        "parameters": _current.parameters,
+        "notebook": source.notebook,
+        "profile": source.profile,
+        "parameters": source.parameters,
         "seeds": sorted(int(seed) for seed in data["seed"].unique()) if "seed" in data else None,
-        "data": _current.data,
+        "data": source.data,
         "versions": provenance.versions(PACKAGES),
         "commit": provenance.commit(),
-        "seconds": round(time.monotonic() - _current.started, 1),
+        "seconds": round(time.monotonic() - source.started, 1),
     }
 
 
@@ -159,3 +148,98 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+PREFERRED = ("paper", "quick")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A figure that `nin.figures.save` has written: figures/PROFILE/NAME.json and .csv."""
+
+    name: str
+    profile: str
+
+    @property
+    def path(self) -> Path:
+        """The figure's path without a suffix."""
+        return paths.figures(self.profile) / self.name
+
+    @cached_property
+    def sidecar(self) -> dict[str, Any]:
+        """What the figure was drawn by and from; ValueError where the file is damaged."""
+        path = self.path.with_name(f"{self.name}.json")
+        try:
+            sidecar = json.loads(path.read_text())
+            sidecar["draw"], sidecar["arguments"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{path} is damaged ({error!r}); run the notebook of the figure again.") from error
+        return sidecar
+
+    @property
+    def draw(self) -> Callable[..., Figure]:
+        """The function that draws the figure; ValueError where this version of nin does not have it."""
+        module, _, function = _present_name(self.sidecar["draw"]).rpartition(".")
+        try:
+            return getattr(importlib.import_module(module), function)
+        except (ImportError, AttributeError) as error:
+            notebook = self.sidecar.get("notebook")
+            raise ValueError(
+                f"{self.name} was drawn by {self.sidecar['draw']}, which no longer exists; run {notebook} again."
+            ) from error
+
+    def drawn(self) -> Figure:
+        """The figure, drawn from its table and arguments under the rcParams in force; not yet closed.
+
+        Raises ValueError, with the cause, where the table is gone or the draw function does not take it.
+        """
+        path, notebook = self.path.with_name(f"{self.name}.csv"), self.sidecar.get("notebook")
+        if not path.exists():
+            raise ValueError(f"{path} is missing; run {notebook} again.")
+        draw, before = self.draw, plt.get_fignums()
+        try:
+            return draw(pd.read_csv(path), **self.sidecar["arguments"])
+        except Exception as error:
+            for number in set(plt.get_fignums()) - set(before):
+                plt.close(number)
+            raise ValueError(
+                f"{self.name}: {self.sidecar['draw']} does not draw {path} ({error!r}); run {notebook} again."
+            ) from error
+
+
+def _present_name(draw: str) -> str:
+    """Where a draw function is found today: until version 0.1, those of notebook X were in nin.plots.X."""
+    if not draw.startswith("nin.plots."):
+        return draw
+    study, _, function = draw.removeprefix("nin.plots.").rpartition(".")
+    return f"studies.{'nin_vs_loss' if study == 'niw_vs_loss' else study}.figures.{function}"
+
+
+def profiles() -> list[str]:
+    """Return the profiles that have figures: paper, quick, then the others by name; ValueError where none has."""
+    found = {path.parent.name for path in paths.figures("").glob("*/*.json")}
+    if not found:
+        raise ValueError(f"there are no figures in {paths.figures('')}; save some with python -m nin run.")
+    return sorted(found, key=lambda name: (PREFERRED.index(name) if name in PREFERRED else len(PREFERRED), name))
+
+
+def saved(profile: str | None = None) -> list[Saved]:
+    """Return the saved figures of a profile, or each figure once, from the first of `profiles` that has it.
+
+    Raises ValueError for an unknown profile, or where there are no figures at all.
+    """
+    found = profiles()
+    if profile is not None:
+        check_choice("profile", profile, found)
+    first: dict[str, str] = {}
+    for name in found if profile is None else [profile]:
+        for path in paths.figures(name).glob("*.json"):
+            first.setdefault(path.stem, name)
+    return [Saved(name, where) for name, where in sorted(first.items())]
+
+
+def find(name: str, profile: str | None = None) -> Saved:
+    """Return the saved figure of a name; ValueError, with the nearest name, where there is none."""
+    figures = {figure.name: figure for figure in saved(profile)}
+    check_choice("figure", name, figures)
+    return figures[name]

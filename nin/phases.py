@@ -1,13 +1,19 @@
-"""From a trajectory to its phase and its decay times."""
+"""From a trajectory to its phase and its decay times; from many runs to a phase map."""
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from nin import theory
+
 PHASES = ("decoupled", "decay", "catapult", "divergent")
 SPIKE = 1.05  # peak of the noisy loss over its start that counts as a spike; batch noise alone stays below it
 SPIKE_WINDOW = 50  # steps; a catapult peaks after ~ln(width) of them
+# Upper ends in kappa_0 of the phases of the wide linear net: 2 and 4 are exact, 0.02 is kappa_0 T = 1 after 50 steps.
+KAPPA_BOUNDS = {"decoupled": 0.02, "decay": 2.0, "catapult": theory.KAPPA_MAX, "divergent": np.inf}
 DECAYED = 0.9  # |W_NI| at the end over its start below which the node has decayed: kappa T of order one
 
 
@@ -182,3 +188,75 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
             row |= {f"r2_{name}": fit.r2 if fit else np.nan}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def of_kappa(kappa: float) -> str:
+    """The phase that theory gives the wide linear net of this kappa_0 (KAPPA_BOUNDS).
+
+    >>> of_kappa(2.5)
+    'catapult'
+    """
+    return next(phase for phase, bound in KAPPA_BOUNDS.items() if kappa < bound)
+
+
+def vote(phases: Iterable[str]) -> str:
+    """The phase that occurs most often; a tie goes to the later one in the order of PHASES.
+
+    >>> vote(["decay", "catapult", "decay", "catapult"])
+    'catapult'
+    """
+    counts = Counter(phases)
+    return max(counts, key=lambda phase: (counts[phase], PHASES.index(phase)))
+
+
+def majority(table: pd.DataFrame, by: str | list[str] = "sigma") -> pd.DataFrame:
+    """The `vote` of the runs of `phases.summarise` at each value of `by`: columns by and phase, sorted."""
+    return table.groupby(by)["phase"].agg(vote).reset_index()
+
+
+def boundaries(phases: pd.DataFrame) -> dict[str, float]:
+    """The sigma at which each phase but the first begins: geometric mean of the two grid points around it.
+
+    phases: columns sigma, phase, one row a sigma. A phase that never occurs is missing; one that occurs in several
+    stretches begins at the first.
+    """
+    phases = phases.sort_values("sigma")
+    sigma, phase = phases["sigma"].to_numpy(), phases["phase"].to_numpy()
+    begin = {}
+    for index in range(1, len(sigma)):
+        if phase[index] != phase[index - 1]:
+            begin.setdefault(str(phase[index]), float(np.sqrt(sigma[index] * sigma[index - 1])))
+    return begin
+
+
+def representatives(phases: pd.DataFrame) -> dict[str, float]:
+    """One sigma for each phase that occurs, from the middle of its stretch."""
+    groups = phases.sort_values("sigma").groupby("phase")["sigma"]
+    middle = groups.agg(lambda sigmas: sigmas.iloc[len(sigmas) // 2]).to_dict()
+    return {phase: float(middle[phase]) for phase in PHASES if phase in middle}
+
+
+def agreement(first: pd.DataFrame, second: pd.DataFrame) -> float:
+    """Fraction of the common sigmas at which two maps show one phase, those next to a boundary of the first left out.
+
+    first, second: columns sigma, phase. NaN where nothing is left to compare.
+    """
+    first = first.sort_values("sigma").reset_index(drop=True)
+    changes = np.flatnonzero(first["phase"].to_numpy()[1:] != first["phase"].to_numpy()[:-1])
+    inside = first.drop(index=sorted(set(changes) | set(changes + 1)))
+    both = inside.merge(second, on="sigma", suffixes=("", "_second"))
+    return float((both["phase"] == both["phase_second"]).mean()) if len(both) else np.nan
+
+
+def kappa_max(table: pd.DataFrame) -> float:
+    """The measured kappa_max: geometric mean of the largest kappa_H that survived and the next that did not.
+
+    The median over the series of one seed and one lr; table: rows of `phases.summarise`. NaN without a divergent run.
+    """
+    edges = []
+    for _, series in table[table["kappa_H"] > 0].groupby(["seed", "lr"]):
+        alive = series[series["phase"] != "divergent"]["kappa_H"]
+        dead = series[(series["phase"] == "divergent") & (series["kappa_H"] > alive.max())]["kappa_H"]
+        if len(alive) and len(dead):
+            edges.append(np.sqrt(alive.max() * dead.min()))
+    return float(np.median(edges)) if edges else np.nan

@@ -20,6 +20,8 @@ import pandas as pd
 from docstrings import escape
 
 from nin import checks
+from nin.companion.papers.captions import caption
+from nin.figures import Saved
 
 ROOT = Path(__file__).resolve().parents[1]
 PROFILES = ("paper", "quick")
@@ -28,14 +30,16 @@ FILES = ("pdf", "svg", "png", "csv", "json")
 MODULES = (
     "nin",
     "nin.theory",
+    "nin.theory.pooling",
+    "nin.theory.response",
     "nin.phases",
-    "nin.data",
-    "nin.models",
-    "nin.store",
+    "nin.model.data",
+    "nin.model.networks",
+    "nin.sweeps.store",
     "nin.figures",
     "nin.checks",
-    "nin.probing",
-    "nin.four_probes",
+    "nin.probes.asking",
+    "nin.probes.for_sweeps",
     "nin.probes.curvature",
     "nin.probes.response",
     "nin.probes.interactions",
@@ -56,15 +60,15 @@ def notebooks() -> list[str]:
     return sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
 
 
-def profiles() -> list[str]:
-    """Profiles of which there are figures here."""
-    return [profile for profile in PROFILES if saved(profile)]
-
-
-def saved(profile: str) -> list[str]:
-    """Names of the figures of a profile: all that have a picture and a sidecar."""
-    pictures = sorted((ROOT / "figures" / profile).glob("*.png"))
-    return [path.stem for path in pictures if path.with_suffix(".json").exists()]
+def shown() -> dict[str, list[Saved]]:
+    """The figures of each profile that have a picture, in order of their names."""
+    found = {}
+    for profile in PROFILES:
+        names = [path.stem for path in sorted((ROOT / "figures" / profile).glob("*.png"))]
+        figures = [Saved(name, profile) for name in names]
+        if here := [figure for figure in figures if figure.path.with_suffix(".json").exists()]:
+            found[profile] = here
+    return found
 
 
 def answers() -> dict[str, tuple[str, str]]:
@@ -94,7 +98,7 @@ def index_page(documents: list[str]) -> str:
         "repository": repository(),
         "notebooks": table(["notebook", "question", "answer"], rows),
         "notebook_pages": "\n".join(f"notebooks/{name}" for name in notebooks()),
-        "figure_pages": "\n".join(f"figures/{profile}" for profile in profiles()),
+        "figure_pages": "\n".join(f"figures/{profile}" for profile in shown()),
         "documents": "\n".join(documents),
     }
     text = (ROOT / "site" / "index.md").read_text()
@@ -127,13 +131,11 @@ def figures_page(profile: str) -> str:
     parts = [f"# Figures, {profile} profile", f"Drawn by `python -m nin run --profile {profile}`."]
     parts += ["Each has its table (csv) and its provenance (json) beside it."]
     notebook = None
-    for name in saved(profile):
-        sidecar = json.loads((ROOT / "figures" / profile / f"{name}.json").read_text())
-        if sidecar["notebook"] != notebook:
-            notebook = sidecar["notebook"]
+    for figure in shown()[profile]:
+        if figure.sidecar["notebook"] != notebook:
+            notebook = figure.sidecar["notebook"]
             parts.append(heading("##", str(notebook)))
-        parts += [f"### {escape(name)}", picture(profile, name), escape(caption(sidecar["draw"]))]
-        parts.append(files(profile, name))
+        parts += [f"### {escape(figure.name)}", picture(figure), escape(caption(figure.draw)), files(figure)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -145,28 +147,22 @@ def heading(level: str, notebook: str) -> str:
     return f"{level} {number} {escape(title(notebook))}\n\nOf [notebook {number}](/notebooks/{notebook}.ipynb)."
 
 
-def picture(profile: str, name: str) -> str:
+def picture(figure: Saved) -> str:
     """The picture of a figure, fetched once it is near the screen."""
-    place, alt = f"{profile}/{name}.png", html.escape(name.replace("_", " "))
+    place, alt = f"{figure.profile}/{figure.name}.png", html.escape(figure.name.replace("_", " "))
     return f'<a href="{place}"><img class="figure" loading="lazy" src="{place}" alt="{alt}"></a>'
 
 
-def files(profile: str, name: str) -> str:
+def files(figure: Saved) -> str:
     """Links to all files of a figure."""
-    there = [suffix for suffix in FILES if (ROOT / "figures" / profile / f"{name}.{suffix}").exists()]
-    return " · ".join(f'<a href="{profile}/{name}.{suffix}">{suffix}</a>' for suffix in there)
-
-
-def caption(draw: str) -> str:
-    """What the docstring of a draw function, by its dotted name, says: the sentence and what follows, on one line."""
-    module, _, function = draw.rpartition(".")
-    return " ".join((inspect.getdoc(getattr(importlib.import_module(module), function)) or "").split())
+    there = [suffix for suffix in FILES if figure.path.with_suffix(f".{suffix}").exists()]
+    return " · ".join(f'<a href="{figure.profile}/{figure.name}.{suffix}">{suffix}</a>' for suffix in there)
 
 
 def checks_page() -> str:
     """Every claim and what came of it, profile by profile, notebook by notebook."""
     parts = ["# Checks", "Each claim: measured, predicted, tolerance, holds. What does not hold stays in the table."]
-    for profile in profiles():
+    for profile in shown():
         frame = checks.table(ROOT / "figures" / profile)
         holds = int(frame["holds"].sum())
         parts.append(f"## {profile.capitalize()} profile: {holds} of {len(frame)} hold")
@@ -194,7 +190,7 @@ def check_rows(frame: pd.DataFrame) -> list[list[str]]:
 def public(module: ModuleType) -> list[str]:
     """Names of a module that are its own to offer: `__all__`, else its functions and classes in their order."""
     if hasattr(module, "__all__"):
-        return [name for name in module.__all__ if not inspect.ismodule(getattr(module, name))]
+        return [name for name in module.__all__ if callable(getattr(module, name))]
     own = inspect.getmembers(module, lambda thing: getattr(thing, "__module__", None) == module.__name__)
     names = [name for name, thing in own if not name.startswith("_") and (inspect.isclass(thing) or callable(thing))]
     return sorted(names, key=lambda name: inspect.getsourcelines(getattr(module, name))[1])
@@ -202,6 +198,9 @@ def public(module: ModuleType) -> list[str]:
 
 def constants(module: ModuleType) -> list[str]:
     """The source of a module's one-line constants, comments included."""
+    if getattr(module, "__path__", None):  # a package: what it takes from its files
+        named = [name for name in getattr(module, "__all__", ()) if name.isupper()]
+        return [f"{name} = {getattr(module, name)!r}" for name in named]
     source = inspect.getsource(module)
     lines = source.splitlines()
     assigned = [node for node in ast.parse(source).body if isinstance(node, ast.Assign | ast.AnnAssign)]
@@ -246,7 +245,7 @@ def sources() -> dict[str, str]:
     documents = [target.removesuffix(".md") for target in linked(guide) if target.endswith(".md")]
     return (
         {"index.md": index_page(documents), "guide.md": guide, "checks.md": checks_page(), "api/index.md": api_index()}
-        | {f"figures/{profile}.md": figures_page(profile) for profile in profiles()}
+        | {f"figures/{profile}.md": figures_page(profile) for profile in shown()}
         | {f"api/{name}.rst": api_page(name) for name in MODULES}
     )
 
@@ -260,9 +259,9 @@ def stage(folder: Path) -> None:
         (folder / place).write_text(text)
     copies = {f"notebooks/{name}.ipynb": f"notebooks/{name}.ipynb" for name in notebooks()}
     copies |= {target: target for target in linked(made["guide.md"])}
-    for profile in profiles():
-        shown = [f"figures/{profile}/{name}.{suffix}" for name in saved(profile) for suffix in FILES]
-        copies |= {f"{AS_IT_IS}/{place}": place for place in shown if (ROOT / place).exists()}
+    for profile in shown():
+        places = [f"figures/{profile}/{figure.name}.{suffix}" for figure in shown()[profile] for suffix in FILES]
+        copies |= {f"{AS_IT_IS}/{place}": place for place in places if (ROOT / place).exists()}
     for target, place in copies.items():
         (folder / target).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / place, folder / target)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nin.data import Dataset
+from nin.model.data import Dataset
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,9 @@
 
 import pytest
 
-from nin import checks, paths
+from nin import checks
 from nin.checks import Check
+from nin.support import paths
 
 
 @pytest.mark.parametrize(

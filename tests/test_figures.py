@@ -6,6 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+import seaborn as sns
 
 from nin import figures
 from nin.figures import begin, panels, redraw, save
@@ -70,12 +71,12 @@ def test_settings_and_open_figures_are_left_alone():
     assert mpl.pyplot.get_fignums() == []
 
 
-def test_figure_has_the_width_of_the_venue():
-    with mpl.rc_context(figures.style("neurips")):
+def test_figure_has_the_text_width_and_the_colours():
+    with mpl.rc_context(figures.style()):
         assert draw(DATA).get_size_inches()[0] == pytest.approx(5.5)
+        colours = [mpl.colors.to_rgb(entry["color"]) for entry in mpl.rcParams["axes.prop_cycle"]]
     mpl.pyplot.close("all")
-    with pytest.raises(ValueError, match="venue='nature' is unknown; choose one of neurips"):
-        figures.style("nature")
+    assert np.array(colours) == pytest.approx(np.array(sns.color_palette("colorblind")))
 
 
 def test_bad_input_is_named(folder):
@@ -84,7 +85,7 @@ def test_bad_input_is_named(folder):
     with pytest.raises(ValueError, match="arguments of .*draw must be JSON"):
         save(draw, "curve", data=DATA, color=object())
     save(draw, "curve", data=DATA)
-    with pytest.raises(ValueError, match="name='curv' is no figure in .*; there are: curve"):
+    with pytest.raises(ValueError, match="name='curv' is not a figure in .*; there are: curve"):
         redraw("curv")
 
 

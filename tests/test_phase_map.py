@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nin.phase_map import agreement, boundaries, kappa_max, majority, representatives
+from nin.phases import agreement, boundaries, kappa_max, majority, representatives
 
 SIGMA = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]
 PHASE = ["decoupled", "decoupled", "decay", "decay", "decay", "catapult", "divergent"]

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from nin.evaluating import evaluating
+from nin.model.evaluating import evaluating
 
 SILENT = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "Flatten", "Identity", "Unflatten")  # change no distance
 

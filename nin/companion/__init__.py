@@ -1,0 +1,1 @@
+"""`python -m nin`: notebooks with checked parameters, figures for papers, the explorer."""

@@ -1,0 +1,1 @@
+"""The explorer: one setting, three small networks, their phase."""

@@ -1,0 +1,133 @@
+"""One point of the phase diagram, tried at once: a small ensemble, its phase, and the theory beside it."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from nin import theory
+from nin.model.noise import LAWS
+from nin.phases import classify, vote
+from nin.support.arguments import check_choice, check_count, check_number
+from nin.training.config import RunConfig
+from nin.training.loop import train
+
+NETWORKS = ("linear net", "digits")
+SEEDS = 3
+STEPS = {"linear net": 100, "digits": 300}
+SEEN = {
+    "decoupled": "The noise is too weak to matter: the weights of the node stay where they started, and the loss falls "
+    "as without a node.",
+    "decay": "The weights of the node decay, as fast as the curvature of the loss dictates, and the loss falls once "
+    "they are gone.",
+    "catapult": "The node is thrown up at first: the loss rises, the network moves to where it is flatter, and only "
+    "there the weights decay.",
+    "divergent": "The noise is too strong to be caught: loss and weights blow up, and the network is lost.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What the sliders of the explorer say.
+
+    network     "linear net" (the linear test case) or "digits" (an MLP of three hidden layers)
+    sigma, lr   noise scale and learning rate; width of the hidden layers; batch: samples a step; law of the noise
+    layer       which linear layer the node feeds; the linear net has one
+    """
+
+    network: str = "digits"
+    sigma: float = 8.0
+    lr: float = 0.05
+    width: int = 64
+    batch: int = 128
+    law: str = "gaussian"
+    layer: int = 0
+
+    def __post_init__(self) -> None:
+        check_choice("network", self.network, NETWORKS)
+        check_choice("law", self.law, LAWS)
+        check_number("sigma", self.sigma, exclusive=True)
+        check_number("lr", self.lr, exclusive=True)
+        check_count("width", self.width)
+        check_count("batch", self.batch)
+        check_count("layer", self.layer, minimum=0)
+        if self.network == "linear net" and self.layer:
+            raise ValueError(f"layer={self.layer}: the linear net takes a node in layer 0 only.")
+
+    @property
+    def config(self) -> RunConfig:
+        """The first run of the ensemble."""
+        shared = {"sigma": self.sigma, "lr": self.lr, "law": self.law, "layer": self.layer, "batch_size": self.batch}
+        shared |= {"steps": STEPS[self.network], "record_every": 2, "eval_points": 2}
+        if self.network == "linear net":
+            options = {"network": "linear", "widths": (self.width,), "dataset": "linear_teacher", "loss": "mse"}
+            return RunConfig(**shared, **options, resample="step", dtype="float64", n_train=1024)
+        return RunConfig(**shared, widths=(self.width,) * 3, dataset="digits")
+
+    @property
+    def command(self) -> str:
+        """The command line that reproduces figure and table."""
+        given = [f"{field.name}={getattr(self, field.name)}" for field in dataclasses.fields(self)]
+        return "python -m nin explore " + " ".join(f"'{text}'" if " " in text else text for text in given)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an ensemble of a setting did.
+
+    frame    seed, step, noisy_loss, niw (size of the node's weights over its start; of the noise output in the linear
+             net, where the weights hardly move), theory: the same without the network, |1 - kappa|^t
+    phase    of most seeds
+    kappa    control number at the start, mean over seeds: eta sigma^2 (V + W) in the linear net, else
+             eta sigma^2 lambda_max(<H>) of the layer
+    """
+
+    setting: Setting
+    frame: pd.DataFrame
+    phase: str
+    kappa: float
+
+    @property
+    def curvature(self) -> float:
+        """kappa / (eta sigma^2)."""
+        return self.kappa / (self.setting.lr * self.setting.sigma**2)
+
+    @property
+    def sentence(self) -> str:
+        """What one sees."""
+        return SEEN[self.phase]
+
+
+def explore(setting: Setting) -> Found:
+    """Train the ensemble of a setting, three seeds, and say what it did."""
+    linear = setting.network == "linear net"
+    runs = train([setting.config.replace(seed=seed) for seed in range(SEEDS)], snapshots=(0,))
+    size = "noise_output" if linear else "niw_norm"
+    tables, phases, kappas = [], [], []
+    for run in range(SEEDS):
+        table = runs.table(run).dropna(subset=["noisy_loss"])
+        niw = table[size].abs() / abs(table[size].iloc[0])
+        kappas.append(_linear_kappa(runs.model(run, step=0), setting) if linear else table["kappa_H"].iloc[0])
+        phases.append(classify(_expected(table) if linear else runs.table(run), niw=size))
+        rate = kappas[-1] if linear else table["kappa_avg"].iloc[0]
+        with np.errstate(over="ignore"):
+            predicted = np.abs(1 - rate) ** table["step"]
+        columns = {"seed": run, "step": table["step"], "noisy_loss": table["noisy_loss"], "niw": niw}
+        tables.append(pd.DataFrame(columns | {"theory": predicted}))
+    return Found(setting, pd.concat(tables, ignore_index=True), vote(phases), float(np.mean(kappas)))
+
+
+def _linear_kappa(noisy, setting: Setting) -> float:
+    """eta sigma^2 (V + W), V = |v|^2 / N, W = |w|^2 / N (equation (9))."""
+    v = noisy.network.layers[1].weight.detach()
+    V, W = v.square().mean().item(), noisy.niw.detach().square().mean().item()
+    return float(theory.kappa(setting.lr, setting.sigma, V + W))
+
+
+def _expected(table: pd.DataFrame) -> pd.DataFrame:
+    """A linear net's table with the expected loss that the noise causes, n^2 in units of sigma^2 / 2 (equation (3)).
+
+    The loss of fresh batches, which is recorded, fluctuates too much to show a spike.
+    """
+    return table.assign(noisy_loss=table["noise_output"] ** 2)

@@ -1,0 +1,1 @@
+"""Saved figures for papers: captions, sizes of venues, a contact sheet."""

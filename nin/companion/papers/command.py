@@ -1,0 +1,76 @@
+"""Command line of the saved figures: `python -m nin figures list`, `... figures export` and `... figures sheet`."""
+
+import argparse
+import sys
+from datetime import date
+
+from nin.companion.papers.captions import caption
+from nin.companion.papers.export import check_format, export, width_of
+from nin.companion.papers.sheet import contact_sheet
+from nin.companion.tables import print_table
+from nin.figures import Saved, find, profiles, saved
+from nin.support import paths
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run `figures list`, `export` or `sheet`, and return the exit code."""
+    return {"list": _list, "export": _export, "sheet": _sheet}[arguments.action](arguments)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    found = [(profile, saved(profile)) for profile in _profiles(arguments.profile)]
+    for profile, figures in found:
+        rows = [(f.name, _notebook(f), caption(f.draw), _day(f), _commit(f)) for f in figures]
+        print_table(f"figures in {paths.figures(profile)}", ("figure", "notebook", "shows", "saved", "commit"), rows)
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    venue, column, width = arguments.venue, arguments.column, width_of(arguments.venue, arguments.column)
+    check_format(arguments.format)
+    rows, problems = [], []
+    for figure in _chosen(arguments):
+        done = export(figure, arguments.to, venue=venue, column=column, format=arguments.format)
+        suffixes = " ".join(dict.fromkeys(path.suffix[1:] for path in done.files))
+        rows.append((figure.name, figure.profile, f"{done.width:.4g} x {done.height:.3g}", suffixes))
+        problems += [f"{figure.name}: {done.problem}"] if done.problem else []
+    title = f"exported to {arguments.to} for {venue}, {width:g} in wide"
+    print_table(title, ("figure", "profile", "inches", "files"), rows)
+    for problem in problems:
+        print(f"nin: {problem}{'; try --column full' if column == 'one' else ''}", file=sys.stderr)
+    return 0
+
+
+def _sheet(arguments: argparse.Namespace) -> int:
+    figures = saved(arguments.profile)
+    paths.write(arguments.to, contact_sheet(figures))
+    print(f"{len(figures)} figures on {arguments.to}")
+    return 0
+
+
+def _chosen(arguments: argparse.Namespace) -> list[Saved]:
+    if arguments.all == bool(arguments.names):
+        raise ValueError("name the figures to export, or give --all (python -m nin figures list shows what there is).")
+    if arguments.all:
+        return saved(arguments.profile)
+    return [find(name, arguments.profile) for name in dict.fromkeys(arguments.names)]
+
+
+def _profiles(profile: str | None) -> list[str]:
+    return profiles() if profile is None else [profile]
+
+
+def _notebook(figure: Saved) -> str:
+    """Its number, as `python -m nin run` takes it, or its name."""
+    name = figure.sidecar.get("notebook") or ""
+    number = name.partition("_")[0]
+    return number if number.isdigit() else name
+
+
+def _day(figure: Saved) -> str:
+    return date.fromtimestamp(figure.path.with_name(f"{figure.name}.csv").stat().st_mtime).isoformat()
+
+
+def _commit(figure: Saved) -> str:
+    commit = figure.sidecar.get("commit") or ""
+    return commit[:7] + "+" * commit.endswith("+")

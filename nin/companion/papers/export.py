@@ -1,0 +1,147 @@
+"""Saved figures for papers: drawn again from their tables at the sizes of a venue."""
+
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+from matplotlib.backends.backend_pgf import LatexError
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from tueplots import figsizes, fontsizes
+
+from nin.companion.papers import captions
+from nin.figures import WITHOUT_DATE, Saved, style
+from nin.support import paths
+from nin.support.arguments import check_choice
+
+FORMATS = ("pdf", "pgf", "svg", "png")
+TEX_SYSTEMS = ("pdflatex", "xelatex", "lualatex")
+DPI = 300
+SMALLEST_TEXT = 6.0  # points; smaller is hard to read in print
+NARROWEST_PANEL = 0.68  # inches; below it ticks and labels run into each other
+FONTS = {"font.family": "serif", "font.serif": ["STIXGeneral"], "mathtext.fontset": "stix"}  # like the venues' Times
+PGF = {"pgf.rcfonts": False}  # a .pgf takes the fonts of its document
+
+
+@dataclass(frozen=True)
+class Venue:
+    """Widths of a venue's columns in inches ("one" of two columns, "full": the text), and its font sizes."""
+
+    widths: dict[str, float]
+    fonts: dict[str, float]
+
+
+# tueplots has no APS. Widths: its style guide, 8.6 cm (3 3/8 in) and 17.8 cm (7 in); captions have 9 points as in ICML.
+VENUES = {
+    "neurips": Venue({"full": figsizes.neurips2024()["figure.figsize"][0]}, fontsizes.neurips2024()),
+    "icml": Venue(
+        {
+            "one": figsizes.icml2024_half()["figure.figsize"][0],
+            "full": figsizes.icml2024_full()["figure.figsize"][0],
+        },
+        fontsizes.icml2024(),
+    ),
+    "prl": Venue({"one": 3.375, "full": 7.0}, fontsizes.icml2024()),
+    "jmlr": Venue({"full": figsizes.jmlr2001()["figure.figsize"][0]}, fontsizes.jmlr2001()),
+}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A figure that was exported: its files, its size in inches, and what is wrong with it ("" if nothing is)."""
+
+    figure: Saved
+    files: list[Path]
+    width: float
+    height: float
+    problem: str
+
+
+def export(figure: Saved, to: Path, *, venue: str = "neurips", column: str = "full", format: str = "pdf") -> Exported:
+    """Draw a figure from its table as wide as a column of a venue, and write it into a folder with NAME.tex beside it.
+
+    The same table, versions and arguments give the same bytes. A .pgf comes with the images it contains.
+    Raises ValueError for an unknown venue, column or format, and for .pgf where there is no TeX to measure its text.
+    """
+    look = {"figure.figsize": (width_of(venue, column), 3.0)} | FONTS | PGF | VENUES[venue].fonts
+    check_format(format)
+    if format == "pgf":
+        look["pgf.texsystem"] = tex_system()
+    drawn = draw(figure, look)
+    contents = _files(figure, drawn, look, format)
+    wide = "*" if column == "full" and len(VENUES[venue].widths) > 1 else ""
+    again = f"{figure.name} --profile {figure.profile} --venue {venue} --column {column} --format {format}"
+    snippet = captions.snippet(
+        figure.name, captions.caption(figure.draw), figure.sidecar, format=format, wide=wide, again=again
+    )
+    contents[f"{figure.name}.tex"] = snippet.encode()
+    for name, content in contents.items():
+        paths.write(to / name, content)
+    width, height = drawn.get_size_inches()
+    return Exported(figure, [to / name for name in contents], width, height, _problem(drawn))
+
+
+def width_of(venue: str, column: str) -> float:
+    """Return the width of a venue's column in inches; ValueError for a venue or column that is not there."""
+    check_choice("venue", venue, VENUES)
+    check_choice("column", column, ("one", "full"))
+    if column not in VENUES[venue].widths:
+        raise ValueError(f"column={column!r}: {venue} has a single column; leave out column, or take 'full'.")
+    return VENUES[venue].widths[column]
+
+
+def check_format(format: str) -> None:
+    """Raise ValueError for a format that cannot be written, here or at all."""
+    check_choice("format", format, FORMATS)
+    if format == "pgf":
+        tex_system()
+
+
+def tex_system() -> str:
+    """Return the TeX that measures the text of a .pgf; ValueError, with what to install, where there is none."""
+    found = next((name for name in TEX_SYSTEMS if which(name)), None)
+    if found is None:
+        raise ValueError(
+            f"format='pgf' needs TeX to measure text, and none of {', '.join(TEX_SYSTEMS)} is on the PATH. Install TeX "
+            "Live (Debian: apt install texlive-latex-recommended texlive-pictures), MacTeX or MiKTeX, or take 'pdf'."
+        )
+    return found
+
+
+def draw(figure: Saved, look: dict[str, Any]) -> Figure:
+    """`Saved.drawn` with rcParams over nin's style and no text below SMALLEST_TEXT."""
+    with mpl.rc_context(style() | look):
+        drawn = figure.drawn()
+    for text in drawn.findobj(Text):
+        text.set_fontsize(max(text.get_fontsize(), SMALLEST_TEXT))
+    return drawn
+
+
+def _files(figure: Saved, drawn: Figure, look: dict[str, Any], format: str) -> dict[str, bytes]:
+    """Close the drawn figure and return the names and contents of its files."""
+    options = {"metadata": WITHOUT_DATE[format]} if format in WITHOUT_DATE else {}
+    with tempfile.TemporaryDirectory() as folder, mpl.rc_context(style() | look), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "constrained_layout not applied")  # _problem tells it
+        try:
+            drawn.savefig(Path(folder) / f"{figure.name}.{format}", format=format, dpi=DPI, **options)
+        except LatexError as error:
+            raise ValueError(f"{figure.name}: TeX cannot set its text: {error}") from error
+        finally:
+            plt.close(drawn)
+        return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+
+
+def _problem(drawn: Figure) -> str:
+    """What does not fit: panels, colour bars left out, that are too narrow, or a legend over all of its panel."""
+    shown = [ax for ax in drawn.axes if ax.axison and ax.get_label() != "<colorbar>"]
+    narrowest = min((ax.get_position().width for ax in shown), default=1.0) * drawn.get_figwidth()
+    if narrowest < NARROWEST_PANEL:
+        return f"panels are only {narrowest:.2f} in wide"
+    boxes = [(ax.get_legend().get_window_extent(), ax.bbox) for ax in shown if ax.get_legend()]
+    covered = any(legend.width > box.width and legend.overlaps(box) for legend, box in boxes)
+    return "a legend is wider than its panel" if covered else ""

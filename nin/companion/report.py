@@ -1,0 +1,64 @@
+"""What `python -m nin run` prints when the notebooks are done: times, figures, checks."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from nin import checks
+from nin.companion.runner import Outcome
+from nin.companion.tables import print_table, show
+
+MINUTES, MEGABYTES = 12, 1200  # of all notebooks with profile quick on two cores; of a kernel, for Binder's 2 GB
+
+
+def report(outcomes: Sequence[Outcome], *, budget: bool) -> int:
+    """Print what the notebooks took, their figures and checks; 0 if all ran and every check holds, else 1.
+
+    budget   whether to print what all notebooks of the quick profile may take
+    """
+    claims = _checks(outcomes)
+    _print_notebooks(outcomes, budget)
+    _print_figures(outcomes)
+    _print_checks(claims)
+    failed = [o.notebook for o in outcomes if o.error]
+    without = [o.notebook for o in outcomes if not o.error and o.notebook not in set(claims["notebook"])]
+    broken = int((~claims["holds"].astype(bool)).sum())
+    if without:
+        print(f"\nno checks were written by {', '.join(without)}")
+    print(f"\n{len(claims)} checks, {broken} do not hold; {len(outcomes)} notebooks, {len(failed)} failed.")
+    return int(bool(failed or without or broken))
+
+
+def _checks(outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """Rows of checks.csv of the notebooks that ran to their end and wrote it."""
+    fresh = [o.notebook for o in outcomes if not o.error and o.figures / "checks.csv" in o.written]
+    table = checks.table(outcomes[0].figures)
+    return table[table["notebook"].isin(fresh)]
+
+
+def _print_notebooks(outcomes: Sequence[Outcome], budget: bool) -> None:
+    rows = [(o.notebook, show(o.seconds), show(o.peak_bytes / 1e6), "failed" if o.error else "ok") for o in outcomes]
+    print_table("notebooks", ("notebook", "seconds", "peak memory (MB)", "result"), rows)
+    for outcome in outcomes:
+        if outcome.error:
+            print(f"{outcome.notebook}: {outcome.error}\n    see {outcome.executed}")
+    minutes, peak = sum(o.seconds for o in outcomes) / 60, max(o.peak_bytes for o in outcomes) / 1e6
+    allowed = f" (budget: {MINUTES} minutes, {MEGABYTES} MB)" if budget else ""
+    print(f"{minutes:.1f} minutes in all, at most {peak:.0f} MB in a kernel{allowed}")
+
+
+def _print_figures(outcomes: Sequence[Outcome]) -> None:
+    rows = []
+    for outcome in outcomes:
+        suffixes: dict[str, list[str]] = {}
+        for path in outcome.written:
+            if path.name != "checks.csv":
+                suffixes.setdefault(path.stem, []).append(path.suffix[1:])
+        rows += [(outcome.notebook, name, " ".join(found)) for name, found in suffixes.items()]
+    print_table(f"figures in {outcomes[0].figures}", ("notebook", "figure", "files"), rows)
+
+
+def _print_checks(table: pd.DataFrame) -> None:
+    columns = ("notebook", "name", "source", "measured", "relation", "predicted", "tolerance", "holds")
+    shown = table.assign(holds=["yes" if holds else "NO" for holds in table["holds"]])
+    print_table("checks", columns, [[show(row[c]) for c in columns] for row in shown.to_dict("records")])

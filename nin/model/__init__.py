@@ -1,0 +1,1 @@
+"""What is perturbed: networks, losses, data, and the node that feeds noise in."""

@@ -1,0 +1,273 @@
+"""Data sets by name: real images in IDX files or bundled with scikit-learn, and the teacher of the linear test case."""
+
+import dataclasses
+import gzip
+import hashlib
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from nin.support import paths
+from nin.support.arguments import check_choice, check_count, check_number
+
+DATASETS = ("digits", "mnist", "fashion_mnist", "linear_teacher")
+FILES = {
+    "x_train": "train-images-idx3-ubyte",
+    "y_train": "train-labels-idx1-ubyte",
+    "x_test": "t10k-images-idx3-ubyte",
+    "y_test": "t10k-labels-idx1-ubyte",
+}
+FOLDERS = {
+    "mnist": ("mnist", "MNIST/raw", "."),
+    "fashion_mnist": ("fashion-mnist", "fashion_mnist", "FashionMNIST/raw", "."),
+}
+SOURCES = {
+    "mnist": "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "fashion_mnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+}
+SHA256 = {  # of the decompressed bytes; the gzip wrapper differs from mirror to mirror
+    "mnist": {
+        "x_train": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "y_train": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "x_test": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "y_test": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    },
+    "fashion_mnist": {
+        "x_train": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "y_train": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "x_test": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "y_test": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    },
+}
+PARTS = ("x_train", "y_train", "x_test", "y_test")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training and test samples; two are equal if they are one.
+
+    x_train, x_test  (n, d) floating point
+    y_train, y_test  (n,) integer labels, or (n, outputs) floating-point targets
+    classes          number of classes or outputs
+    source           where the data come from, one line
+    """
+
+    x_train: Float[Tensor, "n d"]
+    y_train: Shaped[Tensor, "n ..."]
+    x_test: Float[Tensor, "m d"]
+    y_test: Shaped[Tensor, "m ..."]
+    classes: int
+    source: str
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 over type, shape and bytes of the four tensors."""
+        digest = hashlib.sha256()
+        for part in PARTS:
+            tensor = getattr(self, part).detach().cpu().contiguous()
+            digest.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode() + tensor.numpy().tobytes())
+        return digest.hexdigest()
+
+    def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> "Dataset":
+        """A copy on a device whose floating-point tensors are of dtype; labels stay integers."""
+        moved = {part: getattr(self, part).to(device) for part in PARTS}
+        moved = {part: t.to(dtype) if t.is_floating_point() else t for part, t in moved.items()}
+        return dataclasses.replace(self, **moved)
+
+
+def load_data(name: str, *, n_train: int | None = None, n_test: int | None = None, seed: int = 0) -> Dataset:
+    """Load a data set by name: "digits", "mnist", "fashion_mnist", "linear_teacher".
+
+    n_train, n_test  sizes of balanced subsets (class counts differ by at most one); None: all samples, in their order
+                     (1024 each for the linear teacher)
+    seed             chooses the subset, or the draws of the linear teacher; a smaller subset is part of a larger one
+
+    Images are rows (n, pixels) of float32, standardised by the one mean and standard deviation over all pixels of the
+    full training set: pixels keep their proportions, and E x^2 = 1 makes learning rates comparable between data sets.
+    digits: scikit-learn's bundled 8 x 8 images, split 1437 / 360 once and for all, stratified. mnist, fashion_mnist:
+    IDX files, gzip or plain, in the folder that NIN_DATA names, else fetched into data/cache/; the sha256 of the
+    decompressed bytes is checked.
+
+    Raises ValueError for an unknown name, impossible sizes, a file that is truncated, of wrong magic or wrong hash;
+    OSError where there is neither file nor network.
+    """
+    check_choice("name", name, DATASETS)
+    for argument, count in (("n_train", n_train), ("n_test", n_test)):
+        if count is not None:
+            check_count(argument, count)
+    check_count("seed", seed, minimum=0)
+    if name == "linear_teacher":
+        return linear_teacher(n_train=n_train or 1024, n_test=n_test or 1024, seed=seed)
+    arrays, source = _digits() if name == "digits" else _images(name, _folder(name))
+    x_train, y_train = _subset(arrays["x_train"], arrays["y_train"], n_train, "n_train", seed)
+    x_test, y_test = _subset(arrays["x_test"], arrays["y_test"], n_test, "n_test", seed)
+    return Dataset(x_train, y_train, x_test, y_test, classes=10, source=source)
+
+
+def available(name: str) -> bool:
+    """Whether a data set is at hand without a download: bundled, in the folder of NIN_DATA, or in the cache."""
+    check_choice("name", name, DATASETS)
+    if name not in FOLDERS:
+        return True
+    folder = paths.data()
+    local = folder is not None and all(_local(folder, name, file) for file in FILES.values())
+    return local or all((paths.cache() / name / f"{file}.gz").exists() for file in FILES.values())
+
+
+def linear_teacher(
+    *,
+    n_train: int = 1024,
+    n_test: int = 1024,
+    seed: int = 0,
+    target: float = 1.0,
+    x_std: float = 1.0,
+    label_noise: float = 0.0,
+    inputs: int = 1,
+) -> Dataset:
+    """x ~ N(0, x_std^2), y = target sum_j x_j + label_noise xi, xi ~ N(0, 1): data of the linear test case, float64.
+
+    x (n, inputs), y (n, 1). Raises ValueError for sizes below 1, x_std or label_noise negative, numbers not finite.
+    """
+    for argument, count in (("n_train", n_train), ("n_test", n_test), ("inputs", inputs)):
+        check_count(argument, count)
+    check_number("target", target, minimum=float("-inf"))
+    check_number("x_std", x_std)
+    check_number("label_noise", label_noise)
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(count: int) -> tuple[Tensor, Tensor]:
+        x = x_std * torch.randn(count, inputs, dtype=torch.float64, generator=generator)
+        xi = torch.randn(count, 1, dtype=torch.float64, generator=generator)
+        return x, target * x.sum(1, keepdim=True) + label_noise * xi
+
+    (x_train, y_train), (x_test, y_test) = draw(n_train), draw(n_test)
+    source = f"linear teacher, target {target:g}, x_std {x_std:g}, label_noise {label_noise:g}, seed {seed}"
+    return Dataset(x_train, y_train, x_test, y_test, classes=1, source=source)
+
+
+@lru_cache(maxsize=1)
+def _digits() -> tuple[dict[str, Tensor], str]:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    digits = load_digits()
+    x_train, x_test, y_train, y_test = train_test_split(
+        digits.data, digits.target, test_size=360, stratify=digits.target, random_state=0
+    )
+    arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+    return _standardised(arrays), "scikit-learn digits"
+
+
+@lru_cache(maxsize=2)
+def _images(name: str, folder: Path | None) -> tuple[dict[str, Tensor], str]:
+    arrays = {}
+    for part, file in FILES.items():
+        path = _local(folder, name, file) or _fetch(name, part)
+        arrays[part] = read_idx(path, sha256=SHA256[name][part])
+    return _standardised(arrays), f"{name}, IDX files with published sha256"
+
+
+def _standardised(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
+    mean, std = arrays["x_train"].mean(), arrays["x_train"].std()
+    x = {part: (arrays[part].reshape(len(arrays[part]), -1) - mean) / std for part in ("x_train", "x_test")}
+    y = {part: torch.from_numpy(arrays[part].astype(np.int64)) for part in ("y_train", "y_test")}
+    return {part: torch.from_numpy(values.astype(np.float32)) for part, values in x.items()} | y
+
+
+def _subset(x: Tensor, y: Tensor, count: int | None, argument: str, seed: int) -> tuple[Tensor, Tensor]:
+    """The first `count` samples of a seeded order that takes one sample of each class in turn."""
+    if count is None or count == len(x):
+        return x.clone(), y.clone()
+    if count > len(x):
+        raise ValueError(f"{argument}={count} is more than the {len(x)} samples there are.")
+    shuffled = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
+    labels = y[shuffled]
+    rank = torch.empty_like(labels)
+    for label in labels.unique():
+        members = labels == label
+        rank[members] = torch.arange(int(members.sum()))
+    order = shuffled[torch.argsort(rank, stable=True)][:count]
+    return x[order], y[order]
+
+
+def read_idx(path: Path, *, sha256: str | None = None) -> np.ndarray:
+    """Read an IDX file of bytes, gzip or plain: magic 0 0 8 ndim, big-endian sizes, data.
+
+    Raises ValueError, naming the file and what was found, for a truncated file, a wrong magic number or a wrong hash of
+    the decompressed bytes; the file is left alone.
+    """
+    content = path.read_bytes()
+    if content[:2] == b"\x1f\x8b":
+        try:
+            content = gzip.decompress(content)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(f"{path} is a truncated or damaged gzip file ({error}); replace it.") from error
+    if len(content) < 4 or content[:3] != b"\x00\x00\x08" or content[3] not in (1, 3):
+        raise ValueError(
+            f"{path} begins with {content[:4].hex(' ') or 'nothing'}, "
+            "expected an IDX file of bytes: 00 00 08 01 or 00 00 08 03."
+        )
+    ndim = content[3]
+    header = content[4 : 4 + 4 * ndim].ljust(4 * ndim, b"\0")
+    shape = tuple(np.frombuffer(header, dtype=">u4").tolist())
+    expected = 4 + 4 * ndim + int(np.prod(shape))
+    if len(content) != expected:
+        raise ValueError(f"{path} holds {len(content)} bytes, but its header {shape} asks for {expected}; replace it.")
+    found = hashlib.sha256(content).hexdigest()
+    if sha256 is not None and found != sha256:
+        raise ValueError(f"{path} has sha256 {found} (decompressed), expected {sha256}; it was left as it is.")
+    return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * ndim).reshape(shape)
+
+
+def _folder(name: str) -> Path | None:
+    """The folder of the user's data, checked to exist."""
+    folder = paths.data()
+    if folder is not None and not folder.is_dir():
+        raise OSError(f"NIN_DATA={folder} is not a folder; unset it, or name one that holds {name}'s IDX files.")
+    return folder
+
+
+def _candidates(folder: Path | None, name: str, file: str) -> Iterator[Path]:
+    for below in FOLDERS[name] if folder is not None else ():
+        for suffix in (".gz", ""):
+            yield folder / below / f"{file}{suffix}"
+
+
+def _local(folder: Path | None, name: str, file: str) -> Path | None:
+    return next((path for path in _candidates(folder, name, file) if path.is_file()), None)
+
+
+def _fetch(name: str, part: str) -> Path:
+    """Download a file into the cache, with a progress bar; a download with a wrong hash does not stay there."""
+    file = f"{FILES[part]}.gz"
+    target = paths.cache() / name / file
+    if target.exists():
+        return target
+    import pooch  # its progress bar asks for widgets, with a warning in every notebook without them
+
+    try:
+        pooch.retrieve(SOURCES[name] + file, known_hash=None, fname=file, path=target.parent, progressbar=True)
+    except Exception as error:  # requests, urllib3 and the system each have their own
+        raise OSError(
+            f"{name}: {file} is neither in NIN_DATA nor in {target.parent}, and the download failed ({error}). "
+            f"Connect to a network, or set NIN_DATA to a folder that holds {name}'s four IDX files."
+        ) from error
+    try:
+        read_idx(target, sha256=SHA256[name][part])
+    except ValueError:
+        target.unlink()
+        raise
+    return target
+
+
+def as_images(x: Float[Tensor, "n pixels"]) -> Float[Tensor, "n 1 side side"]:
+    """Rows of pixels as square images of one channel."""
+    side = int(x.shape[1] ** 0.5)
+    return x.unflatten(1, (1, side, side))

@@ -1,0 +1,139 @@
+"""Where a node enters a network: a layer, its input or its pre-activation, and the shape of what it meets there."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from nin.model.evaluating import evaluating
+from nin.support.arguments import check_choice
+
+PLACES = ("preactivation", "input")
+
+
+@dataclass(frozen=True)
+class Site:
+    """A layer and the side of it where noise is added.
+
+    layer           dotted name of an nn.Linear or a convolution
+    at              "preactivation": behind the layer; "input": on the representation that feeds it
+    shape           of a sample there: (features,); (channels,) behind a convolution, (channels, *pixels) before
+    channels_first  (batch, channels, *pixels), as convolutions have it; else (batch, ..., features)
+    """
+
+    layer: str
+    at: str
+    shape: tuple[int, ...]
+    channels_first: bool
+
+    def add(self, values: Tensor, eps: Tensor, niw: Tensor) -> Tensor:
+        """values + eps W_NI, eps (batch, nodes), niw (nodes, *shape): the same for all tokens, or pixels behind a conv.
+
+        Raises ValueError where values are not those that the site was made for, samples first.
+        """
+        batch, rank = len(eps), len(self.shape)
+        between = [1] * (values.dim() - 1 - rank)
+        ours = values.shape[1 : 1 + rank] if self.channels_first else values.shape[1:][-rank:]
+        if values.shape[:1] != (batch,) or ours != self.shape:
+            raise ValueError(
+                f"layer={self.layer!r} has {self.at} of shape {tuple(values.shape)}, and the node was made for "
+                f"{self.shape} in each of {batch} samples, which come first. Inject with an example of the same size; "
+                "a layer that sees samples second, or several rows a sample, takes no node (in transformers: "
+                "batch_first=True)."
+            )
+        if not between:  # in one pass over the values
+            return torch.addmm(values.flatten(1), eps, niw.flatten(1)).view(values.shape)
+        shift = eps @ niw
+        return values + shift.view((batch, -1, *between) if self.channels_first else (batch, *between, -1))
+
+
+def find_site(model: nn.Module, layer: str, *, at: str | None = None, example: Tensor | None = None) -> Site:
+    """The site of a layer: by default the pre-activation of an nn.Linear, and the input of a convolution (eq. (2)).
+
+    example: one or more samples that the model takes; needed for the pixels that a convolution sees.
+    Raises ValueError for an unknown layer, with the candidates, and for one that takes no node, with the reason.
+    """
+    module = find_layer(model, layer)
+    convolution = isinstance(module, _ConvNd)
+    at = ("input" if convolution else "preactivation") if at is None else at
+    check_choice("at", at, PLACES)
+    _check_weight(model, layer, module.weight)
+    if not convolution:
+        shape = (module.out_features,) if at == "preactivation" else (module.in_features,)
+    elif at == "preactivation":
+        shape = (module.out_channels,)
+    elif example is None:
+        raise ValueError(
+            f"example=None: the node has one weight for each channel and pixel that feeds {layer!r}; pass example=x, "
+            "a batch that the model takes, or at='preactivation' for one weight for each output channel."
+        )
+    else:
+        shape = _seen(model, module, layer, example)
+    return Site(layer, at, shape, channels_first=convolution)
+
+
+def linear_layers(model: nn.Module) -> list[str]:
+    """Return the dotted names of a model's nn.Linear layers, in the order of model.named_modules()."""
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+
+
+def _takes_a_node(module: nn.Module) -> bool:
+    return isinstance(module, (nn.Linear, _ConvNd)) and not isinstance(module, _ConvTransposeNd)
+
+
+def find_layer(model: nn.Module, layer: str) -> nn.Module:
+    """The module of a layer; ValueError where it is unknown, with the candidates, or takes no node, and why."""
+    modules = dict(model.named_modules())
+    attention = [name for name, module in modules.items() if isinstance(module, nn.MultiheadAttention)]
+    never_called = {f"{name}.out_proj".lstrip(".") for name in attention}
+    candidates = [name for name, module in modules.items() if _takes_a_node(module) and name not in never_called]
+    if layer in never_called:
+        raise ValueError(
+            f"layer={layer!r} takes no node: nn.MultiheadAttention uses its weight and never calls it. Layers that do: "
+            f"{', '.join(candidates) or 'none'}."
+        )
+    if layer not in candidates:
+        kind = type(modules[layer]).__name__ if layer in modules else None
+        what = f"is a {kind}, neither an nn.Linear nor a convolution" if kind else "is not in the model"
+        raise ValueError(f"layer={layer!r} {what}; layers that take a node are: {', '.join(candidates) or 'none'}.")
+    for name, module in modules.items():
+        if isinstance(module, nn.TransformerEncoderLayer) and layer.startswith(f"{name}.".lstrip(".")):
+            if not module.self_attn.batch_first:
+                raise ValueError(
+                    f"layer={layer!r} sees tokens first and samples second: a node cannot tell them apart. Build its "
+                    "nn.TransformerEncoderLayer with batch_first=True."
+                )
+    return modules[layer]
+
+
+def _check_weight(model: nn.Module, layer: str, weight: Tensor) -> None:
+    if weight.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"layer={layer!r} has weights of {weight.dtype}, in which noise and gradients of a node drown; use float32 "
+            "or float64 (mixed precision by torch.autocast keeps its weights in float32)."
+        )
+    devices = sorted({str(parameter.device) for parameter in model.parameters()})
+    if len(devices) > 1:
+        raise ValueError(f"model lies on several devices: {', '.join(devices)}. Move it to one first.")
+
+
+def _seen(model: nn.Module, module: nn.Module, layer: str, example: Tensor) -> tuple[int, ...]:
+    """The shape of what a sample of the example has at the layer's input; the model is left as it was."""
+    seen: list[torch.Size] = []
+    hook = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    try:
+        with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            model(example)
+    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        shape = tuple(getattr(example, "shape", ()))
+        raise ValueError(f"example of shape {shape} does not go through the model: {error}") from error
+    finally:
+        hook.remove()
+    if len(seen) != 1:
+        raise ValueError(f"layer={layer!r} is called {len(seen)} times in one forward pass; a node needs one call.")
+    if seen[0][0] != len(example):
+        raise ValueError(
+            f"layer={layer!r} meets {seen[0][0]} rows for an example of {len(example)} samples: a node needs one each."
+        )
+    return tuple(seen[0][1:])

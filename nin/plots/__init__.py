@@ -1,1 +1,0 @@
-"""One file per notebook: plain functions draw(data, ...) -> Figure for `nin.figures.save`."""

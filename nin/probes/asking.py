@@ -1,0 +1,118 @@
+"""Ask a probe, any function (model, x, y) -> table, about a network, and make sure that it only looked."""
+
+import copy
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import torch
+from torch import Tensor, nn
+
+from nin.model.nodes import NoisyNetwork
+
+Probe = Callable[[nn.Module, Tensor, Tensor], pd.DataFrame]
+
+
+OWN_COLUMNS = ("run", "step", "failure")
+
+
+_one_at_a_time = threading.Lock()  # the threads of a process share the generators
+
+
+class ProbeError(ValueError):
+    """What a probe must not do: change its network, or return something else than a table."""
+
+
+def ask(name: str, probe: Probe, model: nn.Module, x: Tensor, y: Tensor, *, seed: int) -> pd.DataFrame:
+    """Ask a probe about a network, and make sure that it only looked.
+
+    The probe gets copies of the network without its node, in eval mode, and of the probe set; it returns a DataFrame
+    whose columns have names, none of them run, step or failure, and hold numbers, text or truth values. What it draws
+    from the global generators of torch, NumPy and Python is fixed by the seed, and does not move them; gradients are
+    enabled, and whether they are is again as it was behind it.
+    Raises ProbeError for a probe that changed the network (what of it is named) or returned no such frame; what the
+    probe itself raises passes through.
+    """
+    model = model.network if isinstance(model, NoisyNetwork) else model
+    before = copy.deepcopy(model).eval()
+    given = copy.deepcopy(before)
+    own_x, own_y = x.clone(), y.clone()
+    with _one_at_a_time, own_randomness(seed), torch.enable_grad():
+        table = probe(given, own_x, own_y)
+    changed = _differences(before, given)
+    changed += [n for n, a, b in (("x", x, own_x), ("y", y, own_y)) if not torch.equal(a, b)]
+    if changed:
+        raise ProbeError(f"probe {name!r} changed what it was given: {', '.join(changed)}. Let it work on a copy.")
+    return _checked(name, table)
+
+
+@contextmanager
+def own_randomness(seed: int) -> Iterator[None]:
+    """Global generators of torch, NumPy and Python seeded inside, as they were behind."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002 - a probe may draw from it
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            random.setstate(python_state)
+
+
+def _differences(before: nn.Module, after: nn.Module) -> list[str]:
+    """What of a network is not as it was: names of parameters and buffers, modes, gradients, hooks, modules."""
+    found = []
+    tensors = [dict([*m.named_parameters(), *m.named_buffers()]) for m in (before, after)]
+    modules = [dict(m.named_modules()) for m in (before, after)]
+    for kind, (old, new) in (("tensor", tensors), ("module", modules)):
+        found += [f"{kind} {name!r} {'added' if name in new else 'gone'}" for name in sorted(set(old) ^ set(new))]
+    for name, old in tensors[0].items():
+        new = tensors[1].get(name)
+        if new is None:
+            continue
+        if old.shape != new.shape or old.dtype != new.dtype or not torch.equal(old.nan_to_num(), new.nan_to_num()):
+            found.append(name)
+        if old.requires_grad != new.requires_grad:
+            found.append(f"requires_grad of {name}")
+        if new.grad is not None:
+            found.append(f"gradient of {name}")
+    for name, old in modules[0].items():
+        new = modules[1].get(name)
+        if new is None:
+            continue
+        where = f" of {name!r}" if name else ""
+        if new.training:
+            found.append(f"train mode{where}")
+        if _hooks(old) != _hooks(new):
+            found.append(f"hooks{where}")
+    return found
+
+
+def _hooks(module: nn.Module) -> list[int]:
+    """How many hooks of each kind a module has."""
+    return [len(value) for name, value in sorted(vars(module).items()) if name.endswith("_hooks")]
+
+
+def _checked(name: str, table: Any) -> pd.DataFrame:
+    if not isinstance(table, pd.DataFrame):
+        raise ProbeError(
+            f"probe {name!r} returned {type(table).__name__}, not a pandas DataFrame; "
+            "for one number: pd.DataFrame({'quantity': ['rank'], 'value': [3.0]})."
+        )
+    if not all(isinstance(column, str) for column in table.columns) or not table.columns.is_unique:
+        raise ProbeError(f"probe {name!r} returned columns {list(table.columns)}; each needs a name of its own.")
+    if taken := [column for column in OWN_COLUMNS if column in table.columns]:
+        raise ProbeError(f"probe {name!r} returned a column {taken[0]!r}, which is added for it; give it another name.")
+    try:
+        pa.Table.from_pandas(table, preserve_index=False)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        what = " ".join(str(error).split())
+        raise ProbeError(f"probe {name!r} returned a table that cannot be stored: {what}.") from None
+    return table.reset_index(drop=True)

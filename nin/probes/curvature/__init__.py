@@ -1,0 +1,20 @@
+"""The curvature of the loss in what a layer adds up, exactly and from noise nodes (arXiv 2210.13599)."""
+
+from nin.probes.curvature.averaged import noise_averaged
+from nin.probes.curvature.decay import DecayReading, from_decay
+from nin.probes.curvature.hessian import extremes, local_hessian, sharpness, top_mode
+from nin.probes.curvature.lanczos import Mode
+from nin.probes.curvature.thermometer import Reading, Thermometer
+
+__all__ = [
+    "DecayReading",
+    "Mode",
+    "Reading",
+    "Thermometer",
+    "extremes",
+    "from_decay",
+    "local_hessian",
+    "noise_averaged",
+    "sharpness",
+    "top_mode",
+]

@@ -1,0 +1,163 @@
+"""Noise nodes as a thermometer: the top of <H> read off while a network trains, without a second derivative."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.linalg import hadamard
+from torch import Tensor, nn
+
+from nin.model.evaluating import evaluating
+from nin.model.nodes import NoisyNetwork
+from nin.model.sites import find_layer, find_site
+from nin.support.arguments import check_count, check_number
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a thermometer shows: eigenvalues of <H>, largest first, their standard errors, and the directions.
+
+    eigenvalues  (nodes,)
+    stderr       (nodes,): the scatter of the readings, and the distance between the two estimates of `Thermometer`;
+                 NaN at the first reading
+    vectors      (nodes, d): the orthonormal directions in which the next reading looks
+    """
+
+    eigenvalues: Float[Tensor, " nodes"]
+    stderr: Float[Tensor, " nodes"]
+    vectors: Float[Tensor, "nodes d"]
+
+
+class Thermometer:
+    """Reads the top eigenvalues of a layer's local Hessian <H> from how noise nodes answer, a batch at a time.
+
+    M nodes add A eps V to the layer, V (M, d) orthonormal, eps +-1. Antithetic pairs +-eps cancel the random walk, and
+
+        T = (1/A) dL/dW_NI = < eps eps^T V H_i > + O(A^2),        of mean V <H>
+
+    is a noisy power iteration; it is shifted by the lowest Ritz value where that is negative, and so finds the
+    algebraically largest eigenvalues of an indefinite <H>. T is averaged over about `memory` readings in a frame that
+    turns with V, and V turns to the Ritz vectors of the average. Ritz values of averaged noise are too large, by what
+    the same noise takes from v.<H>v at fresh readings: to second order in the noise their mean is right. An average
+    lags behind a <H> that moves; the trend of the sum of the positive ones corrects it.
+
+    model      any network; it is left as it was: in eval mode while it is read, its gradients and torch's random
+               numbers untouched
+    layer      dotted name of an nn.Linear or a convolution
+    nodes      M; the leading M - 2 or so eigenvalues are worth reading
+    amplitude  A, in the units of what the layer is shifted by; the bias is of order A^2
+    memory     readings that an average spans; more: less noise, more lag
+    at         where the nodes enter, as in `nin.inject`
+    seed       of the initial directions and of which sample meets which signs
+
+    Defaults: nodes and amplitude from the first trial in the reference, memory from benchmarks/thermometer.py.
+    Source: an extension of arXiv 2210.13599, equation (8); section 8 of the reference.
+    Raises ValueError for an unknown layer, with the candidates, more nodes than units, an amplitude that is not
+    positive, nodes or memory < 1.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layer: str,
+        *,
+        nodes: int = 8,
+        amplitude: float = 0.05,
+        memory: int = 10,
+        at: str | None = None,
+        seed: int = 0,
+    ) -> None:
+        find_layer(model, layer)
+        check_count("nodes", nodes)
+        check_number("amplitude", amplitude, exclusive=True)
+        check_count("memory", memory)
+        self.model, self.layer, self.at = model, layer, at
+        self.nodes, self.amplitude, self.memory = nodes, amplitude, memory
+        self._rng = np.random.default_rng(seed)
+        self._signs = hadamard(1 << (nodes - 1).bit_length())[:, :nodes]
+        self._count = 0
+
+    def read(self, x: Tensor, y: Tensor, *, loss: Callable[[Tensor, Tensor], Tensor]) -> Reading:
+        """Take a reading on a batch, and show the average so far.
+
+        loss(outputs, y) gives the mean or the per-sample losses, whose mean is taken. A batch that training has not
+        seen in this epoch has a larger loss, and curvature, than the data as a whole: to read <H> over all training
+        samples draw the batches independently of it.
+        A batch on which the gradient is not finite gives NaN, and leaves the average as it was.
+        Raises ValueError for a batch of fewer samples than nodes, and as `nin.inject` does for what the model meets.
+        """
+        if len(x) < self.nodes:
+            raise ValueError(f"x has {len(x)} samples for nodes={self.nodes}; pass a batch of at least as many.")
+        if not self._count:
+            self._start(x)
+        pulled = self._pull(x, y, loss)
+        if not np.isfinite(pulled).all():  # a network that diverged
+            nothing = torch.full((self.nodes,), torch.nan, dtype=torch.float64)
+            return Reading(nothing, nothing, torch.from_numpy(self._v.copy()))
+        fresh = (pulled * self._v).sum(1)  # v.<H>v in directions that do not know this batch
+        self._count += 1
+        weight = max(1 / self._count, 1 / self.memory)
+        self._block += weight * (pulled - self._block)
+        away = fresh - self._fresh
+        self._fresh += weight * away
+        self._scatter = (1 - weight) * (self._scatter + weight * away**2)
+        self._trace += weight * (fresh[self._positive].sum() - self._trace)
+        self._trace_of_trace += weight * (self._trace - self._trace_of_trace)
+        return self._show(self._turn(), weight)
+
+    def _start(self, x: Tensor) -> None:
+        site = find_site(self.model, self.layer, at=self.at, example=x[:2])
+        d = math.prod(site.shape)
+        if self.nodes > d:
+            raise ValueError(f"nodes={self.nodes} is more than the {d} units that {self.layer!r} has there.")
+        weight = self.model.get_submodule(self.layer).weight.detach()
+        self._noisy = NoisyNetwork(
+            self.model,
+            [site],
+            niw=[weight.new_zeros(self.nodes, *site.shape)],
+            sigma=[self.amplitude],
+            law="rademacher",
+            generator=torch.Generator(),
+        )
+        self._v = np.linalg.qr(self._rng.standard_normal((d, self.nodes)))[0].T
+        self._block = np.zeros((self.nodes, d))
+        self._fresh, self._scatter = np.zeros(self.nodes), np.zeros(self.nodes)
+        self._trace = self._trace_of_trace = self._shift = 0.0
+        self._positive = np.ones(self.nodes, dtype=bool)
+
+    def _pull(self, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> np.ndarray:
+        """T = (1/A^2) dL/dW_NI at W_NI = V under noise +-A eps, with orthogonal columns eps in whole blocks."""
+        niw = self._noisy.niw
+        signs = self._signs[self._rng.permutation(len(x)) % len(self._signs)]
+        eps = torch.from_numpy(self.amplitude * np.concatenate([signs, -signs])).to(niw)
+        niw.data = torch.from_numpy(self._v).to(niw).view_as(niw)
+        with evaluating(self.model), torch.enable_grad():
+            outputs = self._noisy(torch.cat([x, x]), eps)
+            (gradient,) = torch.autograd.grad(loss(outputs, torch.cat([y, y])).mean(), niw)
+        return gradient.flatten(1).double().cpu().numpy() / self.amplitude**2
+
+    def _turn(self) -> np.ndarray:
+        """Turn V to the Ritz vectors of the averaged block, and the block with it; the Ritz values, largest first."""
+        basis = np.linalg.qr((self._block + self._shift * self._v).T)[0].T
+        block = (basis @ self._v.T) @ self._block
+        inside = block @ basis.T
+        values, vectors = np.linalg.eigh((inside + inside.T) / 2)
+        rotation = vectors.T[::-1]
+        self._v, self._block = rotation @ basis, rotation @ block
+        self._shift, self._positive = max(0.0, -values[0]), values[::-1] > 0
+        return values[::-1]
+
+    def _show(self, ritz: np.ndarray, weight: float) -> Reading:
+        trend = float(np.clip(2 - self._trace_of_trace / self._trace, 0.5, 2)) if self._trace else 1.0
+        values = trend * (ritz + self._fresh) / 2
+        # the sum of c_j^2 over the weights c_j = w (1-w)^j (2 - w (j+1)) that a doubly averaged reading has
+        keep = 1 / (1 - (1 - weight) ** 2)
+        squares = weight**2 * keep * (4 - 4 * weight * keep + weight**2 * (2 * keep - 1) * keep)
+        stderr = trend * np.sqrt(squares * self._scatter + (ritz - self._fresh) ** 2 / 4)
+        order = np.argsort(values)[::-1]
+        if self._count == 1:
+            stderr = np.full(self.nodes, np.nan)
+        return Reading(*(torch.from_numpy(part.copy()) for part in (values[order], stderr[order], self._v)))

@@ -1,0 +1,243 @@
+"""What each layer of a network adds and forgets, with intervals and controls (arXiv 2409.08712)."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from nin.model.evaluating import evaluating
+from nin.model.losses import accuracy
+from nin.probes.interactions import comparison as knowledge
+from nin.probes.interactions.comparison import Ratio
+from nin.probes.interactions.games_of_layers import (
+    VALUES,
+    LayerInteractions,
+    default_layers,
+    image_patches,
+    layer_games,
+    layer_interactions,
+)
+from nin.probes.interactions.readouts import fit_readouts
+from nin.support.arguments import check_choice, check_count, check_number
+
+QUANTITIES = (
+    "strength", "overlap", "forget", "new", "completeness", "redundancy", "generalisation", "stability"
+)  # fmt: skip
+N = 10  # foreground patches, as in the paper
+PERMUTATIONS = 10  # of each image's interactions, whose mean is the chance level
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Of the stability: `draws` of Gaussian noise of standard deviation sigma on the first `images` of x.
+
+    sigma = 0.02 in the paper, in units of the pixels given; 4 draws on 10 images are ours. draws=0: no stability.
+    """
+
+    draws: int = 4
+    images: int = 10
+    sigma: float = 0.02
+
+    def __post_init__(self) -> None:
+        check_count("draws", self.draws, minimum=0)
+        check_count("images", self.images)
+        check_number("sigma", self.sigma, exclusive=True)
+        if self.draws == 1:
+            raise ValueError("draws=1 has no variance; take 0, or 2 and more.")
+
+
+def layerwise(
+    model: nn.Module,
+    x: Float[Tensor, "images ..."],
+    y: Int[Tensor, " images"],
+    *,
+    layers: Sequence[str] | None = None,
+    patches: Bool[Tensor, "..."] | None = None,
+    baseline: Float[Tensor, "..."] | None = None,
+    train: tuple[Tensor, Tensor] | None = None,
+    untrained: nn.Module | bool = True,
+    second: nn.Module | None = None,
+    value: str = "log_odds",
+    kappa: float = 0.04,
+    threshold: float = 0.05,
+    per: str = "layer",
+    tie_break: float = 0.0,
+    noise: Noise | None = None,
+    resamples: int = 200,
+    seed: int = 0,
+    chunk: int = 256,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Overlap, forgetting and novelty of every layer's AND and OR interactions against those of the final layer.
+
+    layers      dotted names; None: the children of the model but the last. The output is added, as "output"
+    patches     boolean, (n, ...) for all images or (images, n, ...); None: 10 foreground patches of 3 x 3 pixels each
+    baseline    what masked pixels become; None: the mean over the training samples, as in the paper
+    train       x and y of the samples that the layers' linear probes are fitted to; None: x and y themselves
+    untrained   a control: a network without training; True: a copy of the model drawn anew by `reinitialised`
+    second      another trained network, with layers of the same names: for `generalisation`, and as a control
+    value       "log_odds" as in the paper; "margin", which makes no interactions of its own
+    kappa, threshold, tie_break    0.04 and 0.05 in the paper, and 0: see `split`; per: see `knowledge.salient`
+    noise       see `Noise`; None: its defaults
+    resamples   of the images for the 95 % intervals (percentile bootstrap)
+
+    One row for each network ("model", "permuted": its interactions permuted within order, "untrained", "second"),
+    layer, kind ("and", "or", "both") and order (0: all together). Each is compared with the final layer of the model.
+    Columns: network, layer, depth, order, kind, accuracy (of the layer's probe on its training samples; of the network
+    at the output), then strength, overlap, forget, new, completeness, redundancy, generalisation (IoU with the same
+    layer of `second`; its own row: with the model), stability, each with its interval in ..._low and ..._high.
+    Strengths are in units of E_x |v(x_N) - v(x_empty)|. Ratios are of sums over images; where there is nothing to
+    compare (no salient interaction, no second network) they are NaN.
+    Raises ValueError as `layer_games` and `layer_interactions` do, and for arguments that do not fit together.
+    """
+    check_choice("value", value, VALUES)
+    check_choice("per", per, knowledge.PER)
+    check_number("threshold", threshold)
+    check_count("resamples", resamples)
+    if len(x) != len(y) or len(x) < 2:
+        raise ValueError(f"x of {len(x)} and y of {len(y)} samples: both must have the same number of images, >= 2.")
+    noise = Noise() if noise is None else noise
+    names = default_layers(model) if layers is None else list(layers)
+    train = (x, y) if train is None else train
+    baseline = train[0].mean(0) if baseline is None else baseline
+    patches = image_patches(x, patches, baseline, N)
+    reading = {"baseline": baseline, "value": value, "chunk": chunk, "progress": progress}
+    splitting = {"kappa": kappa, "tie_break": tie_break}
+
+    networks = {"model": model}
+    if untrained is not False:
+        networks["untrained"] = reinitialised(model, seed=seed) if untrained is True else untrained
+    if second is not None:
+        networks["second"] = second
+    probes = {name: fit_readouts(network, *train, names, chunk=chunk) for name, network in networks.items()}
+    found = {
+        name: layer_interactions(
+            layer_games(network, x, y, probes=probes[name], patches=patches, **reading), **splitting
+        )
+        for name, network in networks.items()
+    }
+    generator = torch.Generator().manual_seed(seed)
+    ratios = _compared(found, threshold, per, generator)
+    if noise.draws:
+        few = slice(noise.images)
+        xi = torch.randn(noise.draws, *x[few].shape, generator=generator).to(x)
+        shaken = (x[few] + noise.sigma * xi).flatten(0, 1)
+        repeated = [part[few].repeat(noise.draws, *[1] * (part.dim() - 1)) for part in (y, patches)]
+        games = layer_games(model, shaken, repeated[0], patches=repeated[1], probes=probes["model"], **reading)
+        draws = layer_interactions(games, **splitting)
+        ratios |= _steady(found["model"], draws, noise.draws, len(x), threshold, per, generator)
+    weights = np.random.default_rng(seed).multinomial(len(x), np.full(len(x), 1 / len(x)), resamples)
+    right = {
+        name: [*(probe.accuracy for probe in probes[name].values()), _right(network, *train, chunk)]
+        for name, network in networks.items()
+    }
+    tables = [
+        _table(name, found["model"].layers, right.get(name, right["model"]), ratios, weights)
+        for name in ("model", "permuted", *list(networks)[1:])
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _compared(
+    found: dict[str, LayerInteractions], threshold: float, per: str, generator: torch.Generator
+) -> dict[tuple[str, str], Ratio]:
+    """By network and quantity: each against the final layer of the model, and against the other trained network."""
+    strong = {name: knowledge.salient(one.scaled, threshold, per) for name, one in found.items()}
+    final = strong["model"][-1:]
+    ratios = {}
+    for name, now in strong.items():
+        ratios |= {(name, quantity): ratio for quantity, ratio in knowledge.changes(now, final).items()}
+        other = strong.get("model" if name == "second" else "second")
+        if other is not None:
+            ratios[name, "generalisation"] = knowledge.agreement(now, other)
+    shuffles = []
+    for _ in range(PERMUTATIONS):
+        now = knowledge.permuted(strong["model"], generator)
+        chance = knowledge.changes(now, final)
+        if "second" in strong:
+            chance["generalisation"] = knowledge.agreement(now, strong["second"])
+        shuffles.append(chance)
+    for quantity in shuffles[0]:
+        ratios["permuted", quantity] = knowledge.mean_ratio([chance[quantity] for chance in shuffles])
+    return ratios
+
+
+def _steady(
+    clean: LayerInteractions,
+    draws: LayerInteractions,
+    count: int,
+    images: int,
+    threshold: float,
+    per: str,
+    generator: torch.Generator,
+) -> dict[tuple[str, str], Ratio]:
+    """The stability, and its chance level: every draw permuted by itself. Images without draws count for nothing."""
+    few = draws.values.shape[1] // count
+    tau = knowledge.tau(clean.scaled, threshold, per)[:, :few]
+    values = draws.values / clean.scale[:, None, None, None]  # in the units of the images without noise
+    values = values.unflatten(1, (count, few)).movedim(1, 0)
+    ratios = {}
+    for name, these in (("model", values), ("permuted", knowledge.permuted(values, generator))):
+        ratio = knowledge.steadiness(these, tau)
+        missing = [(0, images - few)] + [(0, 0)] * (ratio.above.ndim - 1)
+        ratios[name, "stability"] = Ratio(np.pad(ratio.above, missing), np.pad(ratio.below, missing))
+    return ratios
+
+
+def _right(network: nn.Module, x: Tensor, y: Tensor, chunk: int) -> float:
+    with evaluating(network), torch.no_grad():
+        outputs = torch.cat([network(part) for part in x.split(chunk)])
+    return accuracy(outputs, y.to(outputs.device)).mean().item()
+
+
+def _table(
+    network: str,
+    layers: Sequence[str],
+    accuracy: Sequence[float],
+    ratios: dict[tuple[str, str], Ratio],
+    weights: np.ndarray,
+) -> pd.DataFrame:
+    kinds, orders = len(knowledge.KINDS), ratios["model", "overlap"].above.shape[-1]
+    index = pd.MultiIndex.from_product(
+        [enumerate(layers, 1), knowledge.KINDS, range(orders)], names=["layer", "kind", "order"]
+    )
+    depth, names = zip(*index.get_level_values("layer"), strict=True)
+    columns = {
+        "network": network,
+        "layer": names,
+        "depth": depth,
+        "order": index.get_level_values("order"),
+        "kind": index.get_level_values("kind"),
+        "accuracy": np.repeat(accuracy, kinds * orders),
+    }
+    missing = np.full(len(index), np.nan)
+    for quantity in QUANTITIES:
+        ratio = ratios.get((network, quantity))
+        found = (missing,) * 3 if ratio is None else [part.ravel() for part in ratio.interval(weights)]
+        columns |= dict(zip((quantity, f"{quantity}_low", f"{quantity}_high"), found, strict=True))
+    return pd.DataFrame(columns)
+
+
+@torch.no_grad()
+def reinitialised(model: nn.Module, *, seed: int = 0) -> nn.Module:
+    """A copy of the model without its training: layers draw their weights anew, by their own `reset_parameters`.
+
+    Parameters that belong to no such layer are shuffled, which keeps their law and forgets the rest.
+    """
+    fresh = copy.deepcopy(model)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in fresh.modules():
+            own = [parameter for parameter in module.parameters(recurse=False)]
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+            for parameter in own if not hasattr(module, "reset_parameters") else ():
+                order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
+                parameter.copy_(parameter.flatten()[order].view_as(parameter))
+    return fresh

@@ -1,0 +1,122 @@
+"""Interactions of a game: transforms between values of coalitions and AND / OR interactions, along the last axis 2^n.
+
+Coalitions are integers, bit i = variable i present: values[..., 0] is v(empty), values[..., -1] is v(N). Any batch
+dimensions, any device, O(n 2^n) in a few products with small matrices; float64 unless the values are float32.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+BITS = 5  # of a coalition that one product transforms: matrices of 32 x 32 stay in cache
+LARGEST = 20  # variables: 2^20 values, 8 MB a game
+
+Matrix = tuple[tuple[float, float], tuple[float, float]]
+SUBSET: Matrix = ((1.0, 0.0), (1.0, 1.0))  # 1[S in T], row T and column S, for one variable
+SUPERSET: Matrix = ((1.0, 1.0), (0.0, 1.0))  # 1[T in S]
+DISJOINT: Matrix = ((1.0, 1.0), (1.0, 0.0))  # 1[S cap T empty]
+
+
+def moebius(values: Float[Tensor, "... 2**n"]) -> Float[Tensor, "... 2**n"]:
+    """I_and(S) = sum_{T in S} (-1)^(|S| - |T|) v(T), the Harsanyi dividend of every coalition (arXiv 2409.08712).
+
+    Raises ValueError where the last axis is no power of two, above 2^20, or values are not finite.
+
+    >>> moebius([0.0, 1.0, 2.0, 5.0]).tolist()
+    [0.0, 1.0, 2.0, 2.0]
+    """
+    return kronecker(check_values(values), ((1.0, 0.0), (-1.0, 1.0)))
+
+
+def inverse_moebius(interactions: Float[Tensor, "... 2**n"]) -> Float[Tensor, "... 2**n"]:
+    """v(T) = sum_{S in T} I(S), the inverse of `moebius`."""
+    return kronecker(check_values(interactions, "interactions"), SUBSET)
+
+
+def or_interactions(values: Float[Tensor, "... 2**n"]) -> Float[Tensor, "... 2**n"]:
+    """I_or(S) = -sum_{T in S} (-1)^(|S| - |T|) v(N \\ T) for S not empty, I_or(empty) = 0 (arXiv 2409.08712)."""
+    interactions = -moebius(check_values(values).flip(-1))
+    interactions[..., 0] = 0
+    return interactions
+
+
+def or_values(interactions: Float[Tensor, "... 2**n"]) -> Float[Tensor, "... 2**n"]:
+    """sum_{S cap T not empty} I_or(S) for every T: what OR interactions add to the values."""
+    interactions = check_values(interactions, "interactions")
+    disjoint = kronecker(interactions, DISJOINT)
+    return disjoint[..., :1] - disjoint
+
+
+def shapley(values: Float[Tensor, "... 2**n"]) -> Float[Tensor, "... n"]:
+    """phi_i = sum_{S contains i} I_and(S) / |S|, the Shapley value of every variable (Harsanyi 1963)."""
+    values = check_values(values)
+    member, size = members(values.shape[-1]), orders(values.shape[-1]).clamp(min=1)
+    return (moebius(values) / size.to(values)) @ member.to(values)
+
+
+@lru_cache
+def orders(size: int) -> Tensor:
+    """|S| of every coalition, (2^n,) integers."""
+    return members(size).sum(1)
+
+
+@lru_cache
+def members(size: int) -> Tensor:
+    """Which variables a coalition has, (2^n, n) of 0 and 1."""
+    n = size.bit_length() - 1
+    return (torch.arange(size)[:, None] >> torch.arange(n)) & 1
+
+
+def by_order(values: Float[Tensor, "... 2**n"]) -> Float[Tensor, "... n"]:
+    """Sums over the coalitions of each order, 1 to n."""
+    order = orders(values.shape[-1])
+    return values @ (order[:, None] == torch.arange(1, int(order.max()) + 1)).to(values)
+
+
+def check_values(values: Float[Tensor, "... 2**n"], name: str = "values") -> Tensor:
+    """As floating-point tensor; ValueError where the last axis is no power of two, above 2^20, or not finite."""
+    values = torch.as_tensor(values)
+    values = values if values.dtype in (torch.float32, torch.float64) else values.double()
+    size = values.shape[-1] if values.dim() else 0
+    if size < 2 or size & (size - 1):
+        raise ValueError(f"{name} of shape {tuple(values.shape)} must have a last axis of 2^n coalitions, n >= 1.")
+    if size > 2**LARGEST:
+        n = size.bit_length() - 1
+        raise ValueError(
+            f"{name} of n = {n} variables: at most {LARGEST}. All coalitions of one game take "
+            f"{size * values.element_size() / 2**20:.0f} MB and as many passes of a network; group variables first."
+        )
+    if not values.isfinite().all():
+        raise ValueError(f"{name} must be finite; {int((~values.isfinite()).sum())} of {values.numel()} are not.")
+    return values
+
+
+def kronecker(values: Tensor, factor: Matrix) -> Tensor:
+    """The n-fold Kronecker power of a 2 x 2 matrix on the last axis 2^n, some bits at a time; nothing is checked."""
+    n = values.shape[-1].bit_length() - 1
+    shape = values.shape
+    for start in range(0, n, BITS):
+        bits = min(BITS, n - start)
+        matrix = _power(factor, bits, values.dtype, values.device)
+        if start == 0:  # the lowest bits are the last axis
+            values = values.reshape(-1, 2**bits) @ matrix.T
+        else:
+            values = matrix @ values.reshape(-1, 2**bits, 2**start)
+    return values.reshape(shape)
+
+
+@lru_cache
+def _power(factor: Matrix, bits: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    matrix, base = (torch.tensor(entries, dtype=dtype, device=device) for entries in (((1.0,),), factor))
+    for _ in range(bits):
+        matrix = torch.kron(matrix, base)
+    return matrix
+
+
+def mean_order(strength: np.ndarray) -> float:
+    """sum_m m strength_m / sum_m strength_m; NaN where there is nothing."""
+    strength = np.asarray(strength)
+    return float(strength @ np.arange(1, len(strength) + 1) / strength.sum()) if strength.sum() > 0 else np.nan

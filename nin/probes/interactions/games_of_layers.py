@@ -1,0 +1,153 @@
+"""The games that the layers of a network play on images, and their AND and OR interactions."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from nin.model.evaluating import evaluating
+from nin.probes.interactions.masking import OUTPUT, log_odds, margin, masked_outputs
+from nin.probes.interactions.patches import foreground_patches
+from nin.probes.interactions.readouts import Readout
+from nin.probes.interactions.sparsest import split
+from nin.probes.watching import SILENT
+from nin.support.arguments import check_choice
+from nin.support.progress import ProgressBar
+
+VALUES = ("log_odds", "margin")
+ACCURACY = 0.01  # of the splits: far below the threshold of salience, and a third faster than 0.005
+
+
+@dataclass(frozen=True)
+class LayerInteractions:
+    """What each layer encodes of each image; the last layer is the network's own output.
+
+    layers   L names
+    games    (L, images, 2^n), v of every coalition
+    values   (L, images, 2, 2^n), I_and and I_or of the sparsest split, order-1 OR merged into AND; 0 at the empty set
+    excess   (L, images), by how much the objective of the split may exceed its optimum, as a fraction
+    """
+
+    layers: tuple[str, ...]
+    games: Tensor
+    values: Tensor
+    excess: Tensor
+
+    @property
+    def scale(self) -> Tensor:
+        """E_x |v(x_N) - v(x_empty)| of each layer, (L,): what strengths are divided by."""
+        return (self.games[..., -1] - self.games[..., 0]).abs().mean(1)
+
+    @property
+    def scaled(self) -> Tensor:
+        """The values in units of the scale."""
+        return self.values / self.scale[:, None, None, None]
+
+
+def layer_interactions(
+    games: Mapping[str, Float[Tensor, "images 2**n"]], *, kappa: float = 0.04, tie_break: float = 0.0
+) -> LayerInteractions:
+    """Split all games of `layer_games` into AND and OR interactions; kappa, tie_break: see `split`.
+
+    Raises ValueError as `split` does; for a game with v(N) = v(empty) it names image and layer.
+    """
+    layers, values = tuple(games), torch.stack(list(games.values()))
+    flat = (values[..., -1] == values[..., 0]).nonzero()
+    if kappa and len(flat):
+        layer, image = flat[0].tolist()
+        raise ValueError(
+            f"x[{image}] has v(N) = v(empty) at layer {layers[layer]!r} ({len(flat)} such games): masking all patches "
+            "changes nothing there, and kappa has no scale. Leave the image or the layer out, or take kappa=0."
+        )
+    found = split(values, kappa, tie_break=tie_break, accuracy=ACCURACY)
+    both = torch.stack([found.and_, found.or_], 2)
+    both[..., 0] = 0
+    excess = torch.where(found.bound > 0, found.objective / found.bound.clamp(min=1e-300) - 1, 0)
+    return LayerInteractions(layers, values, both, excess)
+
+
+def layer_games(
+    model: nn.Module,
+    x: Float[Tensor, "images ..."],
+    y: Int[Tensor, " images"],
+    *,
+    probes: Mapping[str, Readout],
+    patches: Bool[Tensor, "images n ..."],
+    baseline: Float[Tensor, "..."],
+    value: str = "log_odds",
+    chunk: int = 256,
+    progress: bool = False,
+) -> dict[str, Float[Tensor, "images 2**n"]]:
+    """Mask every image in all 2^n ways and read all layers through their probes from one pass: v of every coalition.
+
+    value   "log_odds" of the true class, or its "margin" over the class the network likes best beside it
+    By layer, in float64; the network's own output comes last, as "output". Raises ValueError as `masked_outputs` does.
+    """
+    check_choice("value", value, VALUES)
+    with evaluating(model), torch.no_grad():
+        logits = model(x)
+    rivals = rival_classes(logits, y)
+    found: dict[str, list[Tensor]] = {}
+    for i in ProgressBar(range(len(x)), progress=progress, desc="masking", unit="image"):
+        label = int(y[i])
+        answer = (
+            partial(log_odds, label=label) if value == "log_odds" else partial(margin, label=label, against=rivals[i])
+        )
+        read = {name: _chain(probe, answer) for name, probe in probes.items()} | {OUTPUT: answer}
+        seen = masked_outputs(model, x[i], patches[i], baseline, list(probes), read=read, chunk=chunk)
+        for name in (*probes, OUTPUT):
+            found.setdefault(name, []).append(seen[name].double())
+    return {name: torch.stack(games) for name, games in found.items()}
+
+
+def rival_classes(logits: Float[Tensor, "images classes"], y: Int[Tensor, " images"]) -> list[int]:
+    """The class that the network likes best beside the true one; ValueError where y are no classes of its output."""
+    fits = logits.dim() == 2 and logits.shape[1] > 1 and not y.is_floating_point()
+    if not fits or not 0 <= y.min() <= y.max() < logits.shape[1]:
+        raise ValueError(
+            f"y of {y.dtype}, {y.min()} to {y.max()}, must be integer classes of the network, whose output on x is "
+            f"{tuple(logits.shape)}: (images, classes >= 2)."
+        )
+    return logits.scatter(1, y[:, None].to(logits.device), -torch.inf).argmax(1).tolist()
+
+
+def default_layers(model: nn.Module) -> list[str]:
+    """The model's children in order but the last, which makes the output; lists are opened, single wrappers too."""
+    prefix = ""
+    children = list(model.named_children())
+    while len(children) == 1:
+        prefix += f"{children[0][0]}."
+        children = list(children[0][1].named_children())
+    names = []
+    for name, child in children:
+        inner = [f"{name}.{k}" for k in range(len(child))] if isinstance(child, nn.ModuleList) else [name]
+        names += [prefix + one for one in inner if type(child).__name__ not in SILENT]
+    return names[:-1]
+
+
+def image_patches(
+    x: Float[Tensor, "images ..."],
+    patches: Bool[Tensor, "..."] | None,
+    baseline: Float[Tensor, "..."],
+    n: int,
+    *,
+    size: int = 3,
+) -> Bool[Tensor, "images n ..."]:
+    """One set of patches for each image: those given, the same for all, or n foreground patches."""
+    if patches is None:
+        return torch.stack([foreground_patches(image, n, size=size, baseline=baseline) for image in x])
+    if patches.dim() == x.dim():
+        patches = patches.expand(len(x), *patches.shape)
+    if patches.dim() != x.dim() + 1 or len(patches) != len(x):
+        raise ValueError(
+            f"patches {tuple(patches.shape)} must be boolean, (n, ...) as one image of x {tuple(x.shape)} or one such "
+            "set for each image."
+        )
+    return patches
+
+
+def _chain(first: Callable[[Tensor], Tensor], second: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda features: second(first(features))

@@ -1,0 +1,53 @@
+"""Which pixels make up the n variables of an image."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from nin.probes.interactions.games import LARGEST
+from nin.support.arguments import check_count
+
+
+def foreground_patches(
+    x: Float[Tensor, "..."], n: int = 10, *, size: int = 3, baseline: Float[Tensor, "..."] | float = 0.0
+) -> Bool[Tensor, "n ..."]:
+    """The n squares of size x size pixels in which one image differs most from the baseline, sum (x - baseline)^2.
+
+    x      (side, side), (channels, height, width), or a row of side^2 pixels; a patch covers all channels
+    n      10, size 3: as in arXiv 2409.08712 on MNIST; that "foreground" means where masking changes most is ours
+    The squares are those of a grid in the middle of the image, and their order is that of the grid.
+    Raises ValueError for a row whose length is no square, n or size that leave too few patches, n > 20.
+    """
+    check_count("n", n)
+    check_count("size", size)
+    if n > LARGEST:
+        raise ValueError(f"n={n} variables have 2^{n} masked inputs; at most {LARGEST}.")
+    image = x
+    if x.dim() == 1:
+        side = math.isqrt(len(x))
+        if side * side != len(x):
+            raise ValueError(
+                f"x of {len(x)} entries is no row of a square image; give patches=, boolean (n, {len(x)})."
+            )
+        image = x.view(side, side)
+    height, width = image.shape[-2:]
+    rows, columns = height // size, width // size
+    if rows * columns < n:
+        raise ValueError(
+            f"n={n} patches of size={size} do not fit into an image of {height} x {width}: "
+            f"there are {rows * columns}. Take smaller ones, or fewer."
+        )
+    change = (x - baseline).square().view(image.shape)
+    change = change.reshape(-1, height, width).sum(0)
+    top, left = (height - rows * size) // 2, (width - columns * size) // 2
+    inner = change[top : top + rows * size, left : left + columns * size]
+    mass = inner.unflatten(0, (rows, size)).unflatten(2, (columns, size)).sum((1, 3)).flatten()
+    chosen = mass.argsort(descending=True, stable=True)[:n].sort().values
+    patches = torch.zeros(n, height, width, dtype=torch.bool)
+    for patch, place in zip(patches, chosen.tolist(), strict=True):
+        row, column = top + place // columns * size, left + place % columns * size
+        patch[row : row + size, column : column + size] = True
+    wide = patches.view(n, *(1,) * (image.dim() - 2), height, width).expand(n, *image.shape)
+    return wide.reshape(n, *x.shape)

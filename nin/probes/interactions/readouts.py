@@ -1,0 +1,93 @@
+"""What a layer knows: a linear softmax classifier on its features, the network frozen (arXiv 2409.08712)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nin.model.losses import accuracy
+from nin.probes.watching import watching
+from nin.support.arguments import check_count, check_number
+
+
+@dataclass(frozen=True)
+class Readout:
+    """logits = W f + b of a layer's flattened features; accuracy on the samples it was fitted to, and on others."""
+
+    weight: Tensor
+    bias: Tensor
+    accuracy: float
+    test_accuracy: float
+
+    def __call__(self, features: Float[Tensor, "n d"]) -> Float[Tensor, "n classes"]:
+        return features.to(self.weight) @ self.weight.T + self.bias
+
+
+def fit_readouts(
+    model: nn.Module,
+    x: Tensor,
+    y: Int[Tensor, " n"],
+    layers: Sequence[str],
+    *,
+    test: tuple[Tensor, Tensor] | None = None,
+    l2: float = 1e-3,
+    iterations: int = 100,
+    chunk: int = 256,
+) -> dict[str, Readout]:
+    """Fit a softmax classifier on each layer's features: mean cross-entropy + (l2 / 2) |W|^2 of standardised features.
+
+    The problem is convex, and L-BFGS from zero needs no learning rate. l2: 1e-3, ours (how the paper trains its probes
+    is not known). test: x and y of other samples, for the accuracy that counts; NaN without.
+    The features are scaled by one number a layer, their rms deviation, so that l2 means the same in all of them.
+    Raises ValueError where x and y differ in length, an unknown layer, labels that are no integers.
+    """
+    check_number("l2", l2)
+    check_count("iterations", iterations)
+    if len(x) != len(y) or y.is_floating_point():
+        raise ValueError(
+            f"y of {len(y)} labels, {y.dtype}, must be integers, one for each of the {len(x)} samples of x."
+        )
+    features = _features(model, x, layers, chunk)
+    others = {name: None for name in features} if test is None else _features(model, test[0], layers, chunk)
+    classes = int(y.max()) + 1
+    found = {}
+    for name, f in features.items():
+        W, b = _fit(f, y.to(f.device), classes, l2, iterations)
+        right = accuracy(f @ W.T + b, y.to(f.device)).double().mean().item()
+        g = others[name]
+        beyond = float("nan") if g is None else accuracy(g @ W.T + b, test[1].to(g.device)).double().mean().item()
+        found[name] = Readout(W, b, right, beyond)
+    return found
+
+
+def _features(model: nn.Module, x: Tensor, layers: Sequence[str], chunk: int) -> dict[str, Tensor]:
+    seen: dict[str, list[Tensor]] = {}
+    with watching(
+        model, layers, lambda name, values: seen.setdefault(name, []).append(values.flatten(1).clone())
+    ) as run:
+        for part in x.split(chunk):
+            run(part)
+    return {name: torch.cat(parts) for name, parts in seen.items()}
+
+
+@torch.enable_grad()
+def _fit(f: Tensor, y: Tensor, classes: int, l2: float, iterations: int) -> tuple[Tensor, Tensor]:
+    mean = f.mean(0)
+    scale = (f - mean).square().mean().sqrt().clamp(min=torch.finfo(f.dtype).tiny)
+    inputs = (f - mean) / scale
+    W = torch.zeros(classes, f.shape[1], dtype=f.dtype, device=f.device, requires_grad=True)
+    b = torch.zeros(classes, dtype=f.dtype, device=f.device, requires_grad=True)
+    optimizer = torch.optim.LBFGS([W, b], max_iter=iterations, history_size=10, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(inputs @ W.T + b, y) + 0.5 * l2 * W.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    weight = W.detach() / scale
+    return weight, b.detach() - weight @ mean

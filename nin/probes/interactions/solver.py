@@ -1,0 +1,134 @@
+"""Douglas-Rachford splitting for the AND / OR split: a linear program with a thousand unknowns, many of them at once.
+
+min sum_S weight_S (|a_S| + |o_S|)  over  Z a + R o + s = b, |s| <= room,  with Z_TS = 1[S in T], R_TS = 1[S meets T]
+on the coalitions that are not empty. One step projects on the equations, with one inverse for each n, and soft
+thresholds a and o; Z, R and their transposes are transforms of O(n 2^n). All arrays are (games, 2^n), with 0 at the
+empty coalition.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from nin.probes.interactions.games import DISJOINT, SUBSET, SUPERSET, kronecker, moebius, orders
+
+RELAXATION = 1.8  # of the reflections; below 2 they converge
+SLACK = 0.995  # of the room of s while iterating: what then misses the equations still fits into it
+START = 0.01  # threshold to begin with, in units of the largest |b|; it adapts to each game
+DEADBAND = 3  # the threshold stays where it should change by less: changes delay the end
+EVERY = 50  # steps between adaptations, and checks of what was reached
+REPAIRS = 5  # projections towards the equations before the rest is put into a
+
+
+@dataclass
+class Found:
+    """a, o (games, 2^n) that match, their objective (games,) and a lower bound of the optimum (games,)."""
+
+    a: Tensor
+    o: Tensor
+    objective: Tensor
+    bound: Tensor
+
+
+def solve(b: Tensor, room: Tensor, weights: Tensor, *, accuracy: float, iterations: int) -> Found:
+    """Iterate each game until objective <= (1 + accuracy) bound; games that are there leave the batch.
+
+    b (games, 2^n) of largest entry about 1, room (games, 1), weights (2^n,).
+    """
+    inverse = _inverse(b.shape[1]).to(b)
+    found = Found(torch.zeros_like(b), torch.zeros_like(b), b.new_full((len(b),), torch.inf), b.new_zeros(len(b)))
+    live = torch.arange(len(b), device=b.device)
+    threshold = b.new_full((len(b), 1), START)
+    z = w = [torch.zeros_like(b) for _ in range(3)]
+    for iteration in range(1, iterations + 1):
+        y = (and_values(z[0]) + meeting_values(z[1]) + z[2] - b) @ inverse
+        x = [z[0] - containing_values(y), z[1] - meeting_values(y), z[2] - y]
+        reflected = [2 * now - before for now, before in zip(x, z, strict=True)]
+        before, shrink = w, threshold * weights
+        w = [value - value.clamp(-shrink, shrink) for value in reflected[:2]]
+        w.append(reflected[2].clamp(-SLACK * room, SLACK * room))
+        if iteration % EVERY and iteration < iterations:
+            z = [old + RELAXATION * (new - now) for old, new, now in zip(z, w, x, strict=True)]
+            continue
+        _keep_best(found, live, _matching(b, room, w[0], w[1], inverse), b, room, weights, -y / threshold)
+        rows = (found.objective > (1 + accuracy) * found.bound)[live]
+        if not rows.any():
+            break
+        # residual balancing: what x and w differ by, against what w still moves; z - x scales with the threshold
+        apart = _norm([new - now for new, now in zip(w, x, strict=True)]) / _norm(w)
+        moves = _norm([new - old for new, old in zip(w, before, strict=True)]) / _norm(
+            [old - now for old, now in zip(z, x, strict=True)]
+        )
+        factor = (moves / apart).sqrt().clamp(0.1, 10)
+        factor = torch.where((factor > DEADBAND) | (factor < 1 / DEADBAND), factor, 1)
+        z = [(now + (old - now) * factor)[rows] for old, now in zip(z, x, strict=True)]
+        w = [part[rows] for part in w]
+        live, b, room, threshold = live[rows], b[rows], room[rows], (threshold * factor)[rows]
+    return found
+
+
+def and_values(a: Tensor) -> Tensor:
+    """Z a: sum over S in T."""
+    return kronecker(a, SUBSET)
+
+
+def containing_values(y: Tensor) -> Tensor:
+    """Z^T y: sum over T that contain S."""
+    values = kronecker(y, SUPERSET)
+    values[:, 0] = 0
+    return values
+
+
+def meeting_values(o: Tensor) -> Tensor:
+    """R o = R^T o: sum over S that meet T."""
+    disjoint = kronecker(o, DISJOINT)
+    return disjoint[:, :1] - disjoint
+
+
+def _matching(b: Tensor, room: Tensor, a: Tensor, o: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
+    """The nearest a, o whose rest fits into the room, nearly; what is still too much goes into a, exactly."""
+    for _ in range(REPAIRS):
+        y = _excess(b - and_values(a) - meeting_values(o), room) @ inverse
+        a, o = a + containing_values(y), o + meeting_values(y)
+    a = a + moebius(_excess(b - and_values(a) - meeting_values(o), room))
+    single = orders(b.shape[1]).to(b.device) == 1  # AND and OR of one variable are the same
+    return torch.where(single, a + o, a), torch.where(single, 0, o)
+
+
+def _keep_best(
+    found: Found, live: Tensor, parts: tuple[Tensor, Tensor], b: Tensor, room: Tensor, weights: Tensor, y: Tensor
+) -> None:
+    """Take what is better than before, of the solution and of the bound."""
+    a, o = parts
+    objective = ((a.abs() + o.abs()) * weights).sum(1)
+    better = objective < found.objective[live]
+    for kept, new in ((found.a, a), (found.o, o), (found.objective, objective)):
+        kept[live[better]] = new[better]
+    # weak duality: y scaled to |Z^T y|, |R^T y| <= weights
+    dual = torch.maximum(containing_values(y).abs(), meeting_values(y).abs())
+    largest = (dual / weights).amax(1).clamp(min=1)
+    bound = ((b * y).sum(1) - room[:, 0] * y.abs().sum(1)) / largest
+    found.bound[live] = torch.maximum(found.bound[live], bound)
+
+
+def _excess(rest: Tensor, room: Tensor) -> Tensor:
+    return rest - rest.clamp(-room, room)
+
+
+def _norm(parts: Sequence[Tensor]) -> Tensor:
+    squares = sum(part.square().sum(1, keepdim=True) for part in parts)
+    return squares.sqrt().clamp(min=1e-300)
+
+
+@lru_cache(maxsize=2)
+def _inverse(size: int) -> Tensor:
+    """(Z Z^T + R R^T + 1)^-1 on the coalitions that are not empty, (2^n, 2^n) with row and column 0 of zeros."""
+    unit = torch.eye(size, dtype=torch.float64)
+    unit[0, 0] = 0
+    Z, R = and_values(unit).T, meeting_values(unit).T
+    inverse = torch.zeros_like(unit)
+    inverse[1:, 1:] = torch.cholesky_inverse(torch.linalg.cholesky((Z @ Z.T + R @ R.T + unit)[1:, 1:]))
+    return inverse

@@ -1,0 +1,159 @@
+"""The training response along a run: how it ages, what it is made of, and what the network's features become."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nin.probes.response.features import effective_rank, live_units, participation
+from nin.probes.response.fragility import flips, margin, weight_noise, worst_neuron
+from nin.probes.response.one_step import Stepper
+from nin.probes.response.tangent_kernel import kernel_by_layer
+from nin.probes.watching import watching
+from nin.support.arguments import check_count
+
+COLUMNS = ["step", "layer", "quantity", "distance", "value", "error"]
+BINS = 8  # of distance, where distances are not whole numbers
+
+
+class ResponseLaw:
+    """Measures a network on a fixed probe set whenever it is asked to; hang it on any training loop.
+
+        law = ResponseLaw(model, x, y, loss=loss, optimizer=optimizer)
+        for step in range(steps):
+            if step in due:
+                law.read(step)
+            ...
+        law.frame()
+
+    x, y     the probe set, fixed; the first reading's kernel is the reference of the drift
+    loss     loss(outputs, y) -> scalar, for a batch of one as well
+    features    names of the layers whose outputs are the hidden features; None: all without children but the last, and
+                no worst_neuron
+    responders  samples whose own response is measured exactly, one step of a copy each; None: all
+    Raises ValueError where the optimiser is not the model's, the loss no scalar, x and y differ in length.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        x: Float[Tensor, "n ..."],
+        y: Tensor,
+        *,
+        loss: Callable[[Tensor, Tensor], Tensor],
+        optimizer: torch.optim.Optimizer,
+        features: list[str] | None = None,
+        responders: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        if len(x) != len(y) or len(x) < 2:
+            raise ValueError(f"x of {len(x)} and y of {len(y)} samples must be as many, two at least.")
+        if responders is not None:
+            check_count("responders", responders)
+        self.model, self.x, self.y, self.optimizer = model, x, y, optimizer
+        self.features, self.responders, self.seed = features, responders, seed
+        self._stepper = Stepper(model, optimizer, loss)
+        self._reference: Tensor | None = None
+        self._tables: list[pd.DataFrame] = []
+
+    def read(self, step: int) -> pd.DataFrame:
+        """Measure now; the rows are kept for `frame` and returned."""
+        check_count("step", step, minimum=0)
+        rows = [*self._responses(), *self._kernel(), *self._features(), *self._fragility()]
+        table = pd.DataFrame([(step, *row) for row in rows], columns=COLUMNS)
+        self._tables.append(table)
+        return table
+
+    def frame(self) -> pd.DataFrame:
+        """All readings: step, layer, quantity, distance (of the profiles, else NaN), value, error (standard error).
+
+        response            mean |R(x_i | x_i)|, exact: a step of a copy of the optimiser on x_i
+        response_linear     the same to first order in the step; nonlinearity: |exact - linear| / |linear|
+        self_kernel         mean Theta(x_i, x_i), traced over outputs; stability: lr times it
+        share               of a layer's parameters in the self-kernel
+        drift               |Theta - Theta_0| / |Theta_0|, Frobenius, against the first reading
+        kernel_at           mean Theta(x_i, x_j) at a distance, in units of the self-kernel
+        within_over_across  mean |Theta_ij| of pairs of one label over that of two
+        effective_rank, participation, live_units    of a layer's features (`nin.probes.response.features`)
+        flips, worst_neuron, weight_noise, margin    fragility (`nin.probes.response.fragility`)
+        """
+        return pd.concat(self._tables, ignore_index=True) if self._tables else pd.DataFrame(columns=COLUMNS)
+
+    def _responses(self) -> list[tuple]:
+        exact, linear, nonlinear = [], [], []
+        for i in range(len(self.x) if self.responders is None else min(self.responders, len(self.x))):
+            one = slice(i, i + 1)
+            found = self._stepper.step(self.x[one], self.y[one], self.x[one])
+            exact.append(found.exact.abs().mean().item())
+            linear.append(found.linear.abs().mean().item())
+            nonlinear.append(found.nonlinearity)
+        named = {"response": exact, "response_linear": linear, "nonlinearity": nonlinear}
+        return [_row(name, values) for name, values in named.items()]
+
+    def _kernel(self) -> list[tuple]:
+        layers = kernel_by_layer(self.model, self.x)
+        whole = sum(layers.values()).double()
+        own = whole.diagonal()
+        rows = [_row("self_kernel", own.tolist())]
+        rows.append(_row("stability", (self.optimizer.param_groups[0]["lr"] * own).tolist()))
+        rows += [_row("share", (block.diagonal().double() / own).tolist(), layer) for layer, block in layers.items()]
+        self._reference = whole if self._reference is None else self._reference
+        drift = (whole - self._reference).norm() / self._reference.norm()
+        rows.append(("", "drift", np.nan, drift.item(), np.nan))
+        i, j = torch.triu_indices(len(whole), len(whole), 1)
+        pairs = (whole[i, j] / own.mean()).cpu().numpy()
+        flat = self.x.flatten(1).double()
+        distance = (flat[i] - flat[j]).norm(dim=1).cpu().numpy()
+        if set(self.x.unique().tolist()) == {-1.0, 1.0}:  # strings of bits: Hamming
+            distance = (distance**2 / 4).round()
+        for value, place in _bins(distance):
+            rows.append(("", "kernel_at", value, pairs[place].mean(), _stderr(pairs[place])))
+        labels = self.y.flatten(1).argmax(1) if self.y.dim() > 1 and self.y[0].numel() > 1 else self.y.flatten()
+        labels = labels.sign() if labels.is_floating_point() else labels
+        same = (labels[i] == labels[j]).cpu().numpy()
+        if same.any() and not same.all():
+            ratio = np.abs(pairs[same]).mean() / np.abs(pairs[~same]).mean()
+            rows.append(("", "within_over_across", np.nan, ratio, np.nan))
+        return rows
+
+    def _features(self) -> list[tuple]:
+        seen: dict[str, Tensor] = {}
+        with watching(
+            self.model, self.features, lambda name, output: seen.update({name: output.flatten(1).clone()})
+        ) as run:
+            run(self.x)
+        names = list(seen) if self.features is not None else list(seen)[:-1]
+        measures = {"effective_rank": effective_rank, "participation": participation, "live_units": live_units}
+        return [(n, name, np.nan, f(seen[n]), np.nan) for n in names for name, f in measures.items()]
+
+    def _fragility(self) -> list[tuple]:
+        x, y, generator = self.x, self.y, torch.Generator().manual_seed(self.seed)
+        rows = [
+            ("", "flips", flips(self.model, x, generator=generator)),
+            ("", "weight_noise", weight_noise(self.model, x, y, generator=generator)),
+            ("", "margin", margin(self.model, x)),
+        ]
+        if self.features is not None:
+            rows += [(name, "worst_neuron", worst_neuron(self.model, x, y, layer=name)) for name in self.features]
+        return [(layer, name, np.nan, value, np.nan) for layer, name, value in rows]
+
+
+def _row(quantity: str, values: list[float], layer: str = "") -> tuple:
+    return layer, quantity, np.nan, float(np.mean(values)), _stderr(np.asarray(values))
+
+
+def _stderr(values: np.ndarray) -> float:
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else np.nan
+
+
+def _bins(distance: np.ndarray) -> list[tuple[float, np.ndarray]]:
+    """Each distance, where there are few, else the mean of bins of equally many pairs; and which pairs."""
+    values = np.unique(distance)
+    if len(values) <= 2 * BINS:
+        return [(float(value), distance == value) for value in values]
+    order = np.argsort(distance, kind="stable")
+    places = [np.isin(np.arange(len(distance)), part) for part in np.array_split(order, BINS)]
+    return [(float(distance[place].mean()), place) for place in places]

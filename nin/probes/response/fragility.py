@@ -1,0 +1,108 @@
+"""Four measures of fragility; they disagree (the paper's own, arXiv 2405.04074, is not known: these are ours)."""
+
+import copy
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nin.model.evaluating import evaluating
+from nin.support.arguments import check_count, check_number
+
+
+def predictions(outputs: Tensor) -> Tensor:
+    """The sign of a scalar output, else the class of the largest one."""
+    outputs = outputs.flatten(1) if outputs.dim() > 1 else outputs[:, None]
+    return outputs[:, 0].sign() if outputs.shape[1] == 1 else outputs.argmax(1).to(outputs.dtype)
+
+
+def error_rate(outputs: Tensor, y: Tensor) -> float:
+    """The fraction of samples predicted wrongly; y: signs or targets of a scalar output, else classes."""
+    guess = predictions(outputs)
+    wanted = y.reshape(len(guess)).to(guess.dtype)
+    scalar = outputs.dim() == 1 or outputs[0].numel() == 1
+    return (guess != (wanted.sign() if scalar else wanted)).double().mean().item()
+
+
+@torch.no_grad()
+def flips(
+    model: nn.Module, x: Float[Tensor, "n ..."], *, noise: float = 0.5, draws: int = 32, generator: torch.Generator
+) -> float:
+    """The fraction of predictions that Gaussian noise on the inputs changes; noise: its standard deviation."""
+    check_number("noise", noise)
+    check_count("draws", draws)
+    with evaluating(model):
+        quiet = predictions(model(x))
+        changed = 0.0
+        for _ in range(draws):
+            eta = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+            changed += (predictions(model(x + noise * eta)) != quiet).double().mean().item()
+    return changed / draws
+
+
+@torch.no_grad()
+def worst_neuron(model: nn.Module, x: Float[Tensor, "n ..."], y: Tensor, *, layer: str) -> float:
+    """The error after silencing the one neuron (channel) of a layer whose loss hurts most: its output set to 0."""
+    modules = dict(model.named_modules())
+    if layer not in modules:
+        raise ValueError(
+            f"layer={layer!r} is not in the model; there are: {', '.join(name for name in modules if name)}."
+        )
+    silent: list[int] = []
+    sizes: list[int] = []
+
+    def silence(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+        sizes.append(output.shape[1])
+        if not silent:
+            return output
+        output = output.clone()
+        output[:, silent[0]] = 0
+        return output
+
+    handle = modules[layer].register_forward_hook(silence)
+    try:
+        with evaluating(model):
+            model(x[:1])
+            errors = []
+            for neuron in range(sizes[0]):
+                silent[:] = [neuron]
+                errors.append(error_rate(model(x), y))
+    finally:
+        handle.remove()
+    return max(errors)
+
+
+@torch.no_grad()
+def weight_noise(
+    model: nn.Module,
+    x: Float[Tensor, "n ..."],
+    y: Tensor,
+    *,
+    strength: float = 0.2,
+    draws: int = 32,
+    generator: torch.Generator,
+) -> float:
+    """The mean error under multiplicative weight noise, w (1 + strength g), g ~ N(0, 1); the reference's strength."""
+    check_number("strength", strength)
+    check_count("draws", draws)
+    shaken, total = copy.deepcopy(model).eval(), 0.0
+    for _ in range(draws):
+        for ours, theirs in zip(shaken.parameters(), model.parameters(), strict=True):
+            factor = 1 + strength * torch.randn(theirs.shape, generator=generator, dtype=theirs.dtype)
+            ours.copy_(theirs * factor.to(theirs.device))
+        total += error_rate(shaken(x), y)
+    return total / draws
+
+
+def margin(model: nn.Module, x: Float[Tensor, "n ..."]) -> float:
+    """Median of |f| / |grad_x f|_1, the linearised l_inf distance to the border; f: the output or the top two's gap."""
+    x = x.detach().clone().requires_grad_()
+    with evaluating(model), torch.enable_grad():
+        outputs = model(x).flatten(1) if model(x[:1]).dim() > 1 else model(x)[:, None]
+        top = outputs.topk(min(2, outputs.shape[1]), dim=1).values
+        f = top[:, 0] - top[:, 1] if outputs.shape[1] > 1 else outputs[:, 0]
+        (gradient,) = torch.autograd.grad(f.sum(), x)
+    f, slope = f.detach().abs(), gradient.flatten(1).abs().sum(1)
+    return (
+        torch.where(f == 0, 0.0, f / slope).median().item()
+    )  # a sample on the border has none, however flat it is there

@@ -1,0 +1,111 @@
+"""The training response: what one more step on one sample does to a network's answers (arXiv 2405.04074)."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nin.model.evaluating import evaluating
+from nin.probes.response.tangent_kernel import (
+    along,
+    function_of,
+)
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Response:
+    """The answer of probe samples to a training step.
+
+    exact    f(x; theta+) - f(x; theta), (probes, ...) as the model's outputs
+    linear   grad f(x) . (theta+ - theta), the same to first order in the step
+    nonlinearity    |exact - linear| / |linear|, over all probes
+    """
+
+    exact: Tensor
+    linear: Tensor
+
+    @property
+    def nonlinearity(self) -> float:
+        return ((self.exact - self.linear).norm() / self.linear.norm()).item()
+
+
+def response(
+    model: nn.Module, x: Tensor, y: Tensor, probe: Tensor, *, loss: Loss, optimizer: torch.optim.Optimizer
+) -> Response:
+    """R(probe | x, y) = f(probe; theta+) - f(probe; theta) of one step of the optimiser on (x, y) (equation (1)).
+
+    x, y     the datum, as a batch of one; or a batch of several: the response to a step on all of them
+    probe    samples whose answer changes, like x
+    loss     loss(outputs, y) -> scalar
+    optimizer    of the model's parameters; the step is taken by a copy of it, with its state, on a copy of the model
+    For plain SGD the linear response is -eta Theta(probe, x) dl/df. In eval mode: batch norm takes its running
+    statistics and does not update them, dropout is off. Model, optimiser, gradients, random state and modes are left as
+    they were. Raises ValueError for a probe of another shape, a loss that is no scalar, an optimiser of other
+    parameters, gradients that are not finite.
+    """
+    if probe.shape[1:] != x.shape[1:]:
+        raise ValueError(f"probe of shape {tuple(probe.shape)} must have samples like x, {tuple(x.shape[1:])} each.")
+    return Stepper(model, optimizer, loss).step(x, y, probe)
+
+
+class Stepper:
+    """Takes steps on a copy of a model and its optimiser, each from the state of the originals at that time."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss) -> None:
+        own = {id(p) for p in model.parameters()}
+        held = [p for group in optimizer.param_groups for p in group["params"]]
+        foreign = [p for p in held if id(p) not in own]
+        if foreign or not held:
+            raise ValueError(
+                f"optimizer holds {len(foreign)} of {len(held)} parameters that are not the model's; make it from "
+                "model.parameters(), after the model was moved or copied."
+            )
+        self.model, self.optimizer, self.loss = model, optimizer, loss
+        memo: dict[int, object] = {}
+        self._copy, self._optimizer = copy.deepcopy(model, memo).eval(), copy.deepcopy(optimizer, memo)
+        for name, value in vars(optimizer).items():  # what an optimiser (LBFGS) keeps beside its state
+            if name not in vars(self._optimizer) and not callable(value):
+                setattr(self._optimizer, name, copy.deepcopy(value, memo))
+
+    def step(self, x: Tensor, y: Tensor, probe: Tensor) -> Response:
+        """The response of the probe samples to a step on (x, y)."""
+        self._restore()
+        with torch.random.fork_rng(devices=[]):
+            self._optimizer.step(lambda: self._backward(x, y))
+        with evaluating(self.model), torch.no_grad():
+            f, before = function_of(self.model)
+            after = dict(self._copy.named_parameters())
+            change = {name: after[name].detach() - value for name, value in before.items()}
+            shape = self.model(probe).shape
+            quiet, linear = along(lambda p: f(p, probe), before, change)
+            exact = f({name: after[name].detach() for name in before}, probe) - quiet
+        return Response(exact.view(shape), linear.view(shape))
+
+    @torch.enable_grad()
+    def _backward(self, x: Tensor, y: Tensor) -> Tensor:
+        self._optimizer.zero_grad()
+        value = self.loss(self._copy(x), y)
+        if not isinstance(value, Tensor) or value.dim() > 0:
+            what = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ValueError(f"loss gives {what}, and must give a scalar: the mean over the batch, for example.")
+        value.backward()
+        for name, parameter in self._copy.named_parameters():
+            if parameter.grad is not None and not parameter.grad.isfinite().all():
+                raise ValueError(
+                    f"the gradient of {name!r} is not finite, loss {value.item():g}: the run has diverged, or its "
+                    "inputs are not finite. There is no response to measure."
+                )
+        return value
+
+    def _restore(self) -> None:
+        """Bring the copies to the state of the originals."""
+        with torch.no_grad():
+            pairs = zip(self._copy.parameters(), self.model.parameters(), strict=True)
+            buffers = zip(self._copy.buffers(), self.model.buffers(), strict=True)
+            for ours, theirs in (*pairs, *buffers):
+                ours.copy_(theirs)
+        self._optimizer.load_state_dict(copy.deepcopy(self.optimizer.state_dict()))

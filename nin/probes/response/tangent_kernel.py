@@ -1,0 +1,213 @@
+"""The interaction kernel Theta(x, x') = grad f(x) . grad f(x'), the empirical neural tangent kernel (2405.04074)."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call, jacrev, vjp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from nin.model.evaluating import evaluating
+from nin.support.arguments import check_choice, check_count
+
+OUTPUTS = ("trace", "full")
+CHUNK_BYTES = 2**28  # of Jacobians that are held at a time; twice that where two sets of samples differ
+
+
+@dataclass(frozen=True)
+class KernelEstimate:
+    """An estimate of a kernel or its trace and its standard error over random directions."""
+
+    value: Tensor
+    stderr: Tensor
+
+
+def kernel(
+    model: nn.Module,
+    x: Float[Tensor, "n ..."],
+    x2: Float[Tensor, "m ..."] | None = None,
+    *,
+    outputs: Literal["trace", "full"] = "trace",
+    chunk: int | None = None,
+) -> Tensor:
+    """Theta(x_i, x'_j) = sum_p df(x_i)/dtheta_p df(x'_j)/dtheta_p over all parameters that train: exact (equation (2)).
+
+    x2       the second set of samples; None: the first again
+    outputs  of a network with C outputs: "trace", sum_c Theta_cc (n, m), or "full", (n, C, m, C)
+    chunk    samples whose Jacobians are held at a time, C x parameters numbers each; None: as many as 256 MiB hold
+    In eval mode, so that batch norm takes its running statistics and dropout is off; the model is left as it was.
+    Raises ValueError for a model without trainable parameters, samples of different shapes, outputs that are not
+    (n,) or (n, C, ...).
+    """
+    return sum(_by_layer(model, x, x2, outputs, chunk, whole=True).values())
+
+
+def kernel_by_layer(
+    model: nn.Module,
+    x: Float[Tensor, "n ..."],
+    x2: Float[Tensor, "m ..."] | None = None,
+    *,
+    outputs: Literal["trace", "full"] = "trace",
+    chunk: int | None = None,
+) -> dict[str, Tensor]:
+    """What the parameters of each layer contribute to `kernel`, by the layer's dotted name ("": the model's own)."""
+    return _by_layer(model, x, x2, outputs, chunk, whole=False)
+
+
+def kernel_trace(
+    model: nn.Module, x: Float[Tensor, "n ..."], *, probes: int = 32, generator: torch.Generator | None = None
+) -> KernelEstimate:
+    """tr Theta = sum_i Theta(x_i, x_i), over samples and outputs, without Jacobians: the mean of |J^T s|^2, s = +-1.
+
+    One backward pass a probe (Hutchinson 1990). generator: of the CPU; None: one of seed 0.
+    """
+    check_count("probes", probes, minimum=2)
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    with evaluating(model):
+        f, parameters = function_of(model)
+        values, pull = vjp(lambda p: f(p, x), parameters)
+        squares = []
+        for _ in range(probes):
+            signs = 2.0 * torch.randint(2, values.shape, generator=generator) - 1
+            (gradient,) = pull(signs.to(values))
+            squares.append(sum(part.double().square().sum() for part in gradient.values()))
+    return _mean(torch.stack(squares))
+
+
+def kernel_sketch(
+    model: nn.Module, x: Float[Tensor, "n ..."], *, probes: int = 256, generator: torch.Generator | None = None
+) -> KernelEstimate:
+    """Theta (n, n), traced over outputs, without Jacobians: the mean of (J g)(J g)^T over Gaussian directions g.
+
+    Two backward passes a probe; of one output, the relative error of the diagonal is sqrt(2 / probes), of an entry
+    sqrt((Theta_ii Theta_jj + Theta_ij^2) / probes), measured as stderr. generator: of the CPU; None: one of seed 0.
+    """
+    check_count("probes", probes, minimum=2)
+    generator = torch.Generator().manual_seed(0) if generator is None else generator
+    total = square = 0.0
+    with evaluating(model):
+        f, parameters = function_of(model)
+        for _ in range(probes):
+            drawn = {name: torch.randn(p.shape, generator=generator, dtype=p.dtype) for name, p in parameters.items()}
+            direction = {name: value.to(parameters[name].device) for name, value in drawn.items()}
+            moved = along(lambda p: f(p, x), parameters, direction)[1].double()
+            outer = moved @ moved.T
+            total, square = total + outer, square + outer.square()
+    mean = total / probes
+    return KernelEstimate(mean, ((square / probes - mean**2) / (probes - 1)).clamp(min=0).sqrt())
+
+
+def along(
+    f: Callable[[Mapping[str, Tensor]], Tensor], parameters: dict[str, Tensor], direction: dict[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """f and its derivative J v along a direction v, as the derivative by u of the linear map u -> (J^T u) . v."""
+    values, pull = vjp(f, parameters)
+    _, push = vjp(lambda u: pull(u)[0], torch.zeros_like(values))
+    return values, push(direction)[0]
+
+
+def _mean(values: Tensor) -> KernelEstimate:
+    return KernelEstimate(values.mean(), values.std() / math.sqrt(len(values)))
+
+
+def function_of(model: nn.Module) -> tuple[Callable[[Mapping[str, Tensor], Tensor], Tensor], dict[str, Tensor]]:
+    """f(parameters, x) -> (n, C), and the parameters that train."""
+    parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    if not parameters:
+        raise ValueError("model has no parameters that train (requires_grad): its kernel is zero everywhere.")
+    fixed = {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
+    fixed |= {name: buffer.detach() for name, buffer in model.named_buffers()}
+
+    def f(parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        with sdpa_kernel(SDPBackend.MATH):  # the attention that can be batched and differentiated twice
+            values = functional_call(model, {**fixed, **parameters}, (x,))
+        if not isinstance(values, Tensor) or values.shape[:1] != (len(x),):
+            what = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            raise ValueError(f"model gives {what} for {len(x)} samples; the kernel needs (n,) or (n, outputs).")
+        return values.flatten(1) if values.dim() > 1 else values[:, None]
+
+    return f, parameters
+
+
+def _by_layer(
+    model: nn.Module, x: Tensor, x2: Tensor | None, outputs: str, chunk: int | None, *, whole: bool
+) -> dict[str, Tensor]:
+    check_choice("outputs", outputs, OUTPUTS)
+    if chunk is not None:
+        check_count("chunk", chunk)
+    if x2 is not None and x2.shape[1:] != x.shape[1:]:
+        raise ValueError(f"x2 of shape {tuple(x2.shape)} must have samples like x, of shape {tuple(x.shape[1:])}.")
+    with evaluating(model), torch.no_grad():
+        f, parameters = function_of(model)
+        classes = f(parameters, x[:1]).shape[1]
+        size = classes * sum(p.numel() * p.element_size() for p in parameters.values())
+        chunk = max(CHUNK_BYTES // size, 1) if chunk is None else chunk
+
+        recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+
+        def jacobian(part: Tensor) -> dict[str, Tensor]:
+            if recurrent:  # torch cannot batch these
+                return _one_by_one(f, parameters, part)
+            one = vmap(jacrev(lambda p, sample: f(p, sample[None])[0]), in_dims=(None, 0))
+            return {name: value.flatten(2) for name, value in one(parameters, part).items()}  # (n, C, parameters)
+
+        rows = [
+            _block(
+                left,
+                jacobian,
+                x if x2 is None else x2,
+                chunk,
+                outputs,
+                same=x2 is None and len(x) <= chunk,
+                whole=whole,
+            )
+            for left in map(jacobian, x.split(chunk))
+        ]
+    return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+
+
+@torch.enable_grad()
+def _one_by_one(f: Callable[..., Tensor], parameters: Mapping[str, Tensor], x: Tensor) -> dict[str, Tensor]:
+    """The Jacobian (n, C, parameters) by name, one backward pass for each sample and output."""
+    leaves = {name: value.clone().requires_grad_() for name, value in parameters.items()}
+    rows = []
+    for sample in x:
+        outputs = f(leaves, sample[None])[0]
+        options = {"retain_graph": True, "materialize_grads": True}
+        rows.append([torch.autograd.grad(output, list(leaves.values()), **options) for output in outputs])
+    return {
+        name: torch.stack([torch.stack([gradient[place].flatten() for gradient in row]) for row in rows])
+        for place, name in enumerate(leaves)
+    }
+
+
+def _block(
+    left: Mapping[str, Tensor],
+    jacobian: Callable[[Tensor], Mapping[str, Tensor]],
+    x2: Tensor,
+    chunk: int,
+    outputs: str,
+    *,
+    same: bool,
+    whole: bool,
+) -> dict[str, Tensor]:
+    """The rows of some samples, layer by layer, against all of x2."""
+    blocks: dict[str, list[Tensor]] = {}
+    for right in [left] if same else map(jacobian, x2.split(chunk)):
+        found: dict[str, Tensor] = {}
+        for name in left:
+            layer = "" if whole else name.rpartition(".")[0]
+            a, b = left[name], right[name]
+            if outputs == "trace":
+                block = a.flatten(1) @ b.flatten(1).T
+            else:
+                block = torch.einsum("icp,jdp->icjd", a, b)
+            found[layer] = found[layer] + block if layer in found else block
+        for layer, block in found.items():
+            blocks.setdefault(layer, []).append(block)
+    axis = 1 if outputs == "trace" else 2
+    return {layer: torch.cat(parts, axis) for layer, parts in blocks.items()}

@@ -1,0 +1,1 @@
+"""Argument checks, folders and atomic writes, provenance, progress bars, threads."""

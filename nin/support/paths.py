@@ -1,0 +1,90 @@
+"""Where things are, and the one way a file is written: whole or not at all."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+
+def root() -> Path:
+    """Return the folder of the clone, or the working directory when nin was installed without one."""
+    beside_package = Path(__file__).resolve().parents[2]
+    return beside_package if (beside_package / "notebooks").is_dir() else Path.cwd()
+
+
+def notebooks() -> Path:
+    """Return the folder of the notebooks."""
+    return root() / "notebooks"
+
+
+def figures(profile: str) -> Path:
+    """Return the folder that takes the figures of a profile: NIN_FIGURES/profile, or figures/profile in the clone."""
+    return Path(os.environ.get("NIN_FIGURES") or root() / "figures") / profile
+
+
+def data() -> Path | None:
+    """Return the folder of the user's own data sets (NIN_DATA), or None where the variable is not set."""
+    folder = os.environ.get("NIN_DATA")
+    return Path(folder).expanduser() if folder else None
+
+
+def cache() -> Path:
+    """Return the folder that takes downloads, data/cache in the clone; git ignores it."""
+    return root() / "data" / "cache"
+
+
+def store() -> Path:
+    """Return the folder of finished runs: NIN_STORE, or runs/store in the clone; git ignores it."""
+    return Path(os.environ.get("NIN_STORE") or root() / "runs" / "store").expanduser()
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write content to path whole or not at all; OSError as in `replacing`."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Yield a temporary file that takes the place of path in the end, so that no reader ever sees half a file.
+
+    Raises OSError, naming the folder and what to do, where it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"cannot write {path.name} into {path.parent}: {error.strerror or error}. "
+            "Make the folder writable, or name another one (NIN_FIGURES for figures).",
+        ) from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def sync(folder: Path) -> None:
+    """Flush a folder's entries to the disk, so that a rename in it survives a power cut, where the system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def umask() -> int:
+    """Return the permissions that new files of this process lack."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,60 @@
+"""What made a result: the notebook and its parameters, the versions of the packages, the commit of the clone."""
+
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from nin.support import paths
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where figures and checks come from: a notebook, its profile and parameters, and its data (name -> hash)."""
+
+    notebook: str | None = None
+    profile: str = "quick"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, str] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+
+_source = Source()
+
+
+def begin(notebook: str, *, profile: str, parameters: Mapping[str, Any], data: Mapping[str, str] | None = None) -> None:
+    """State the notebook, profile, parameters and data (name -> hash) behind all figures and checks saved from now on.
+
+    In a notebook, `nin.companion.notebook.begin` finds profile and parameters by itself.
+    """
+    global _source
+    _source = Source(notebook=notebook, profile=profile, parameters=dict(parameters), data=dict(data or {}))
+
+
+def source() -> Source:
+    """What `begin` stated last; without it, no notebook and the profile quick."""
+    return _source
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """The installed version of each package, leaving out those that are not installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str | None:
+    """The git commit of the clone, with a + where the tree differs from it; None where there is none."""
+    try:
+        git = ["git", "-C", str(paths.root())]
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + ("+" if changed.stdout.strip() else "")

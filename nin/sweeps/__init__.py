@@ -1,0 +1,1 @@
+"""Grids of runs: grouped, stored, resumed, distributed, probed."""

@@ -1,0 +1,154 @@
+"""Sweeps: a grid of runs -> groups -> executor -> store -> one tidy table."""
+
+import dataclasses
+import itertools
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import nn
+
+from nin.model.data import Dataset
+from nin.probes.asking import Probe
+from nin.support import paths
+from nin.support.arguments import check_choice, check_count
+from nin.support.progress import ProgressBar
+from nin.support.threads import threads
+from nin.sweeps.executors import check_executor, run_groups, workers
+from nin.sweeps.groups import groups
+from nin.sweeps.jobs import Group, Jobs
+from nin.sweeps.readings import Probing
+from nin.sweeps.results import Archive
+from nin.training.config import RunConfig
+from nin.training.trajectories import tidy
+
+
+def sweep(
+    base: RunConfig,
+    *,
+    over: Mapping[str, Sequence[Any]],
+    data: Dataset | None = None,
+    network: Callable[[], nn.Module] | None = None,
+    executor: Executor | None = None,
+    store: str | Path | None = None,
+    device: str = "auto",
+    at_once: int | None = None,
+    progress: bool = False,
+    probes: Mapping[str, Probe] | None = None,
+    snapshots: Sequence[int] | None = None,
+    probe_samples: int = 128,
+) -> pd.DataFrame | tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
+    """Train every combination of the values in `over`, or take it from the store, and return one tidy table.
+
+    base      the run from which all others differ by the fields in `over`, {"sigma": [0.1, 1.0], "seed": range(3)}
+    data, network   the user's own, as in `nin.train`; they enter the key of a stored run
+    executor  any concurrent.futures.Executor; None: in this process. Its workers compute, each on one torch thread, and
+              this process stores. Workers of a network of one's own must be able to import its factory.
+    store     folder of finished runs; None: NIN_STORE, or runs/store in the clone
+    device    "auto": cuda where there is one, else cpu; part of a stored run's key
+    at_once   runs trained as one ensemble; None: by the size of the work (nin.sweeps.groups); same results
+    progress  a bar on stderr
+    probes    name -> function (model, x, y) -> DataFrame, asked about the network of every run, without its node and in
+              eval mode, at the snapshots; the tables are then returned too, by name: run, step, the probe's columns,
+              and failure, the error where a probe raised one. They join the trajectories by run and step.
+    snapshots steps at which probes are asked, as long as a run's noisy loss is finite; None: eight, log-spaced
+    probe_samples   of the test set, the first ones, are x and y
+
+    The rows are those of `Trajectories.frame`, `run` counting the grid with the last field of `over` running fastest.
+    Groups are cut from the whole grid and stored as they finish: what was interrupted goes on where it stopped, and
+    whatever is computed again after that is computed as it would have been. Tables of probes are stored with the runs;
+    a new probe, or other snapshots, train the runs once more, to the same trajectories.
+
+    Raises ValueError for an unknown field, an empty or no list, values that RunConfig refuses, an executor that is
+    none, a store that is a file, one with a run of a newer schema, a snapshot beyond the last step; ProbeError for a
+    probe that changes a network or returns no frame; OSError where the store cannot be written. Values that occur twice
+    are dropped with a warning, failures of probes are counted in one.
+    """
+    check_executor(executor)
+    if at_once is not None:
+        check_count("at_once", at_once)
+    configs = expand(base, over)
+    if probes is None and snapshots is not None:
+        raise ValueError(f"snapshots={snapshots!r} are steps at which probes are asked; pass probes as well.")
+    probing = None if probes is None else Probing(probes, snapshots, probe_samples)
+    jobs = Jobs(data, network, device, probing)
+    archive = Archive(paths.store() if store is None else Path(store), jobs, configs)
+
+    def missing() -> Iterator[Group]:
+        for configs_ in wanted:
+            if (rest := archive.collect(configs_)).configs:  # another process may have been faster
+                yield rest
+
+    if at_once is None:
+        cut = groups(configs, jobs.group_size, workers=workers(executor))
+    else:
+        cut = groups(configs, lambda _: at_once)
+    wanted = [together for together in cut if archive.collect(together).configs]
+    bar = ProgressBar(total=len(configs), initial=len(archive), progress=progress, desc="sweep", unit="run")
+    try:
+        if wanted:
+            archive.store.check_writable()
+            if probing:
+                jobs.try_probes(wanted[0][0])
+            work = jobs.work(progress) if executor is None else jobs.work_elsewhere(archive.store)
+            with threads(1 if executor else None), closing(run_groups(work, missing(), executor)) as results:
+                for group, result in results:
+                    archive.save(group, result)
+                    bar.update(len(archive) - bar.n)
+    except KeyboardInterrupt:
+        print(
+            f"\nnin.sweep: interrupted; {archive.stored()} of {len(configs)} runs are in {archive.store.folder}, "
+            "and the same call goes on from there.",
+            file=sys.stderr,
+        )
+        raise
+    finally:
+        bar.close()
+    frame = tidy(configs, archive.tables())
+    if probing is None:
+        return frame
+    readings = archive.readings()
+    _tell_failures(readings)
+    return frame, readings
+
+
+def _tell_failures(readings: Mapping[str, pd.DataFrame]) -> None:
+    """One warning that counts the readings that failed, with the first error of each probe."""
+    failed = {name: table["failure"].dropna() for name, table in readings.items()}
+    parts = [
+        f"{name!r} at {len(errors)} snapshots, first {errors.iloc[0]}" for name, errors in failed.items() if len(errors)
+    ]
+    if parts:
+        warnings.warn(f"probes failed: {'; '.join(parts)}. See the column failure of their tables.", stacklevel=3)
+
+
+def expand(base: RunConfig, over: Mapping[str, Sequence[Any]]) -> list[RunConfig]:
+    """All combinations of the values of `over`, the last field running fastest; doubles dropped with a warning."""
+    if not isinstance(base, RunConfig):
+        raise ValueError(f"base={base!r} must be a nin.RunConfig.")
+    if not isinstance(over, Mapping):
+        raise ValueError(f"over={over!r} must map fields of RunConfig to lists, as in {{'sigma': [0.1, 1.0]}}.")
+    fields = [field.name for field in dataclasses.fields(RunConfig)]
+    values = {}
+    for name, entries in over.items():
+        check_choice("over: field", name, fields)
+        try:
+            values[name] = None if isinstance(entries, (str, bytes)) else list(entries)
+        except TypeError:
+            values[name] = None
+        if values[name] is None:
+            raise ValueError(f"over[{name!r}]={entries!r} must be a list of values, for example [{entries!r}].")
+        if not values[name]:
+            raise ValueError(f"over[{name!r}] is empty: a sweep of no runs. Give it values, or leave the field out.")
+    grid = [base.replace(**dict(zip(values, point, strict=True))) for point in itertools.product(*values.values())]
+    unique = list(dict.fromkeys(grid))
+    if len(unique) < len(grid):
+        warnings.warn(
+            f"over: {len(grid) - len(unique)} of {len(grid)} runs occur twice and were dropped.", stacklevel=3
+        )
+    return unique

@@ -1,0 +1,148 @@
+"""Probes along training: any function (model, x, y) -> table, asked at the snapshots of every run."""
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from nin import probes as our_probes
+from nin.model.data import Dataset
+from nin.probes.asking import Probe, ask
+from nin.support.arguments import check_count
+from nin.support.threads import threads
+from nin.sweeps.fingerprint import fingerprint
+from nin.training.config import DTYPES, RunConfig
+from nin.training.schedule import log_spaced
+
+POINTS = 8  # snapshots of a run where none are named
+
+
+@dataclass(frozen=True)
+class Probing:
+    """Which probes are asked, at which steps, on how many samples.
+
+    probes     name -> function (model, x, y) -> DataFrame, see `nin.probes.asking.ask`
+    snapshots  steps; None: 0, the last one and six between, log-spaced
+    samples    of the test set, the first ones: the fixed probe set
+    Raises ValueError for no probes, names that are not text, what cannot be called, steps that are none.
+    """
+
+    probes: Mapping[str, Probe]
+    snapshots: tuple[int, ...] | None = None
+    samples: int = 128
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.probes, Mapping) or not self.probes:
+            raise ValueError(f"probes={self.probes!r} must map names to functions, as in {{'rank': rank}}.")
+        for name, probe in self.probes.items():
+            if not isinstance(name, str) or not name:
+                raise ValueError(f"probes: the name {name!r} must be text.")
+            if not callable(probe):
+                raise ValueError(f"probes[{name!r}]={probe!r} must be a function (model, x, y) -> DataFrame.")
+        check_count("probe_samples", self.samples)
+        if self.snapshots is not None:
+            for step in self.snapshots:
+                check_count("snapshots", step, minimum=0)
+            if not self.snapshots:
+                raise ValueError("snapshots is empty: probes would never be asked; name steps, or None.")
+            object.__setattr__(self, "snapshots", tuple(sorted({int(step) for step in self.snapshots})))
+
+    def due(self, config: RunConfig) -> tuple[int, ...]:
+        """The snapshots of a run; ValueError for one beyond its last step."""
+        if self.snapshots is None:
+            return tuple(log_spaced(config.steps, POINTS))
+        if self.snapshots[-1] > config.steps:
+            raise ValueError(f"snapshots={self.snapshots!r} goes beyond steps={config.steps} of a run.")
+        return self.snapshots
+
+    def probe_set(self, data: Dataset, config: RunConfig) -> tuple[Tensor, Tensor]:
+        """The first test samples in the run's dtype; ValueError where there are fewer."""
+        if self.samples > len(data.x_test):
+            raise ValueError(f"probe_samples={self.samples} is more than the test set of {len(data.x_test)} has.")
+        data = data.to(DTYPES[config.dtype])
+        return data.x_test[: self.samples], data.y_test[: self.samples]
+
+    def identity(self, name: str, config: RunConfig) -> dict[str, Any]:
+        """What determines the table of a probe beside the run."""
+        known = {"probe": self._fingerprints[name], "nin.probes": probe_sources()}
+        return known | {"snapshots": list(self.due(config)), "probe_samples": self.samples}
+
+    @cached_property
+    def _fingerprints(self) -> dict[str, dict[str, str]]:
+        return {name: fingerprint(f"probes[{name!r}]", probe) for name, probe in self.probes.items()}
+
+    def only(self, names: Sequence[str]) -> "Probing":
+        """The same with some of the probes."""
+        return Probing({name: self.probes[name] for name in names}, self.snapshots, self.samples)
+
+
+@cache
+def probe_sources() -> str:
+    """A sha256 of all code in nin.probes, on which probes are likely to be built."""
+    return _hash_of(Path(our_probes.__file__).parent)
+
+
+def _hash_of(folder: Path) -> str:
+    """A sha256 of all Python files under a folder, with their names."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{file.stat().st_size}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+@dataclass
+class Readings:
+    """Asks the probes at every snapshot of an ensemble, and keeps the tables: an `observe` for `nin.train`.
+
+    seconds    what each probe took, all runs together
+    """
+
+    probing: Probing
+    configs: Sequence[RunConfig]
+    x: Tensor
+    y: Tensor
+    seconds: dict[str, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.seconds = dict.fromkeys(self.probing.probes, 0.0)
+        self._tables: dict[tuple[int, str], list[pd.DataFrame]] = {}
+        self._failures: dict[tuple[int, str], list[tuple[int, str]]] = {}
+        self._threads = torch.get_num_threads()  # training may set its own
+
+    def __call__(self, run: int, step: int, model: nn.Module) -> None:
+        """Ask all probes about one network. What one raises is recorded; the others and the rest go on."""
+        for name, probe in self.probing.probes.items():
+            start = time.perf_counter()
+            with threads(self._threads):
+                try:
+                    table = ask(name, probe, model, self.x, self.y, seed=self.configs[run].seed * 1_000_003 + step)
+                except Exception as error:
+                    what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                    self._failures.setdefault((run, name), []).append((step, what))
+                else:
+                    table.insert(0, "step", step)
+                    self._tables.setdefault((run, name), []).append(table)
+            self.seconds[name] += time.perf_counter() - start
+
+    def tables(self, run: int) -> dict[str, pd.DataFrame]:
+        """By probe: step, the probe's columns, and failure, the error of a snapshot that has no reading, else None."""
+        return {name: self._table(run, name) for name in self.probing.probes}
+
+    def _table(self, run: int, name: str) -> pd.DataFrame:
+        parts = self._tables.get((run, name), [])
+        failures = pd.DataFrame(self._failures.get((run, name), []), columns=["step", "failure"]).astype(
+            {"failure": "str"}
+        )
+        table = pd.concat(parts, ignore_index=True) if parts else failures[["step"]].iloc[:0]
+        table = table.assign(failure=pd.Series(np.nan, index=table.index, dtype="str"))
+        if len(failures):
+            table = pd.concat([table, failures], ignore_index=True).sort_values("step", kind="stable")
+        return table.astype({"step": int}).reset_index(drop=True)

@@ -1,0 +1,221 @@
+"""Finished runs on disk: content-addressed, written whole or not at all, verified when read.
+
+STORE/runs/ab/abcdef.../table.parquet, manifest.json     one folder a run, named by its key
+STORE/damaged/                                           what failed its checksum, moved aside
+STORE/data/                                              a user's own data set, for workers in other processes
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nin.support import paths
+
+SCHEMA = 1  # raise it when a run of the same config would have another trajectory, or its table other columns
+STALE = 86400  # seconds after which files that wait to be complete belong to nobody any more
+TABLE, MANIFEST = "table.parquet", "manifest.json"
+
+
+class DamagedRun(ValueError):
+    """A stored run whose files are not what was written."""
+
+
+class NewerSchema(ValueError):
+    """A stored run that a newer version of nin wrote."""
+
+
+def key(identity: Mapping[str, Any]) -> str:
+    """sha256 of the canonical JSON (sorted keys, no spaces) of all that determines a run, and of the schema version.
+
+    Raises ValueError for an identity that is no JSON.
+    """
+    try:
+        text = json.dumps({"schema": SCHEMA, **identity}, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"identity={identity!r} must hold JSON values only: {error}.") from None
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of finished runs. Any number of processes may read and write it at once.
+
+    Raises ValueError where the folder's path is a file.
+    """
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder).expanduser())
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"store={str(self.folder)!r} is a file; name a folder.")
+
+    def path(self, key: str) -> Path:
+        """The folder of a run, there or not."""
+        return self.folder / "runs" / key[:2] / key
+
+    def __contains__(self, key: str) -> bool:
+        return (self.path(key) / MANIFEST).exists()
+
+    def __iter__(self) -> Iterator[str]:
+        """The keys of all runs, sorted."""
+        return (path.parent.name for path in sorted(self.folder.glob(f"runs/??/*/{MANIFEST}")))
+
+    def manifest(self, key: str) -> dict[str, Any]:
+        """What is known of a run beside its table.
+
+        Raises DamagedRun where the file is not as it was written, NewerSchema where a newer nin wrote it.
+        """
+        path = self.path(key) / MANIFEST
+        content = path.read_bytes()
+        try:
+            manifest = json.loads(content)
+            schema, checksum = manifest["schema"], manifest.pop("sha256")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise DamagedRun(f"{path} is damaged: it is no manifest.") from None
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise NewerSchema(
+                f"{path} has schema version {schema}, and this nin reads up to {SCHEMA}: "
+                "update nin, or name another store."
+            )
+        if content != _serialised(manifest) or manifest["key"] != key:
+            raise DamagedRun(f"{path} is damaged: its sha256 is not {checksum}.")
+        return manifest
+
+    def table(self, key: str, manifest: Mapping[str, Any]) -> pd.DataFrame:
+        """The table of a run, one row a recorded step. Raises DamagedRun where its checksum is another."""
+        path = self.path(key) / TABLE
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise DamagedRun(f"{path} is missing.") from None
+        found, expected = hashlib.sha256(content).hexdigest(), manifest["table"]["sha256"]
+        if found != expected:
+            raise DamagedRun(f"{path} is damaged: its sha256 is {found[:12]}..., not {expected[:12]}...")
+        return pq.read_table(pa.BufferReader(content)).to_pandas()
+
+    def load(self, key: str) -> tuple[pd.DataFrame, dict[str, Any]] | None:
+        """The table and the manifest of a run, None where there is none.
+
+        A damaged run is moved aside, with one warning that names the file, and counts as none.
+        Raises NewerSchema.
+        """
+        try:
+            manifest = self.manifest(key)
+            return self.table(key, manifest), manifest
+        except FileNotFoundError:
+            return None
+        except DamagedRun as error:
+            warnings.warn(f"{error} {self._move_aside(key)}", stacklevel=2)
+            return None
+
+    def save(self, key: str, table: pd.DataFrame, about: Mapping[str, Any]) -> None:
+        """Store a run: both files are written, flushed to the disk, and appear together by one rename.
+
+        Where another process stored the run in the meantime, its copy stays and this one is dropped.
+        Raises OSError, with what to do, where the folder cannot be written; what was stored before is not touched.
+        """
+        buffer = io.BytesIO()
+        numbers = [name for name in table.columns if table[name].dtype.kind == "f"]
+        pq.write_table(
+            pa.Table.from_pandas(table, preserve_index=False),
+            buffer,
+            compression="zstd",
+            use_dictionary=False,
+            use_byte_stream_split=numbers,
+        )
+        content = buffer.getvalue()
+        manifest = {
+            "schema": SCHEMA,
+            "key": key,
+            **about,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "table": {
+                "file": TABLE,
+                "rows": len(table),
+                "bytes": len(content),
+                "sha256": hashlib.sha256(content).hexdigest(),
+            },
+        }
+        self._commit(key, {TABLE: content, MANIFEST: _serialised(manifest)})
+
+    def check_writable(self) -> None:
+        """Raise OSError, with what to do, where nothing can be written into the store; sweep out what a crash left."""
+        try:
+            self._scratch().rmdir()
+        except OSError as error:
+            raise self._not_writable(error) from error
+        for left in (self.folder / "writing").iterdir():
+            with contextlib.suppress(OSError):  # another process may be at it
+                if time.time() - left.stat().st_mtime > STALE:
+                    shutil.rmtree(left)
+
+    def _commit(self, key: str, files: Mapping[str, bytes]) -> None:
+        try:
+            scratch = self._scratch()
+            try:
+                for name, content in files.items():
+                    paths.write(scratch / name, content)
+                paths.sync(scratch)
+                self._publish(scratch, self.path(key))
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)  # nothing is left there unless it failed
+        except OSError as error:
+            raise self._not_writable(error) from error
+
+    def _publish(self, scratch: Path, target: Path) -> None:
+        """Give a complete folder its name; a run that is there already stays."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            scratch.rename(target)
+        except OSError:  # a folder that is not empty is never replaced
+            if target.name in self:
+                return
+            self._move_aside(target.name)
+            scratch.rename(target)
+        paths.sync(target.parent)
+
+    def _scratch(self) -> Path:
+        """A new folder on the store's own file system, where files wait until they are complete."""
+        waiting = self.folder / "writing"
+        waiting.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=waiting))
+        scratch.chmod(0o777 & ~paths.umask())
+        return scratch
+
+    def _not_writable(self, error: OSError) -> OSError:
+        return OSError(
+            error.errno,
+            f"the store {self.folder} cannot be written ({error.strerror or error}); the runs in it are intact. "
+            "Free space or make it writable, or name another store; the same call then goes on from there",
+        )
+
+    def _move_aside(self, key: str) -> str:
+        aside = self.folder / "damaged"
+        try:
+            aside.mkdir(exist_ok=True)
+            target = Path(tempfile.mkdtemp(dir=aside, prefix=f"{key[:12]}-"))
+            self.path(key).rename(target)
+        except OSError as error:
+            return f"It cannot be moved aside ({error.strerror}) and is computed again."
+        return f"It was moved to {target} and is computed again."
+
+
+def _serialised(manifest: Mapping[str, Any]) -> bytes:
+    """The manifest as indented JSON, with the sha256 of all the rest as its last entry."""
+    plain = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    return (json.dumps({**manifest, "sha256": hashlib.sha256(plain.encode()).hexdigest()}, indent=2) + "\n").encode()

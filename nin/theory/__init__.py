@@ -1,0 +1,41 @@
+"""The equations, numbers in and out: noise nodes here; `nin.theory.pooling`, `nin.theory.response`."""
+
+from nin.theory.nodes import (
+    KAPPA_MAX,
+    KURTOSIS,
+    LinearState,
+    catapult_map,
+    decay_time,
+    kappa,
+    kappa_mean_square,
+    linear_loss,
+    linear_map,
+    linear_optimum_rms,
+    linear_trajectory,
+    mean_square_multiplier,
+    random_walk,
+    sigma_catapult,
+    sigma_divergent,
+    stationary_noise_output,
+    stationary_variance,
+)
+
+__all__ = [
+    "KAPPA_MAX",
+    "KURTOSIS",
+    "LinearState",
+    "catapult_map",
+    "decay_time",
+    "kappa",
+    "kappa_mean_square",
+    "linear_loss",
+    "linear_map",
+    "linear_optimum_rms",
+    "linear_trajectory",
+    "mean_square_multiplier",
+    "random_walk",
+    "sigma_catapult",
+    "sigma_divergent",
+    "stationary_noise_output",
+    "stationary_variance",
+]

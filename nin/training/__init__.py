@@ -1,0 +1,1 @@
+"""A run as a value; ensembles of runs under an ordinary optimiser."""

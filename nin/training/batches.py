@@ -1,0 +1,85 @@
+"""Which samples a run sees at each step, and with which noise: a function of its config alone."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from nin.model.data import Dataset
+from nin.model.noise import draw_noise
+from nin.training.config import RunConfig
+
+AHEAD = 32  # steps whose samples are gathered at once: one call instead of many
+AHEAD_BYTES = 2**22  # and the memory that they may take
+
+
+def batches(config: RunConfig, samples: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Yield a run's endless batches: sample indices (batch,) and eps / sigma (batch, nodes), None if nodes=0.
+
+    Every epoch is a new permutation cut into full batches; what remains of samples / batch_size is left out.
+    """
+    order, noise = config.generator("order"), config.generator("noise")
+
+    def draw(count: int) -> Tensor:
+        return draw_noise(count, config.nodes, law=config.law, generator=noise)
+
+    eps = draw(samples) if config.nodes and config.resample == "fixed" else None
+    while True:
+        permutation = torch.randperm(samples, generator=order)
+        if config.nodes and config.resample == "epoch":
+            eps = draw(samples)
+        for start in range(0, samples - config.batch_size + 1, config.batch_size):
+            index = permutation[start : start + config.batch_size]
+            if config.nodes and config.resample == "step":
+                yield index, draw(len(index))
+            else:
+                yield index, None if eps is None else eps[index]
+
+
+class StackedBatches:
+    """The batches of K runs, drawn once for all runs that share seed, law and resampling, several steps ahead."""
+
+    def __init__(self, configs: Sequence[RunConfig], data: Dataset) -> None:
+        self.configs, self.data = configs, data
+        keys = [(c.seed, c.law, c.resample) for c in configs]
+        unique = list(dict.fromkeys(keys))
+        self._streams = [batches(configs[keys.index(key)], len(data.x_train)) for key in unique]
+        self._stream_of = torch.tensor([unique.index(key) for key in keys])
+        batch = data.x_train[0].nbytes * configs[0].batch_size * len(unique)
+        self._ahead = min(max(AHEAD_BYTES // batch, 1), AHEAD)
+        self._next = self._ahead
+        self.keep(torch.arange(len(configs)))
+
+    def keep(self, alive: Tensor) -> None:
+        """From now on, yield the batches of these runs, by their indices among all."""
+        self._members = len(alive)
+        self._stream = self._stream_of[alive].to(self.data.x_train.device)  # (K,)
+        sigma = torch.tensor([self.configs[run].sigma for run in alive], dtype=torch.float64)
+        self._sigma = sigma[:, None, None]
+
+    def next(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The next batch: x (K, batch, d), y (K, batch, ...), eps (K, batch, nodes) or None without a node."""
+        if self._next == self._ahead:
+            self._draw()
+        step, self._next = self._next, self._next + 1
+        x, y = self._spread(self._x[step], self._stream), self._spread(self._y[step], self._stream)
+        if self._noise is None:
+            return x, y, None
+        return x, y, (self._sigma * self._spread(self._noise[step], self._stream.cpu())).to(x)
+
+    def _draw(self) -> None:
+        """Draw the next steps of all streams: (steps, streams, batch, ...)."""
+        drawn = [[next(stream) for stream in self._streams] for _ in range(self._ahead)]
+        index = torch.stack([torch.stack([index for index, _ in step]) for step in drawn])
+        rows = index.flatten().to(self.data.x_train.device)
+        self._x = self.data.x_train.index_select(0, rows).unflatten(0, index.shape)
+        self._y = self.data.y_train.index_select(0, rows).unflatten(0, index.shape)
+        without = drawn[0][0][1] is None
+        self._noise = None if without else torch.stack([torch.stack([eps for _, eps in step]) for step in drawn])
+        self._next = 0
+
+    def _spread(self, values: Tensor, stream: Tensor) -> Tensor:
+        """From one entry a stream to one a run: a view where all runs share one stream."""
+        if len(values) == 1:
+            return values.expand(self._members, *values.shape[1:])
+        return values[stream]

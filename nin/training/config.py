@@ -1,0 +1,156 @@
+"""A run as a value: everything that determines a trajectory, validated, frozen, and nothing else."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from nin.model.data import DATASETS
+from nin.model.losses import LOSSES
+from nin.model.networks import ACTIVATIONS, INITS
+from nin.model.noise import LAWS
+from nin.support.arguments import check_choice, check_count, check_number
+
+NETWORKS = ("mlp", "linear")
+OPTIMIZERS = ("sgd", "adam")
+RESAMPLE = ("step", "epoch", "fixed")
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+STREAMS = ("weights", "niw", "order", "noise", "curvature", "thermometer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """All that determines a training run with a noise injection node (arXiv 2210.13599).
+
+    The paper's widths, learning rates, batch sizes and initial NIW are not known; the defaults are those of a
+    small run on scikit-learn's digits that shows all four phases within a minute.
+
+    dataset        name for nin.load_data
+    n_train        size of a balanced training subset; None: all
+    network        "mlp", or "linear": the two-layer linear net (widths gives its one width N)
+    widths         widths of the hidden layers; the paper's network has three
+    activation     "relu" (the paper's), "tanh", "softplus", "linear"
+    init           "he" or "ntk" (nin.model.networks.MLP); the linear net is always "ntk"
+    loss           "cross_entropy", or "mse" = 1/2 sum over outputs, mean over the batch (labels become one-hot)
+    layer          the linear layer that the node feeds: its index, or a dotted name
+    sigma          standard deviation of the noise eps
+    nodes          number of nodes; 0: none
+    niw_std        standard deviation of the initial NIW entries; None: d_out^(-1/2), so |W_NI(0)| is about 1
+                   (1 for the linear net, as in the linear test case)
+    law            "gaussian", "uniform", "rademacher", all of standard deviation sigma
+    resample       noise re-drawn each "step", each "epoch" (one eps per sample and epoch), or "fixed"
+    optimizer      "sgd" (the paper's: vanilla) or "adam"
+    lr, momentum, weight_decay    of the optimiser; the paper's SGD has momentum = weight_decay = 0
+    batch_size     samples a step; the last, smaller batch of an epoch is left out
+    steps          number of optimiser steps
+    record_every   steps between records of the noisy loss and the NIW norm after step 50
+    eval_points    number of log-spaced steps at which the clean losses are measured
+    eval_samples   samples for these (fixed, the first ones); at the start and the end all samples are used
+    curvature_pairs  draws +-eps for each of these samples behind kappa_avg at step 0
+    seed           fixes initial weights, batch order and noise draws
+    dtype          "float32" or "float64"
+
+    Raises ValueError for any value that is not allowed, naming the field, the value and what is.
+    """
+
+    dataset: str = "digits"
+    n_train: int | None = None
+    network: str = "mlp"
+    widths: tuple[int, ...] = (128, 128, 128)
+    activation: Literal["relu", "tanh", "softplus", "linear"] = "relu"
+    init: Literal["he", "ntk"] = "he"
+    loss: Literal["cross_entropy", "mse"] = "cross_entropy"
+    layer: int | str = 0
+    sigma: float = 1.0
+    nodes: int = 1
+    niw_std: float | None = None
+    law: Literal["gaussian", "uniform", "rademacher"] = "gaussian"
+    resample: Literal["step", "epoch", "fixed"] = "epoch"
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    lr: float = 0.05
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    batch_size: int = 128
+    steps: int = 1500
+    record_every: int = 10
+    eval_points: int = 30
+    eval_samples: int = 1024
+    curvature_pairs: int = 4
+    seed: int = 0
+    dtype: Literal["float32", "float64"] = "float32"
+
+    def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "widths", tuple(self.widths))
+        except TypeError:
+            raise ValueError(f"widths={self.widths!r} must be a sequence of integers >= 1.") from None
+        for field in dataclasses.fields(self):  # NumPy scalars, as grids yield them, become plain numbers
+            value = getattr(self, field.name)
+            if isinstance(value, np.generic):
+                value = value.item()
+                object.__setattr__(self, field.name, value)
+        for width in self.widths:
+            check_count("widths", width)
+        for name in ("batch_size", "record_every", "eval_samples", "curvature_pairs"):
+            check_count(name, getattr(self, name))
+        check_count("eval_points", self.eval_points, minimum=2)
+        for name in ("steps", "nodes", "seed"):
+            check_count(name, getattr(self, name), minimum=0)
+        if self.n_train is not None:
+            check_count("n_train", self.n_train)
+            if self.batch_size > self.n_train:
+                raise ValueError(f"batch_size={self.batch_size} is larger than n_train={self.n_train}.")
+        check_number("sigma", self.sigma)
+        check_number("lr", self.lr, exclusive=True)
+        for name in ("momentum", "weight_decay"):
+            check_number(name, getattr(self, name))
+        if self.momentum >= 1:
+            raise ValueError(f"momentum={self.momentum!r} must lie in [0, 1).")
+        if self.niw_std is not None:
+            check_number("niw_std", self.niw_std)
+        check_choice("dataset", self.dataset, DATASETS)
+        check_choice("network", self.network, NETWORKS)
+        check_choice("activation", self.activation, ACTIVATIONS)
+        check_choice("init", self.init, INITS)
+        check_choice("loss", self.loss, LOSSES)
+        check_choice("law", self.law, LAWS)
+        check_choice("resample", self.resample, RESAMPLE)
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_choice("dtype", self.dtype, DTYPES)
+        if not isinstance(self.layer, str):
+            check_count("layer", self.layer, minimum=0)
+        if self.network == "linear" and len(self.widths) != 1:
+            raise ValueError(f"widths={self.widths!r}: the linear net has one width, for example widths=(1000,).")
+        if self.optimizer == "adam" and self.momentum:
+            raise ValueError(f"momentum={self.momentum!r} belongs to optimizer='sgd'; leave it 0 with 'adam'.")
+        for field in dataclasses.fields(self):  # 1 and 1.0 are one run
+            if field.type in (float, float | None) and getattr(self, field.name) is not None:
+                object.__setattr__(self, field.name, float(getattr(self, field.name)))
+
+    def replace(self, **changes: Any) -> "RunConfig":
+        """Return a copy with some fields changed, validated anew."""
+        return dataclasses.replace(self, **changes)
+
+    def as_json(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    def changes(self) -> dict[str, Any]:
+        """The fields that differ from their defaults, as JSON values: all that a key of the run store needs.
+
+        A field that is added to RunConfig, with a default that changes nothing, leaves the keys of stored runs alone.
+        """
+        defaults = RunConfig().as_json()
+        return {name: value for name, value in self.as_json().items() if value != defaults[name]}
+
+    def generator(self, stream: str) -> torch.Generator:
+        """Return the CPU generator of one of the run's random streams (STREAMS), a function of the seed alone.
+
+        One stream for each purpose: runs that share a seed share initial weights, batch order and noise draws
+        whatever else differs between them (common random numbers).
+        """
+        entropy = np.random.SeedSequence([self.seed, STREAMS.index(stream)]).generate_state(1, np.uint64)[0]
+        return torch.Generator().manual_seed(int(entropy))

@@ -1,0 +1,107 @@
+"""K networks of one shape trained as one: stacked parameters, one forward pass for all members."""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from nin.model.losses import LOSSES, WITH_GRADIENT
+from nin.model.networks import MLP
+from nin.model.nodes import NoisyNetwork
+from nin.training.stacked_mlp import StackedMLP, aligned
+
+CHUNK = 128  # samples at a time where many are evaluated: they stay in the cache, and every ensemble sums alike
+
+
+class Ensemble:
+    """K networks of one architecture, parameters stacked along a first axis K, ready for any torch.optim optimiser.
+
+    A member is an nn.Module, or a NoisyNetwork when it has a node. MLPs run on batched matrix products
+    (`StackedMLP`); any other module runs through torch.func.vmap over functional_call, the slower reference.
+    parameters: dict of leaf tensors (K, ...) under the members' own parameter names ("niw" among them).
+    """
+
+    def __init__(self, members: Sequence[nn.Module], *, device: torch.device | str = "cpu", vectorise: bool = False):
+        self.template = members[0]
+        state, buffers = stack_module_state(list(members))
+        self.parameters = {name: aligned(p.detach().to(device)).requires_grad_() for name, p in state.items()}
+        self.buffers = {name: b.to(device) for name, b in buffers.items()}
+        self._vectorise = vectorise or not isinstance(getattr(self.template, "network", self.template), MLP)
+        self._restack()
+
+    def __len__(self) -> int:
+        return len(next(iter(self.parameters.values())))
+
+    @property
+    def niw(self) -> Float[Tensor, "K nodes ..."] | None:
+        """The stacked noise injection weights, None without a node."""
+        return self.parameters.get("niw")
+
+    @torch.no_grad()
+    def __call__(
+        self, x: Float[Tensor, "K batch inputs"], noise: Float[Tensor, "K batch nodes"] | None = None
+    ) -> Float[Tensor, "K batch outputs"]:
+        """Outputs of all members, to be used before the next call; noise is eps itself, sigma included, or None."""
+        return self._mlp.forward(x, noise) if self._mlp else self._vmap(x, noise)
+
+    def backward(
+        self,
+        x: Float[Tensor, "K batch inputs"],
+        y: Shaped[Tensor, "K batch ..."],
+        noise: Float[Tensor, "K batch nodes"] | None,
+        *,
+        loss: str,
+        scale: Float[Tensor, " K"] | float = 1.0,
+    ) -> Float[Tensor, " K"]:
+        """Each member's mean loss over its batch; the gradient of scale times it goes into the parameters' `.grad`."""
+        if self._mlp:
+            losses, gradient = WITH_GRADIENT[loss](self._mlp.forward(x, noise), y)
+            factor = scale[:, None, None] if isinstance(scale, Tensor) else scale
+            self._mlp.backward(gradient.mul_(factor / y.shape[1]))
+            return losses.mean(1)
+        for parameter in self.parameters.values():
+            parameter.grad = None
+        losses = LOSSES[loss](self._vmap(x, noise), y).mean(1)
+        (scale * losses).sum().backward()
+        return losses.detach()
+
+    def _restack(self) -> None:
+        self._mlp = None if self._vectorise else StackedMLP(self.template, self.parameters)
+
+    def _vmap(self, x: Tensor, noise: Tensor | None) -> Tensor:
+        def one(parameters: dict, buffers: dict, *inputs: Tensor) -> Tensor:
+            return functional_call(self.template, (parameters, buffers), inputs)
+
+        if noise is None and isinstance(self.template, NoisyNetwork):
+            noise = x.new_zeros(len(self), x.shape[1], self.niw.shape[1])
+        inputs = (x,) if noise is None else (x, noise)
+        return vmap(one)(self.parameters, self.buffers, *inputs)
+
+    def keep(self, members: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        """Drop all members but those of the given indices, from the parameters and from the optimiser's state."""
+        (group,) = optimizer.param_groups
+        group["params"] = []
+        for name, old in self.parameters.items():
+            new = aligned(old.detach()[members]).requires_grad_()
+            state = optimizer.state.pop(old, {})
+            if state:
+                per_member = {key: torch.is_tensor(v) and v.shape == old.shape for key, v in state.items()}
+                optimizer.state[new] = {key: v[members] if per_member[key] else v for key, v in state.items()}
+            group["params"].append(new)
+            self.parameters[name] = new
+        self.buffers = {name: buffer[members] for name, buffer in self.buffers.items()}
+        self._restack()
+
+    def state(self) -> dict[str, Tensor]:
+        """A detached CPU copy of the stacked parameters and buffers."""
+        return {name: p.detach().cpu().clone() for name, p in {**self.parameters, **self.buffers}.items()}
+
+
+def member(template: nn.Module, state: dict[str, Tensor], index: int) -> nn.Module:
+    """One member of an ensemble as a module of its own, from the ensemble's template and a state() of it."""
+    module = copy.deepcopy(template).cpu()
+    module.load_state_dict(module.state_dict() | {name: tensor[index] for name, tensor in state.items()})
+    return module

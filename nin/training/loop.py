@@ -1,0 +1,146 @@
+"""Training an ensemble of runs at once with an ordinary optimiser."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from nin.model.data import Dataset, load_data
+from nin.support.arguments import check_count
+from nin.support.progress import ProgressBar
+from nin.support.threads import threads, threads_for
+from nin.training.batches import StackedBatches
+from nin.training.config import DTYPES, RunConfig
+from nin.training.ensemble import Ensemble, member
+from nin.training.recorder import Recorder
+from nin.training.stacking import check_stackable
+from nin.training.start import kappa_avg, members
+from nin.training.trajectories import Trajectories
+
+
+def train(
+    configs: RunConfig | Sequence[RunConfig],
+    *,
+    data: Dataset | None = None,
+    network: Callable[[], nn.Module] | None = None,
+    snapshots: Sequence[int] = (),
+    observe: Callable[[int, int, nn.Module], None] | None = None,
+    device: str = "auto",
+    progress: bool = False,
+) -> Trajectories:
+    """Train runs that differ in sigma, seed, NIW scale, law, resampling or lr as one ensemble, and record them.
+
+    configs    the runs, or one run; all other fields must agree
+    data       the user's own Dataset in place of config.dataset
+    network    factory of the user's own network in place of config.network, called once for each seed with torch's
+               global generator seeded from the config and restored afterwards; it runs through torch.func.vmap
+    snapshots  steps at which networks are kept; those of the end always are
+    observe    called at the snapshots instead, with the index of a run, the step and a copy of its network, for each
+               run whose noisy loss is finite there; only the networks of the end are kept then
+    device     "auto": cuda where there is one, else cpu
+    progress   a bar on stderr
+
+    With SGD the loss of member k is scaled by lr_k under torch.optim.SGD of learning rate 1, which trains members of
+    different lr and gives each the trajectory it has alone; with weight decay, or Adam, all lr must agree.
+    A run whose noisy loss is not finite is recorded as divergent at that step and leaves the ensemble.
+
+    At step 0: lambda_H is the top eigenvalue of the local Hessian <H> without noise, kappa_H = lr sigma^2 lambda_H, and
+    kappa_avg = lr W.E[dL/dW] / |W|^2 the rate per step at which |W_NI| starts to fall, from antithetic noise.
+    noise_output is n = v.W_NI / sqrt N in the linear net, else the projection of W_NI on the top mode of <H> at
+    step 0; its norm where there are several nodes.
+
+    Raises ValueError for no configs, configs that cannot be stacked, a batch larger than the data, an unknown layer.
+    """
+    configs = (configs,) if isinstance(configs, RunConfig) else tuple(configs)
+    check_stackable(configs)
+    first = configs[0]
+    for step in snapshots:
+        check_count("snapshots", step, minimum=0)
+    device = find_device(device)
+    data = load_data(first.dataset, n_train=first.n_train) if data is None else data
+    if first.batch_size > len(data.x_train):
+        raise ValueError(f"batch_size={first.batch_size} is larger than the training set of {len(data.x_train)}.")
+    stack, modes = members(configs, data, network, device=device)
+    data = data.to(DTYPES[first.dtype], device)
+    alive = _at_least_two(torch.arange(len(configs)))
+    ensemble = Ensemble([stack[run] for run in alive], device=device)
+    largest = first.batch_size * max(p.numel() for p in ensemble.parameters.values())
+    with threads(threads_for(largest)):
+        recorder = Recorder(configs, data, modes)
+        return _train(configs, data, ensemble, alive, recorder, set(snapshots), observe, progress)
+
+
+def find_device(device: str) -> torch.device:
+    """The device of that name; "auto": cuda where there is one, else cpu."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+
+
+def _train(
+    configs: Sequence[RunConfig],
+    data: Dataset,
+    ensemble: Ensemble,
+    alive: Tensor,
+    recorder: Recorder,
+    snapshots: set[int],
+    observe: Callable[[int, int, nn.Module], None] | None,
+    progress: bool,
+) -> Trajectories:
+    first, feed = configs[0], StackedBatches(configs, data)
+    feed.keep(alive)
+    kappa = kappa_avg(ensemble, [configs[run] for run in alive], data)[: len(configs)]
+    optimizer, scale = make_optimizer(configs, ensemble)
+    scale = scale.to(data.x_train)[alive]
+    for step in ProgressBar(
+        range(first.steps + 1), total=first.steps, progress=progress, desc=f"{len(configs)} runs", unit="step"
+    ):
+        if (step in snapshots and observe is None) or step == first.steps:
+            recorder.keep_networks(step, ensemble, alive)
+        x, y, noise = feed.next()
+        loss = ensemble.backward(x, y, noise, loss=first.loss, scale=scale)
+        healthy = None if math.isfinite(loss.sum()) else loss.isfinite().cpu()
+        if healthy is not None:
+            recorder.diverged_at[alive[~healthy].numpy()] = step
+        if observe is not None and step in snapshots:
+            _show(observe, step, ensemble, alive, healthy)
+        if recorder.due(step):
+            recorder.record(step, loss, ensemble, alive)
+        if step == first.steps:
+            break
+        optimizer.step()
+        if healthy is not None and not healthy.all():
+            left = _at_least_two(healthy.nonzero().squeeze(1))
+            if len(left) == 0:
+                break
+            ensemble.keep(left, optimizer)
+            alive, scale = alive[left], scale[left]
+            feed.keep(alive)
+    return recorder.trajectories(kappa)
+
+
+def _show(
+    observe: Callable[[int, int, nn.Module], None], step: int, ensemble: Ensemble, alive: Tensor, healthy: Tensor | None
+) -> None:
+    """Call observe for each run whose loss is finite, once."""
+    state, places = ensemble.state(), dict(zip(alive.tolist(), range(len(alive)), strict=True))
+    for run, place in places.items():
+        if healthy is None or healthy[place]:
+            observe(run, step, member(ensemble.template, state, place))
+
+
+def _at_least_two(members: Tensor) -> Tensor:
+    """A lone member twice: the product of one matrix takes another kernel than a stack's, and rounds differently."""
+    return members.repeat(2) if len(members) == 1 else members
+
+
+def make_optimizer(configs: Sequence[RunConfig], ensemble: Ensemble) -> tuple[torch.optim.Optimizer, Tensor]:
+    """The optimiser, and the factor (K,) of each member's loss."""
+    first, parameters = configs[0], list(ensemble.parameters.values())
+    ones = torch.ones(len(configs), dtype=torch.float64)
+    if first.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=first.lr, weight_decay=first.weight_decay), ones
+    if first.weight_decay:
+        sgd = torch.optim.SGD(parameters, lr=first.lr, momentum=first.momentum, weight_decay=first.weight_decay)
+        return sgd, ones
+    sgd = torch.optim.SGD(parameters, lr=1.0, momentum=first.momentum)
+    return sgd, torch.tensor([c.lr for c in configs], dtype=torch.float64)

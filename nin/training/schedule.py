@@ -1,0 +1,12 @@
+"""At which steps a run is looked at."""
+
+import numpy as np
+
+from nin.support.arguments import check_count
+
+
+def log_spaced(steps: int, points: int) -> list[int]:
+    """Steps 0, 1, ..., `steps`, about `points` of them, evenly spaced in the logarithm of step + 1."""
+    check_count("steps", steps, minimum=0)
+    check_count("points", points, minimum=2)
+    return sorted({round(value) - 1 for value in np.geomspace(1, steps + 1, points)})

@@ -1,0 +1,40 @@
+"""Which runs one ensemble can train together."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from nin.training.config import RunConfig
+
+MAY_DIFFER = ("sigma", "seed", "niw_std", "law", "resample", "lr")
+
+
+def must_agree(config: RunConfig) -> tuple:
+    """The values of all fields in which the runs of one ensemble have to agree.
+
+    lr is among them for Adam and with weight decay: only plain SGD's steps, momentum included, scale with the loss.
+    """
+    lr = config.lr if config.optimizer != "sgd" or config.weight_decay else None
+    return (*(getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in MAY_DIFFER), lr)
+
+
+def check_stackable(configs: Sequence[RunConfig]) -> None:
+    """Raise ValueError, naming the fields, where the configs cannot be trained as one ensemble."""
+    if not configs:
+        raise ValueError("configs is empty: pass at least one RunConfig.")
+    for config in configs:
+        if not isinstance(config, RunConfig):
+            raise ValueError(f"configs holds a {type(config).__name__}, expected RunConfig.")
+    if len({must_agree(config) for config in configs}) == 1:
+        return
+    differ = [f.name for f in dataclasses.fields(RunConfig) if len({getattr(c, f.name) for c in configs}) > 1]
+    not_allowed = [name for name in differ if name not in MAY_DIFFER]
+    if not_allowed:
+        raise ValueError(
+            f"configs cannot be stacked: they differ in {', '.join(not_allowed)}. One ensemble may differ in "
+            f"{', '.join(MAY_DIFFER)}; call train once for each other value, or nin.sweep, which groups them."
+        )
+    raise ValueError(
+        f"configs cannot be stacked: they differ in lr with optimizer={configs[0].optimizer!r}, "
+        f"weight_decay={configs[0].weight_decay}; only plain SGD, momentum included, may. "
+        "Call train once for each lr, or nin.sweep, which groups them."
+    )

@@ -1,0 +1,80 @@
+"""What training leaves behind: tidy curves, curvature numbers at the start, networks at chosen steps."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from nin.training.config import RunConfig
+
+CURVES = ("noisy_loss", "niw_norm", "noise_output", "train_loss", "test_loss", "train_accuracy", "test_accuracy")
+OF_THE_RUN = ("diverged_at", "lambda_H", "kappa_H", "kappa_avg")
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """The record of K runs at R steps: .frame() is the table, .model(run) a network.
+
+    configs      the runs, in the order given
+    steps        recorded steps (R,)
+    curves       one array (R, K) for each name of CURVES, NaN where not measured
+    diverged_at  (K,) step of the first noisy loss that is not finite, NaN where there is none
+    lambda_H, kappa_H, kappa_avg   (K,) curvature numbers at step 0, NaN without a node; see `nin.train`
+    networks     (run, step) -> function that builds the network
+    """
+
+    configs: tuple[RunConfig, ...]
+    steps: np.ndarray
+    curves: dict[str, np.ndarray] = dataclasses.field(repr=False)
+    diverged_at: np.ndarray
+    lambda_H: np.ndarray
+    kappa_H: np.ndarray
+    kappa_avg: np.ndarray
+    networks: dict[tuple[int, int], Callable[[], nn.Module]] = dataclasses.field(repr=False)
+
+    def table(self, run: int) -> pd.DataFrame:
+        """The numbers of one run, one row a recorded step until it diverged: step, CURVES, OF_THE_RUN."""
+        rows = ~(self.steps > self.diverged_at[run])  # NaN, never diverged, keeps all
+        columns = {"step": self.steps[rows]} | {name: self.curves[name][rows, run] for name in CURVES}
+        return pd.DataFrame(columns | {name: getattr(self, name)[run] for name in OF_THE_RUN})
+
+    def frame(self) -> pd.DataFrame:
+        """One row per run and recorded step, up to the step at which a run diverged.
+
+        Columns: the config's fields (widths as text, 128x128x128), run (its index), step, the CURVES, and for the run
+        as a whole diverged_at, lambda_H, kappa_H, kappa_avg.
+        """
+        return tidy(self.configs, [self.table(run) for run in range(len(self.configs))])
+
+    def model(self, run: int, step: int = -1) -> nn.Module:
+        """The network of a run before the update of that step, -1 for the end; a NoisyNetwork if it has a node.
+
+        Raises ValueError where no network was kept; `nin.train(..., snapshots=[step, ...])` keeps them.
+        """
+        if run not in range(len(self.configs)):
+            raise ValueError(f"run={run!r} is unknown; there are runs 0 to {len(self.configs) - 1}.")
+        step = self.configs[run].steps if step == -1 else step
+        if (run, step) not in self.networks:
+            kept = sorted(s for r, s in self.networks if r == run)
+            diverged = self.diverged_at[run]
+            fate = "" if np.isnan(diverged) else f" (it diverged at step {diverged:.0f})"
+            raise ValueError(
+                f"step={step!r}: no network of run {run}{fate} was kept there; kept are those of steps {kept}. "
+                "Pass snapshots=[...] to nin.train."
+            )
+        return self.networks[run, step]()
+
+
+def tidy(configs: Sequence[RunConfig], tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The tables of several runs as one, each row with the fields of its config and the index of its run."""
+    fields = pd.DataFrame(
+        [
+            dataclasses.asdict(config) | {"widths": "x".join(map(str, config.widths)), "run": run}
+            for run, config in enumerate(configs)
+        ]
+    ).astype({"niw_std": float})
+    rows = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
+    return pd.concat([fields.iloc[rows].reset_index(drop=True), pd.concat(tables, ignore_index=True)], axis=1)

@@ -1,0 +1,1 @@
+"""Notebook 04: the curvature that a node reads."""

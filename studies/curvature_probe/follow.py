@@ -1,0 +1,192 @@
+"""The top of <H> along a training run: exact, by a thermometer, and the history of the noise injection weights."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nin.model.data import Dataset, load_data
+from nin.model.losses import LOSSES
+from nin.model.nodes import NoisyNetwork
+from nin.probes.curvature import local_hessian, sharpness
+from nin.probes.curvature.averaged import noise_averaged
+from nin.probes.curvature.thermometer import Thermometer
+from nin.support.arguments import check_count
+from nin.support.progress import ProgressBar
+from nin.training.batches import batches
+from nin.training.config import DTYPES, RunConfig
+from nin.training.start import layer_name, members
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """What `follow` saw.
+
+    spectrum  a row per step, method ("exact", "thermometer") and rank (1: the largest): value, stderr (0 where exact)
+    losses    a row per step: noisy_loss, niw_norm; where <H> was taken exactly the clean train_loss; where it was asked
+              for sharpness, the top eigenvalue of the Hessian in all parameters without noise, and noisy_sharpness,
+              that in the noise injection weights too, under one draw of the noise
+    niw       W_NI before each update (steps + 1, nodes, d); nothing without a node
+    network   as training left it
+    """
+
+    config: RunConfig
+    spectrum: pd.DataFrame
+    losses: pd.DataFrame
+    niw: Float[Tensor, "steps nodes d"]
+    network: nn.Module
+
+
+def follow(
+    config: RunConfig,
+    *,
+    data: Dataset | None = None,
+    network: Callable[[], nn.Module] | None = None,
+    exact_at: Iterable[int] = (),
+    sharp_at: Iterable[int] = (),
+    ranks: int = 5,
+    every: int | None = 8,
+    samples: int = 256,
+    progress: bool = False,
+    **thermometer: float,
+) -> Spectra:
+    """Train one run in a plain loop and read the top of <H> at its node's layer as it goes.
+
+    config    the run; nodes=0 follows the network alone
+    data, network    the user's own, as in `nin.train`
+    exact_at  steps at which <H> (`local_hessian`) is taken, and the clean loss, on all eval_samples
+    sharp_at  steps at which the sharpness is
+    ranks     eigenvalues that are kept, the largest first
+    every     steps between two readings of the thermometer, which is warm at step 0; None: no thermometer
+    samples   of a reading, from passes through the data of its own, in an order of their own
+    thermometer    further arguments of `Thermometer`
+
+    Weights, batches and noise are those of `nin.train`, and the same with and without a thermometer, bit for bit. A
+    run whose loss is not finite ends there.
+    Raises ValueError as `nin.train` does, and for every or samples < 1.
+    """
+    check_count("ranks", ranks)
+    check_count("samples", samples)
+    if every is not None:
+        check_count("every", every)
+    data = load_data(config.dataset, n_train=config.n_train) if data is None else data
+    (model,), _ = members([config], data, network)
+    data = data.to(DTYPES[config.dtype], "cpu")
+    plain = model.network if isinstance(model, NoisyNetwork) else model
+    layer, loss, x, y = layer_name(config, plain), LOSSES[config.loss], data.x_train, data.y_train
+    optimizer = _optimizer(config, model)
+    probe = None if every is None else Thermometer(plain, layer, seed=config.seed, **thermometer)
+    probed = _passes(len(x), min(samples, len(x)), config.generator("thermometer"))
+    exact_at, sharp_at = ({int(step) for step in steps} for steps in (exact_at, sharp_at))
+    fixed = slice(config.eval_samples)
+    kept = model.draw(len(x[fixed])) if isinstance(model, NoisyNetwork) else None
+    history = (config.steps + 1, *model.niw.flatten(1).shape) if kept is not None else (0, 0, 0)
+    spectrum, losses, niw = [], [], x.new_empty(history)  # at once: a copy a step would fragment the heap
+    bar = ProgressBar(range(config.steps + 1), total=config.steps, progress=progress, desc="following", unit="step")
+    for step, (index, eps) in zip(bar, batches(config, len(x)), strict=False):
+        if probe is not None and step % every == 0:
+            for rows in itertools.islice(probed, 1 if step else probe.memory):  # warm before the first step
+                reading = probe.read(x[rows], y[rows], loss=loss)
+            spectrum += _rows(step, "thermometer", reading.eigenvalues, reading.stderr, ranks)
+        noise = () if eps is None else (config.sigma * eps.to(x),)
+        value = loss(model(x[index], *noise), y[index]).mean()
+        row = {"step": step, "noisy_loss": value.item()}
+        if noise:
+            niw[step] = model.niw.detach().flatten(1)
+            row["niw_norm"] = niw[step].norm().item()
+        finite = math.isfinite(row["noisy_loss"])
+        if step in exact_at and finite:
+            exact = torch.linalg.eigvalsh(local_hessian(plain, layer, x[fixed], y[fixed], loss=loss).double()).flip(0)
+            spectrum += _rows(step, "exact", exact, torch.zeros_like(exact), ranks)
+            with torch.no_grad():
+                row["train_loss"] = loss(plain(x[fixed]), y[fixed]).mean().item()
+        if step in sharp_at and finite:
+            row["sharpness"] = sharpness(plain, x[fixed], y[fixed], loss=loss).lam
+            if noise:
+                row["noisy_sharpness"] = sharpness(model, x[fixed], y[fixed], kept, loss=loss).lam
+        losses.append(row)
+        if step == config.steps or not finite:
+            break
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+    columns = ["step", "noisy_loss", "niw_norm", "train_loss", "sharpness", "noisy_sharpness"]
+    return Spectra(
+        config=config,
+        spectrum=pd.DataFrame(spectrum, columns=["step", "method", "rank", "value", "stderr"]),
+        losses=pd.DataFrame(losses).reindex(columns=columns),
+        niw=niw[: len(losses)],
+        network=model,
+    )
+
+
+def errors(spectrum: pd.DataFrame) -> pd.DataFrame:
+    """Each exact value beside the last reading of its rank: exact, value, stderr, error = value / exact - 1."""
+    exact, read = (
+        spectrum[spectrum["method"] == method].drop(columns="method").sort_values("step")
+        for method in ("exact", "thermometer")
+    )
+    exact = exact.drop(columns="stderr").rename(columns={"value": "exact"})
+    both = pd.merge_asof(exact, read, on="step", by="rank").dropna(subset=["value"])
+    return both.assign(error=both["value"] / both["exact"] - 1).reset_index(drop=True)
+
+
+def at_rest(
+    model: nn.Module,
+    layer: str,
+    x: Tensor,
+    y: Tensor,
+    *,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    amplitudes: Iterable[float],
+    readings: int = 80,
+    samples: int = 256,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The top of <H> of a network that does not train, as thermometers of several amplitudes A read it.
+
+    Columns: amplitude; read, stderr: the thermometer's largest eigenvalue after so many readings; averaged,
+    averaged_stderr: the noise-averaged curvature (`noise_averaged`) measured directly along its direction; autograd:
+    v.<H>v along it from exact second derivatives, which drop the kinks of ReLU.
+    """
+    check_count("readings", readings)
+    rows = []
+    for amplitude in amplitudes:
+        probe, batch = (
+            Thermometer(model, layer, amplitude=amplitude, memory=readings // 2, seed=seed),
+            min(samples, len(x)),
+        )
+        index = _passes(len(x), batch, torch.Generator().manual_seed(seed))
+        for picked in itertools.islice(index, readings):
+            reading = probe.read(x[picked], y[picked], loss=loss)
+        v = reading.vectors[0].to(x)
+        averaged = noise_averaged(model, layer, x, y, loss=loss, direction=v, amplitude=amplitude)
+        exact = v @ local_hessian(model, layer, x, y, loss=loss) @ v
+        rows.append((amplitude, reading.eigenvalues[0].item(), reading.stderr[0].item(), *averaged, exact.item()))
+    return pd.DataFrame(rows, columns=["amplitude", "read", "stderr", "averaged", "averaged_stderr", "autograd"])
+
+
+def _optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
+    if config.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    return torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+
+
+def _passes(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Batches of indices from endless shuffled passes; what a pass leaves over begins the next batch."""
+    left = torch.empty(0, dtype=torch.long)
+    for _ in itertools.count():
+        left = torch.cat([left, torch.randperm(count, generator=generator)])
+        while len(left) >= size:
+            yield left[:size]
+            left = left[size:]
+
+
+def _rows(step: int, method: str, values: Tensor, stderr: Tensor, ranks: int) -> list[tuple]:
+    pairs = zip(values[:ranks].tolist(), stderr[:ranks].tolist(), strict=True)
+    return [(step, method, rank, value, error) for rank, (value, error) in enumerate(pairs, start=1)]

@@ -1,0 +1,1 @@
+"""Notebook 10: four probes on one training run."""

@@ -1,0 +1,196 @@
+"""The four probes along the same training runs, one for each phase and one without a node (notebook 10)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from nin.model.data import Dataset
+from nin.phases import classify, majority
+from nin.probes.asking import Probe
+from nin.sweeps.grid import sweep
+from nin.training.config import RunConfig
+from studies.images import images_of
+from studies.statistics import loglog_slope
+
+NO_NODE = "no node"
+RUN = ["run", "phase", "sigma", "seed"]
+SERIES = [*RUN, "step", "probe", "quantity", "layer", "order", "value", "error"]
+MAIN = {  # the quantities that are compared, at the output where a layer is not told, and how figures call them
+    "loss": "loss",
+    "accuracy": "accuracy",
+    "lambda": "curvature at the node",
+    "sharpness": "sharpness",
+    "self_kernel": "self-kernel",
+    "response": "response",
+    "effective_rank": "feature rank",
+    "completeness": "completeness",
+    "redundancy": "redundancy",
+    "mean_order": "mean order",
+    "D": "D of the output",
+    "G": "G of the output",
+    "R": "R of the output",
+}
+HIDDEN = ("completeness", "redundancy")  # taken at a hidden layer
+RELATIVE = ("self_kernel", "response", "effective_rank")  # shown over their start
+CURVATURES = ("lambda", "sharpness")  # shown times eta
+LINEAR = ("accuracy", "completeness", "redundancy", "mean_order")  # bounded or of either sign: no logarithm
+
+
+def square_images(data: Dataset) -> Dataset:
+    """The data with images of at least 16 x 16 pixels (the digits enlarged, bilinearly), as rows: patches need room."""
+    x, x_test = images_of(data)
+    return replace(data, x_train=x.flatten(1), x_test=x_test.flatten(1))
+
+
+def read_runs(
+    base: RunConfig,
+    data: Dataset,
+    sigmas: Sequence[float],
+    *,
+    seeds: Sequence[int],
+    snapshots: Sequence[int],
+    probes: Mapping[str, Probe],
+    probe_samples: int,
+    network: Callable[[], nn.Module] | None = None,
+    store: str | Path | None = None,
+    progress: bool = False,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Train a run without a node and one for each sigma, per seed, with all probes: trajectories and readings.
+
+    Both with the columns run, phase, sigma (0 without a node), seed, step. The readings of all probes are one table:
+    probe, quantity, layer, order, value, error (`nin.probes.for_sweeps`). Runs without a node come first.
+    Raises RuntimeError where a probe failed at a snapshot, with its error.
+    """
+    frames, tables, first = [], [], 0
+    for case, over in ((base.replace(nodes=0), {}), (base, {"sigma": list(sigmas)})):
+        frame, readings = sweep(
+            case, over=over | {"seed": list(seeds)}, data=data, network=network, probes=probes, snapshots=snapshots,
+            probe_samples=probe_samples, store=store, progress=progress,
+        )  # fmt: skip
+        for name, table in readings.items():
+            if (failed := table["failure"].dropna()).size:
+                raise RuntimeError(f"probe {name!r} failed at {len(failed)} snapshots: {failed.iloc[0]}")
+        one = pd.concat([table.assign(probe=name) for name, table in readings.items()], ignore_index=True)
+        about = frame.groupby("run").apply(_about, include_groups=False)
+        frames.append(frame.drop(columns=["sigma", "seed"]).join(about, on="run").assign(run=frame["run"] + first))
+        tables.append(one.join(about, on="run").assign(run=one["run"] + first))
+        first += len(about)
+    frame, table = pd.concat(frames, ignore_index=True), pd.concat(tables, ignore_index=True)
+    return frame[[*RUN, *frame.columns.drop(RUN)]], table[SERIES]
+
+
+def series(readings: pd.DataFrame) -> pd.DataFrame:
+    """The readings without the kernel's entries, and what is made of several snapshots of a run, as further rows.
+
+    drift   |Theta - Theta_0|_F / |Theta_0|_F of the kernel, against step 0
+    aging   d ln response / d ln step over three neighbouring snapshots (NaN at the ends)
+    """
+    entries = readings[readings["quantity"] == "kernel"]
+    rest = readings[readings["quantity"] != "kernel"]
+    made = []
+    for (run, phase, sigma, seed), part in entries.groupby(RUN, sort=False):
+        theta = part.pivot(index="step", columns="order", values="value")
+        n = int(np.sqrt(theta.columns.max() + 1))
+        weight = np.where(theta.columns % n == theta.columns // n, 1, 2)  # the lower half is not there
+        norm = np.sqrt((weight * theta**2).sum(axis=1))
+        change = np.sqrt((weight * (theta - theta.loc[theta.index.min()]) ** 2).sum(axis=1))
+        rows = {"step": theta.index, "quantity": "drift", "value": (change / norm.iloc[0]).to_numpy()}
+        made.append(pd.DataFrame(rows).assign(run=run, phase=phase, sigma=sigma, seed=seed))
+    for (run, phase, sigma, seed), part in rest[rest["quantity"] == "response"].groupby(RUN, sort=False):
+        step, value = (part.sort_values("step")[name].to_numpy() for name in ("step", "value"))
+        slope = [loglog_slope(step[k - 1 : k + 2], value[k - 1 : k + 2]).value for k in range(1, len(step) - 1)]
+        rows = {"step": step[1:-1], "quantity": "aging", "value": slope}
+        made.append(pd.DataFrame(rows).assign(run=run, phase=phase, sigma=sigma, seed=seed))
+    added = pd.concat(made, ignore_index=True).assign(probe="response", layer="", order=0, error=np.nan)
+    return pd.concat([rest, added[SERIES]], ignore_index=True)
+
+
+def one_a_step(table: pd.DataFrame, *, layer: str) -> pd.DataFrame:
+    """The quantities of MAIN and the drift, one value a run and step: those of HIDDEN of a layer, else the output's.
+
+    Columns: run, phase, sigma, seed, step, quantity, value.
+    """
+    of_layers = table["quantity"].isin([*HIDDEN, "mean_order", *"DGR"])
+    wanted = table["quantity"].map(lambda name: layer if name in HIDDEN else "output")
+    here = (table["layer"] == wanted) | ~of_layers
+    kept = table[here & (table["order"] == 0) & table["quantity"].isin([*MAIN, "drift"])]
+    return kept[[*RUN, "step", "quantity", "value"]].reset_index(drop=True)
+
+
+def main_series(table: pd.DataFrame, *, layer: str) -> pd.DataFrame:
+    """`one_a_step` without the drift, in the order of MAIN; all but LINEAR, positive throughout, as logarithms."""
+    kept = one_a_step(table, layer=layer).query("quantity != 'drift'")
+    kept = kept.sort_values("quantity", key=lambda name: name.map(list(MAIN).index), kind="stable", ignore_index=True)
+    logarithm = np.log(kept["value"].where(kept["value"] > 0))
+    return kept.assign(value=kept["value"].where(kept["quantity"].isin(LINEAR), logarithm))
+
+
+def comparable(table: pd.DataFrame, *, layer: str, eta: float, patches: int) -> pd.DataFrame:
+    """`one_a_step` on scales of their own: RELATIVE to step 0, curvatures times eta ("eta_..."), mean_order / patches.
+
+    The drift from its first step on.
+    """
+    kept = one_a_step(table, layer=layer)
+    kept = kept[(kept["quantity"] != "drift") | (kept["step"] > 0)]
+    first = kept[kept["step"] == 0].set_index(["run", "quantity"])["value"].rename("first")
+    scale = kept.join(first, on=["run", "quantity"])["first"].where(kept["quantity"].isin(RELATIVE), 1.0)
+    scale = scale.mask(kept["quantity"].isin(CURVATURES), 1 / eta).mask(kept["quantity"] == "mean_order", patches)
+    names = kept["quantity"].mask(kept["quantity"].isin(CURVATURES), "eta_" + kept["quantity"])
+    return kept.assign(value=kept["value"] / scale, quantity=names)
+
+
+def at(shown: pd.DataFrame, step: int | None = None) -> pd.DataFrame:
+    """The values at a step, None: at the last one of each run; rows (quantity, seed), a column a phase."""
+    some = shown.dropna(subset=["value"]).sort_values("step", kind="stable")
+    some = some.groupby(["run", "quantity"]).tail(1) if step is None else some[some["step"] == step]
+    values = some.pivot_table(index=["quantity", "seed"], columns="phase", values="value")
+    return values[[phase for phase in dict.fromkeys(shown["phase"]) if phase in values]]
+
+
+def spread(values: pd.DataFrame) -> pd.DataFrame:
+    """Mean and range over seeds, as text; values: rows (quantity, seed), as of `at`."""
+    seeds = values.groupby("quantity")
+    parts = [table.map("{:.2g}".format) for table in (seeds.mean(), seeds.min(), seeds.max())]
+    return parts[0] + " (" + parts[1] + " to " + parts[2] + ")"
+
+
+def over_a_grid(
+    base: RunConfig,
+    data: Dataset,
+    *,
+    sigmas: Sequence[float],
+    etas: Sequence[float],
+    seeds: Sequence[int],
+    probes: Mapping[str, Probe],
+    probe_samples: int,
+    network: Callable[[], nn.Module] | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """What the probes read at the end of runs over (sigma, eta), mean over seeds: sigma, lr, phase, quantity, value.
+
+    Phase: the one that most seeds have. Of what diverged there is no reading: NaN.
+    """
+    frame, readings = sweep(
+        base, over={"sigma": list(sigmas), "lr": list(etas), "seed": list(seeds)}, data=data, network=network,
+        probes=probes, snapshots=[base.steps], probe_samples=probe_samples, progress=progress,
+    )  # fmt: skip
+    runs = frame.groupby("run")[["sigma", "lr"]].first()
+    runs["phase"] = [classify(part) for _, part in frame.groupby("run")]
+    votes = majority(runs, by=["sigma", "lr"]).set_index(["sigma", "lr"])["phase"]
+    table = pd.concat(readings.values(), ignore_index=True)
+    chosen = table[(table["order"] == 0) & table["layer"].isin(["", "output", base.layer])]
+    values = chosen.join(runs[["sigma", "lr"]], on="run").groupby(["quantity", "sigma", "lr"])["value"].mean()
+    every = pd.MultiIndex.from_product(
+        [chosen["quantity"].unique(), *map(sorted, (sigmas, etas))], names=values.index.names
+    )
+    return values.reindex(every).reset_index().join(votes, on=["sigma", "lr"])
+
+
+def _about(run: pd.DataFrame) -> pd.Series:
+    node = bool(run["nodes"].iloc[0])
+    phase, sigma = (classify(run), run["sigma"].iloc[0]) if node else (NO_NODE, 0.0)
+    return pd.Series({"phase": phase, "sigma": float(sigma), "seed": int(run["seed"].iloc[0])})

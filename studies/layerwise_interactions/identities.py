@@ -1,0 +1,104 @@
+"""What must hold of interactions of any game: measured in float64, as checks (notebook 09)."""
+
+import numpy as np
+import torch
+from scipy.optimize import OptimizeResult, linprog
+from scipy.sparse import csr_matrix
+from torch import Tensor
+
+from nin.checks import Check
+from nin.probes.interactions.comparison import changes, salient
+from nin.probes.interactions.games import inverse_moebius, members, moebius, or_interactions, or_values, orders, shapley
+from nin.probes.interactions.sparsest import split
+
+N = 8  # variables of the games
+
+
+def game_checks(*, games: int = 20) -> list[Check]:
+    """Identities 1 to 4 and 7: of random games, and of their splits by random gamma."""
+    v = _draw(games, 2**N)
+    gamma = _draw(games, 2**N, seed=1)
+    gamma[:, 0] = v[:, 0] / 2
+    and_, or_ = moebius(v / 2 + gamma), or_interactions(v / 2 - gamma)
+    subsets = torch.tensor([[float(T & S == T) for T in range(2**N)] for S in range(2**N)], dtype=torch.float64)
+    size = orders(2**N).double()
+    brute = v @ (subsets * (-1.0) ** (size[:, None] - size)).T
+    sign = (-1.0) ** (size + 1)
+    phi = ((and_ + or_) / size.clamp(min=1)) @ members(2**N).double()
+    whole = v[:, -1] - v[:, 0]
+    found = {
+        "transform against the sum over subsets": ("identity 1", _off(moebius(v), brute)),
+        "inverse of the transform": ("identity 1", _off(inverse_moebius(moebius(v)), v)),
+        "efficiency, AND alone": ("identity 2", _off(moebius(v)[:, 1:].sum(1), whole)),
+        "efficiency, any split": ("identity 2", _off(and_[:, 1:].sum(1) + or_.sum(1), whole)),
+        "universal matching, any gamma": ("identity 3", _off(inverse_moebius(and_) + or_values(or_), v)),
+        "OR from AND of the same game": (
+            "identity 4",
+            _off(or_interactions(v)[:, 1:], (sign * (moebius(v) @ subsets))[:, 1:]),
+        ),
+        "Shapley value from any split": ("identity 7", _off(shapley(v), phi)),
+    }
+    return [Check(f"{name}: largest error", source, off, 0, 1e-12) for name, (source, off) in found.items()]
+
+
+def known_game_checks() -> list[Check]:
+    """Identities 5 and 6: unanimity, OR, multilinear and additive games; a dummy variable."""
+    T, x = torch.arange(2**N), members(2**N).double()
+    polynomial = 2 + 3 * x[:, 0] - x[:, 1] * x[:, 2] + 0.5 * x[:, :5].prod(1)
+    expected = torch.zeros(2**N, dtype=torch.float64)
+    expected[[0, 1, 6, 31]] = torch.tensor([2.0, 3.0, -1.0, 0.5], dtype=torch.float64)
+    weights = torch.tensor([1.0, -2.0, 0.0, 4.0, 0.5, 3.0, 1.0, 1.0], dtype=torch.float64)
+    additive = x @ weights
+    found = {
+        "unanimity: one AND term": ("identity 5", moebius((T & 6 == 6).double()).abs().sum() - 1),
+        "an OR game: one OR term": ("identity 5", or_interactions((T & 7 != 0).double()).abs().sum() - 1),
+        "an OR of three: 7 AND terms": ("identity 5", moebius((T & 7 != 0).double()).abs().sum() - 7),
+        "a polynomial: its coefficients": ("identity 5", (moebius(polynomial) - expected).abs().max()),
+        "an additive game: orders above 1": ("identity 6", moebius(additive)[orders(2**N) > 1].abs().max()),
+        "a dummy variable: its Shapley value": ("identity 6", shapley(additive)[2]),
+    }
+    return [Check(name, source, abs(float(off)), 0, 1e-12) for name, (source, off) in found.items()]
+
+
+def noise_check(*, games: int = 40_000) -> Check:
+    """Identity 8: noise of variance 1 on every value has Var I(S) = 2^|S|."""
+    variance = moebius(_draw(games, 2**5)).var(0)
+    return Check("noise: Var I(S) / 2^|S| - 1", "identity 8", (variance / 2.0 ** orders(2**5) - 1).abs().max(), 0, 0.04)
+
+
+def definition_checks() -> list[Check]:
+    """Identities 11 and 12: all = overlap + forget with the threshold first; an optimum without delta is full."""
+    values = _draw(2, 6, 2, 2**N, seed=2) ** 3
+    values[..., 0] = 0
+    values = salient(values)
+    ratios = changes(values, values[-1:])
+    strength = ratios["strength"].above[:, :, 2, 0].T
+    gap = abs(strength / values.abs().sum((-2, -1)).numpy() - 1).max()
+    small = _draw(2**5, seed=3).numpy()
+    vertex = linear_program(small, 0.0)
+    excess = (split(torch.from_numpy(small), 0.0, accuracy=1e-4).objective / vertex.fun - 1).item()
+    return [
+        Check("all - (overlap + forget), as a fraction", "identity 11", gap, 0, 1e-12),
+        Check("no delta: non-zeros of the optimal split, n = 5", "identity 12", (vertex.x > 1e-9).sum(), 2**5 - 1),
+        Check("no delta: split above the linear program", "identity 12", excess, 0, 1e-4),
+    ]
+
+
+def linear_program(v: np.ndarray, kappa: float = 0.04) -> OptimizeResult:
+    """The split of one game as scipy's HiGHS solves it: fun is the optimum; x has +a, -a, +o, -o, delta in turn."""
+    T = np.arange(1, len(v))
+    Z, R = (T[None] & T[:, None]) == T[None], (T[None] & T[:, None]) != 0
+    room = kappa * abs(v[-1] - v[0])
+    matrix = csr_matrix(np.hstack([Z, -1.0 * Z, R, -1.0 * R, np.eye(len(T))]))
+    cost = np.r_[np.ones(4 * len(T)), np.zeros(len(T))]
+    bounds = [(0, None)] * (4 * len(T)) + [(-room, room)] * len(T)
+    return linprog(cost, A_eq=matrix, b_eq=v[1:] - v[0], bounds=bounds, method="highs")
+
+
+def _draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def _off(found: Tensor, expected: Tensor) -> float:
+    """The largest difference, in units of the largest expected value."""
+    return ((found - expected).abs().max() / expected.abs().max()).item()

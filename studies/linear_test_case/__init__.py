@@ -1,0 +1,1 @@
+"""Notebook 01: does the linear net do what the theory says?"""

@@ -1,0 +1,1 @@
+"""Notebook 03: does the node follow the loss?"""

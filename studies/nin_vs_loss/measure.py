@@ -1,0 +1,104 @@
+"""How alike the noise injection weights and the unperturbed loss evolve, and why: curvature is a clock of the loss."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from nin.model.data import Dataset
+from nin.model.losses import LOSSES
+from nin.phases import summarise
+from nin.probes.curvature import local_hessian
+from nin.training.config import DTYPES
+from nin.training.ensemble import Ensemble
+from nin.training.start import kappa_avg
+from nin.training.trajectories import Trajectories
+
+
+def similarity(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a run with a node: `summarise`, and how its NIW compares with the loss of the unperturbed network.
+
+    The unperturbed network is the run of the same seed with sigma = 0, which must be in the frame.
+    correlation   Pearson correlation of ln |W_NI| with ln of the unperturbed training loss, over evaluated steps
+    exponent      slope of ln |W_NI| against ln of that loss: |W_NI| ~ L^exponent; 1 would be "follows the loss"
+    ratio         tau of |W_NI| over tau of the unperturbed training loss
+    Raises ValueError where the frame has no unperturbed run for a seed.
+    """
+    plain = frame[frame["sigma"] == 0]
+    missing = set(frame["seed"]) - set(plain["seed"])
+    if missing:
+        raise ValueError(f"frame has no unperturbed run, sigma=0, of seed {sorted(missing)}; add one to the configs.")
+    table = summarise(frame)
+    tau = table[table["sigma"] == 0].groupby("seed")["tau_train"].first()
+    rows = []
+    for run, curves in frame[frame["sigma"] > 0].groupby("run"):
+        reference = plain[plain["seed"] == curves["seed"].iloc[0]].drop_duplicates("step")
+        both = curves[["step", "niw_norm"]].merge(reference[["step", "train_loss"]].dropna(), on="step").dropna()
+        niw, loss = np.log(both["niw_norm"]), np.log(both["train_loss"])
+        varies = len(both) > 2 and np.isfinite(niw).all() and niw.std() > 0
+        rows.append(
+            {
+                "run": run,
+                "correlation": np.corrcoef(niw, loss)[0, 1] if varies else np.nan,
+                "exponent": np.polyfit(loss, niw, 1)[0] if varies else np.nan,
+            }
+        )
+    joined = table.merge(pd.DataFrame(rows), on="run")
+    return joined.assign(ratio=joined["tau_niw"] / joined["seed"].map(tau))
+
+
+def softmax_curvature(outputs: Tensor) -> Tensor:
+    """tr(diag p - p p^T) = 1 - sum p^2 of the cross-entropy in its logits; (..., classes) -> (...); at most 2 ell."""
+    return 1 - outputs.softmax(-1).square().sum(-1)
+
+
+def curvature_clock(
+    trajectories: Trajectories, runs: Sequence[int], steps: Sequence[int], data: Dataset
+) -> pd.DataFrame:
+    """Curvature and loss along training, one row for each of the runs and snapshot steps.
+
+    loss           clean training loss ell, mean over the evaluation samples
+    softmax_trace  <tr(diag p - p p^T)>; sample by sample at most 2 ell
+    excess         largest tr(diag p - p p^T) - 2 ell of any sample, never above 0
+    layer_trace    tr <H> at the node's pre-activation, without noise
+    rate           kappa_avg at that step: the rate per step at which |W_NI| should fall
+    measured_rate  -d ln |W_NI| / dt between the recorded steps on either side
+    """
+    rows = []
+    for run in runs:
+        config = trajectories.configs[run]
+        data = data.to(DTYPES[config.dtype])
+        x, y = data.x_train[: config.eval_samples], data.y_train[: config.eval_samples]
+        reached = [step for step in steps if (run, step) in trajectories.networks]
+        for step in reached:
+            model = trajectories.model(run, step)
+            with torch.no_grad():
+                outputs = model.network(x).double()
+            loss = LOSSES[config.loss](outputs, y)
+            hessian = local_hessian(model.network, model.layer, x, y, loss=LOSSES[config.loss])
+            rows.append(
+                {
+                    "run": run,
+                    "seed": config.seed,
+                    "sigma": config.sigma,
+                    "step": step,
+                    "loss": float(loss.mean()),
+                    "softmax_trace": float(softmax_curvature(outputs).mean()),
+                    "excess": float((softmax_curvature(outputs) - 2 * loss).max()),
+                    "layer_trace": float(hessian.trace()),
+                    "rate": float(kappa_avg(Ensemble([model] * 2), [config] * 2, data)[0]),
+                    "measured_rate": _rate(trajectories, run, step),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _rate(trajectories: Trajectories, run: int, step: int) -> float:
+    """-d ln |W_NI| / dt by a line through the recorded steps within 20 % of a step, three at the least."""
+    steps, norms = trajectories.steps, trajectories.curves["niw_norm"][:, run]
+    near = np.abs(steps - step) <= max(0.2 * step, 1)
+    if near.sum() < 3:
+        near = np.argsort(np.abs(steps - step))[:3]
+    return float(-np.polyfit(steps[near], np.log(norms[near]), 1)[0])

@@ -1,0 +1,1 @@
+"""Notebook 05: does a node make a network robust?"""

@@ -1,0 +1,1 @@
+"""Notebook 07: pooling in a task of scale detection."""

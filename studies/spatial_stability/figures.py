@@ -1,0 +1,129 @@
+"""Figures of notebook 06: deformed images, sensitivities against depth, filter spectra, shuffled channels."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, NullLocator
+
+from nin.figures import panels
+from studies.drawing import band_over_seeds
+
+NAMES = {
+    "fully_connected": "fully connected",
+    "strided": "strided",
+    "strided_gap": "strided, GAP",
+    "lenet": "LeNet-like",
+    "vgg": "VGG-like",
+    "vgg_gap": "VGG-like, GAP",
+}
+COLORS = {name: f"C{number}" for number, name in enumerate(NAMES)}
+STATES = {"initial": ("0.5", "--", "o"), "trained": ("C0", "-", "o"), "shuffled": ("C3", ":", "s")}
+
+
+def gallery(data: pd.DataFrame) -> Figure:
+    """Deformed images, one column a displacement, one row a cut-off; data: delta, c, T, row, column, value."""
+    cutoffs, deltas = sorted(data["c"].unique()), sorted(data["delta"].unique())
+    figure, axes = panels(len(cutoffs), len(deltas), height=1.1)
+    for (c, delta), rows in data.groupby(["c", "delta"]):
+        ax = axes[cutoffs.index(c), deltas.index(delta)]
+        image = rows.pivot(index="row", columns="column", values="value").to_numpy()
+        ax.imshow(image, cmap="gray", vmin=data["value"].min(), vmax=data["value"].max())
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(f"$10^3\\,T$ = {1000 * rows['T'].iloc[0]:.2g}", fontsize=6)
+        if delta == deltas[0]:
+            ax.set_ylabel(f"c = {c:g}")
+        if c == cutoffs[-1]:
+            ax.set_xlabel(rf"$\delta = {delta:g}$ px")
+    return figure
+
+
+def sensitivities(data: pd.DataFrame) -> Figure:
+    """D, G and R against depth, one column an architecture; initial dashed, trained solid.
+
+    data: architecture, seed, state, place, D, G, R. Geometric means over seeds, 95 % intervals.
+    """
+    architectures = list(dict.fromkeys(data["architecture"]))
+    figure, axes = panels(3, len(architectures), height=1.15, sharex=True, sharey="row")
+    for column, architecture in enumerate(architectures):
+        for row, quantity in enumerate("DGR"):
+            ax = axes[row, column]
+            for state in ("initial", "trained"):
+                color, line, marker = STATES[state]
+                rows = data[(data["architecture"] == architecture) & (data["state"] == state)]
+                band_over_seeds(ax, rows, quantity, color=color, ls=line, marker=marker, label=state)
+            if quantity == "R":
+                ax.axhline(1, color="0.3", lw=0.6)
+            if column == 0:
+                ax.set_ylabel(rf"${quantity}_k$")
+        axes[0, column].set_title(NAMES[architecture], fontsize=7)
+        axes[2, column].set_xlabel("depth $k/K$")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def spectra(data: pd.DataFrame) -> Figure:
+    """Share of each mode of the filters' grid Laplacian, times their number, after training; 1 for independent weights.
+
+    data: architecture, seed, state, depth, mode, eigenvalue, share. One line a layer, mean over seeds and over modes of
+    one eigenvalue.
+    """
+    data = data[data["state"] == "trained"]
+    architectures = list(dict.fromkeys(data["architecture"]))
+    figure, axes = panels(1, len(architectures), height=1.3, sharey=True)
+    shades = {1: "C0", 2: "C1", 3: "C2", 4: "C3"}
+    for ax, architecture in zip(axes[0], architectures, strict=True):
+        for depth, rows in data[data["architecture"] == architecture].groupby("depth"):
+            modes = rows["mode"].max() + 1
+            share = rows.assign(eigenvalue=rows["eigenvalue"].round(6)).groupby("eigenvalue")["share"].mean() * modes
+            ax.plot(share.index, share, "o-", color=shades[depth], ms=2.5, mfc="w", lw=1, label=f"layer {depth}")
+        ax.axhline(1, color="0.3", lw=0.6)
+        ax.set_title(NAMES[architecture], fontsize=7)
+        ax.set_xlabel("eigenvalue")
+    axes[0, 0].set_ylim(bottom=0)
+    axes[0, 0].set_ylabel(r"share $\times F^2$")
+    lines = {line.get_label(): line for ax in axes[0] for line in ax.get_lines() if line.get_label()[0] != "_"}
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=4)
+    return figure
+
+
+def shuffled(data: pd.DataFrame) -> Figure:
+    """D against depth, trained and with shuffled channels; data as for `sensitivities`."""
+    shown = data[data["state"] != "initial"]
+    architectures = list(dict.fromkeys(shown.loc[shown["state"] == "shuffled", "architecture"]))
+    figure, axes = panels(1, len(architectures), height=1.1, sharex=True, sharey=True)
+    for ax, architecture in zip(axes[0], architectures, strict=True):
+        for state in ("trained", "shuffled"):
+            color, line, marker = STATES[state]
+            rows = shown[(shown["architecture"] == architecture) & (shown["state"] == state)]
+            band_over_seeds(ax, rows, "D", color=color, ls=line, marker=marker, label=state)
+        ax.set_title(NAMES[architecture], fontsize=7)
+        ax.set_xlabel("depth $k/K$")
+    axes[0, 0].set_ylabel("$D_k$")
+    axes[0, 0].legend(fontsize=6)
+    return figure
+
+
+def size_and_noise(data: pd.DataFrame) -> Figure:
+    """R of the output against the training-set size, and D, G, R against noise on the training images.
+
+    data: study ("size" or "noise"), architecture, noise, n_train, seed, D, G, R. Geometric means over seeds with their
+    95 % intervals.
+    """
+    figure, axes = panels(1, 4, height=1.0)
+    size = data[data["study"] == "size"]
+    for architecture, rows in size.groupby("architecture", sort=False):
+        band_over_seeds(axes[0, 0], rows.assign(place=rows["n_train"]), "R", color=COLORS[architecture], marker="o",
+              label=NAMES[architecture])  # fmt: skip
+    axes[0, 0].set(xscale="log", xlabel="training images", title="$R_K$")
+    sizes = sorted(size["n_train"].unique())
+    axes[0, 0].set_xticks(sizes, [f"{count / 1000:.2g}k" for count in sizes], fontsize=6)
+    for ax, quantity in zip(axes[0, 1:], "DGR", strict=True):
+        for architecture, rows in data[data["study"] == "noise"].groupby("architecture", sort=False):
+            band_over_seeds(ax, rows.assign(place=rows["noise"]), quantity, color=COLORS[architecture], marker="o",
+                  label=NAMES[architecture])  # fmt: skip
+        ax.set(xlabel="noise in training", title=f"${quantity}_K$")
+    for ax in axes.flat:
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    lines = {label: handle for ax in axes.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=4)
+    return figure

@@ -1,0 +1,1 @@
+"""Notebook 08: how the training response ages."""

@@ -1,0 +1,265 @@
+"""The very simple network of the training response, f(x) = sum_j v_j phi(w_j . x + b_j) + c: many at once, exactly.
+
+One network for each of several activations, losses and seeds; those of one seed share data, order and initial weights.
+Gradients are written out, so that a step of all of them is a dozen operations (arXiv 2405.04074; its widths, rates and
+encodings are not known to us: those here are the reference's workable ones).
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nin.support.arguments import check_choice, check_count, check_number
+
+METHODS = ("sgd", "momentum", "adam")
+BETA = 0.9  # of momentum
+SLOPE = 0.01  # of the leaky ReLU, torch's default
+ETA = {"mse": 0.02, "ce": 0.1, "sigmoid_mse": 0.3}  # per loss, at H = 64 and d = 10: the reference's workable rates
+
+ACTIVATIONS: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {  # phi(z), phi'(z)
+    "tanh": lambda z: (h := torch.tanh(z), 1 - h * h),
+    "relu": lambda z: (z.clamp(min=0), (z > 0).to(z)),
+    "sigmoid": lambda z: (h := torch.sigmoid(z), h * (1 - h)),
+    "leaky_relu": lambda z: (torch.maximum(z, SLOPE * z), SLOPE + (1 - SLOPE) * (z > 0).to(z)),
+}
+MODULES = {"tanh": nn.Tanh, "relu": nn.ReLU, "sigmoid": nn.Sigmoid, "leaky_relu": nn.LeakyReLU}
+
+
+def _sigmoid_slope(f: Tensor, y: Tensor) -> Tensor:
+    p = torch.sigmoid(f)
+    return (p - (y + 1) / 2) * p * (1 - p)
+
+
+SLOPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # l'(f, y), labels +-1 (real targets for mse)
+    "mse": lambda f, y: f - y,
+    "ce": lambda f, y: -y * torch.sigmoid(-y * f),
+    "sigmoid_mse": _sigmoid_slope,
+}
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": lambda f, y: 0.5 * (f - y) ** 2,
+    "ce": lambda f, y: nn.functional.softplus(-y * f),
+    "sigmoid_mse": lambda f, y: 0.5 * (torch.sigmoid(f) - (y + 1) / 2) ** 2,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimpleRecipe:
+    """What is trained: activations x losses x seeds.
+
+    losses    a name may stand there several times, with learning rates or label noise of its own
+    inputs, hidden    d and H
+    batch     samples a step, 1 as in the paper; None: all of them (gradient descent)
+    eta       learning rate of each loss, or one for all; None: ETA of the loss
+    label_noise       sigma of fresh Gaussian noise on the target at every step, of each loss or one for all
+    method    "sgd"; "momentum", with beta = 0.9; "adam", torch's, with one eta for all
+    """
+
+    activations: Sequence[str] = tuple(ACTIVATIONS)
+    losses: Sequence[str] = tuple(LOSSES)
+    seeds: Sequence[int] = tuple(range(6))
+    inputs: int = 10
+    hidden: int = 64
+    batch: int | None = 1
+    eta: float | Sequence[float] | None = None
+    label_noise: float | Sequence[float] = 0.0
+    method: Literal["sgd", "momentum", "adam"] = "sgd"
+
+    def __post_init__(self) -> None:
+        for activation in self.activations:
+            check_choice("activations", activation, ACTIVATIONS)
+        for loss in self.losses:
+            check_choice("losses", loss, LOSSES)
+        for name in ("inputs", "hidden"):
+            check_count(name, getattr(self, name))
+        if self.batch is not None:
+            check_count("batch", self.batch)
+        check_choice("method", self.method, METHODS)
+        if self.method == "adam" and not isinstance(self.eta, float):
+            raise ValueError(f"eta={self.eta!r} of adam must be one number, like 0.001: it is the same for all losses.")
+        for eta in self.per_loss("eta"):
+            check_number("eta", eta, exclusive=True)
+        for sigma in self.per_loss("label_noise"):
+            check_number("label_noise", sigma)
+
+    def per_loss(self, name: Literal["eta", "label_noise"]) -> list[float]:
+        """The learning rate or label noise of each loss. ValueError where they are not as many."""
+        value = getattr(self, name)
+        if value is None:
+            return [ETA[loss] for loss in self.losses]
+        values = [value] * len(self.losses) if isinstance(value, (int, float)) else list(value)
+        if len(values) != len(self.losses):
+            raise ValueError(f"{name}={value!r} must be one number, or one for each of the {len(self.losses)} losses.")
+        return values
+
+
+@dataclass
+class Factors:
+    """The terms of Theta (4), each (seeds, activations, losses, n, m), and their sum."""
+
+    output: Tensor
+    hidden: Tensor
+    bias: Tensor
+    whole: Tensor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.whole = self.output + self.hidden + self.bias
+
+
+class SimpleNetworks:
+    """The stacked networks, float64; S seeds, A activations, L losses, H hidden units, d inputs.
+
+    w (S, A, L, H, d) ~ N(0, 1/d), b (S, A, L, H) = 0, v (S, A, L, H) ~ N(0, 1/H), c (S, A, L) = 0
+    """
+
+    def __init__(self, recipe: SimpleRecipe) -> None:
+        self.recipe = recipe
+        A, L, H, d = len(recipe.activations), len(recipe.losses), recipe.hidden, recipe.inputs
+        self._generators = [torch.Generator().manual_seed(seed) for seed in recipe.seeds]
+        w = torch.stack([torch.randn(H, d, dtype=torch.float64, generator=g) for g in self._generators]) / d**0.5
+        v = torch.stack([torch.randn(H, dtype=torch.float64, generator=g) for g in self._generators]) / H**0.5
+        S = len(w)
+        self.w = w[:, None, None].expand(S, A, L, H, d).contiguous()
+        self.v = v[:, None, None].expand(S, A, L, H).contiguous()
+        self.b, self.c = torch.zeros_like(self.v), torch.zeros(S, A, L, dtype=torch.float64)
+        self.eta = torch.tensor(recipe.per_loss("eta"), dtype=torch.float64)
+        self._sigma = torch.tensor(recipe.per_loss("label_noise"), dtype=torch.float64)
+        self._optimizer: torch.optim.Optimizer | None = None
+        if recipe.method == "momentum":  # of gradients that eta has multiplied
+            self._optimizer = torch.optim.SGD(self._parameters(), lr=1.0, momentum=BETA)
+        elif recipe.method == "adam":
+            self._optimizer = torch.optim.Adam(self._parameters(), lr=recipe.eta)
+
+    def _parameters(self) -> list[Tensor]:
+        return [self.w, self.b, self.v, self.c]
+
+    def hidden(self, x: Float[Tensor, "S n d"]) -> tuple[Tensor, Tensor]:
+        """phi(z) and phi'(z), (S, A, L, H, n)."""
+        S, A, L, H, d = self.w.shape
+        z = torch.baddbmm(self.b.view(S, -1, 1), self.w.view(S, -1, d), x.mT).view(S, A, L * H, -1)
+        parts = [ACTIVATIONS[name](z[:, a]) for a, name in enumerate(self.recipe.activations)]
+        h, slope = (torch.stack(part, 1).view(S, A, L, H, -1) for part in zip(*parts, strict=True))
+        return h, slope
+
+    def outputs(self, x: Float[Tensor, "S n d"]) -> Float[Tensor, "S A L n"]:
+        """f(x) of every network."""
+        return self._readout(self.hidden(x)[0])
+
+    def _readout(self, h: Float[Tensor, "S A L H n"]) -> Float[Tensor, "S A L n"]:
+        return (self.v[..., None, :] @ h).squeeze(-2) + self.c[..., None]
+
+    def slopes(self, f: Float[Tensor, "S A L n"], y: Float[Tensor, "S *L n"]) -> Float[Tensor, "S A L n"]:
+        """l'(f, y), loss by loss; targets alike for all losses, or (S, L, n)."""
+        y = y[:, None] if y.dim() == 2 else y[:, None].unbind(2)
+        targets = y if isinstance(y, tuple) else [y] * len(self.recipe.losses)
+        return torch.stack([SLOPES[name](f[:, :, k], targets[k]) for k, name in enumerate(self.recipe.losses)], 2)
+
+    def losses(self, f: Float[Tensor, "S A L n"], y: Float[Tensor, "S n"]) -> Float[Tensor, "S A L n"]:
+        """l(f, y), loss by loss."""
+        y = y[:, None]
+        return torch.stack([LOSSES[name](f[:, :, k], y) for k, name in enumerate(self.recipe.losses)], 2)
+
+    def step(self, x: Float[Tensor, "S n d"], y: Float[Tensor, "S *L n"]) -> None:
+        """One step of every network on the mean loss over n samples."""
+        S, _, _, _, d = self.w.shape
+        h, slope = self.hidden(x)
+        f = self._readout(h)
+        rate = 1.0 if self.recipe.method == "adam" else self.eta[:, None]
+        g = self.slopes(f, y) * (rate / x.shape[1])  # (S, A, L, n)
+        dz = slope * (self.v[..., None] * g[..., None, :])  # (S, A, L, H, n)
+        if self._optimizer is None:
+            self.v -= (h @ g[..., None]).squeeze(-1)
+            self.c -= g.sum(-1)
+            self.b -= dz.sum(-1)
+            self.w.view(S, -1, d).baddbmm_(dz.view(S, -1, x.shape[1]), x, alpha=-1)
+            return
+        self.w.grad = torch.bmm(dz.view(S, -1, x.shape[1]), x).view(self.w.shape)
+        self.b.grad, self.v.grad, self.c.grad = dz.sum(-1), (h @ g[..., None]).squeeze(-1), g.sum(-1)
+        self._optimizer.step()
+
+    def train(
+        self, x: Float[Tensor, "S n d"], y: Float[Tensor, "S n"], steps: int, *, at: Sequence[int] = ()
+    ) -> Iterator[int]:
+        """Train for some steps, and yield at each of the sorted steps `at`, before it is taken (or after the last)."""
+        due = iter([*at, None])
+        following = next(due)
+        for step, (rows, noise) in enumerate(self._order(x.shape[1], steps)):
+            if step == following:
+                yield step
+                following = next(due)
+            if rows is None:
+                self.step(x, y if noise is None else y[:, None] + self._sigma[:, None] * noise[:, None])
+            else:
+                inputs, target = x.gather(1, rows[..., None].expand(-1, -1, x.shape[2])), y.gather(1, rows)
+                self.step(inputs, target if noise is None else target[:, None] + self._sigma[:, None] * noise[:, None])
+        if following is not None:
+            yield steps
+
+    def _order(self, count: int, steps: int) -> Iterator[tuple[Tensor | None, Tensor | None]]:
+        """Samples (S, batch) of each step, drawn with replacement, None for all; and label noise."""
+        recipe, block = self.recipe, 1024
+        for start in range(0, steps, block):
+            size = min(block, steps - start)
+            batch = count if recipe.batch is None else recipe.batch
+            rows = noise = None
+            if recipe.batch is not None:
+                drawn = [torch.randint(count, (size, batch), generator=g) for g in self._generators]
+                rows = torch.stack(drawn, 1)
+            if self._sigma.any():
+                drawn = [torch.randn(size, batch, dtype=torch.float64, generator=g) for g in self._generators]
+                noise = torch.stack(drawn, 1)
+            for k in range(size):
+                yield None if rows is None else rows[k], None if noise is None else noise[k]
+
+    def factors(self, x: Float[Tensor, "S n d"], x2: Float[Tensor, "S m d"] | None = None) -> Factors:
+        """Theta(x, x') of every network by its factors (4): output weights, hidden weights and biases, output bias."""
+        first = self.hidden(x)
+        second = first if x2 is None else self.hidden(x2)
+        output = first[0].mT @ second[0]
+        weighted = self.v.square()[..., None] * second[1]
+        overlap = (x @ (x if x2 is None else x2).mT)[:, None, None] + 1
+        hidden = overlap * (first[1].mT @ weighted)
+        return Factors(output, hidden, torch.ones_like(output))
+
+    def exact_responses(self, x: Float[Tensor, "S n d"], y: Float[Tensor, "S n"]) -> Float[Tensor, "S A L n n"]:
+        """R(x_i | x_j) of one step on each x_j alone, [..., i, j], by copies with the optimiser's state."""
+        f, columns = self.outputs(x), []
+        for j in range(x.shape[1]):
+            after = copy.deepcopy(self)
+            after.step(x[:, j : j + 1], y[:, j : j + 1])
+            columns.append(after.outputs(x) - f)
+        return torch.stack(columns, -1)
+
+    def linear_responses(self, x: Float[Tensor, "S n d"], y: Float[Tensor, "S n"]) -> Float[Tensor, "S A L n n"]:
+        """-eta Theta(x_i, x_j) l'(f(x_j), y_j), [..., i, j], of plain SGD (equation (1))."""
+        g = self.slopes(self.outputs(x), y) * self.eta[:, None]
+        return -self.factors(x).whole * g[..., None, :]
+
+    def module(self, seed: int, activation: int, loss: int) -> nn.Sequential:
+        """One of the networks as an nn.Module, (n, d) -> (n, 1), by its places along S, A, L."""
+        H, d = self.w.shape[-2:]
+        first, last = nn.utils.skip_init(nn.Linear, d, H), nn.utils.skip_init(nn.Linear, H, 1)
+        network = nn.Sequential(first, MODULES[self.recipe.activations[activation]](), last).double()
+        place = seed, activation, loss
+        with torch.no_grad():
+            for ours, theirs in zip(
+                network.parameters(),
+                (self.w[place], self.b[place], self.v[place][None], self.c[place][None]),
+                strict=True,
+            ):
+                ours.copy_(theirs)
+        return network
+
+
+def strings(count: int, inputs: int, seeds: Sequence[int]) -> Float[Tensor, "S count inputs"]:
+    """Random strings of +-1, different within a seed; ValueError where there are fewer than count."""
+    check_count("count", count)
+    if count > 2**inputs:
+        raise ValueError(f"count={count} is more than the {2**inputs} strings of {inputs} bits.")
+    drawn = [torch.randperm(2**inputs, generator=torch.Generator().manual_seed(seed + 1000))[:count] for seed in seeds]
+    bits = (torch.stack(drawn)[..., None] >> torch.arange(inputs)) & 1
+    return 2.0 * bits.double() - 1

@@ -1,0 +1,156 @@
+"""Catches a study that measures something else than it says, on networks small enough to know the answer."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from nin import RunConfig, load_data
+from nin.probes.response import kernel
+from nin.theory.response import constant_kernel
+from studies.training_response import figures as plots
+from studies.training_response.identities import aging_checks, kernel_checks, method_checks, one_step_checks
+from studies.training_response.measure import (
+    along_training,
+    balance,
+    by_distance,
+    drift_by_width,
+    features,
+    fragility,
+    plasticity,
+    reading,
+    slopes,
+    splitting,
+    task,
+)
+from studies.training_response.networks import SimpleNetworks, SimpleRecipe
+from studies.training_response.with_a_node import along_runs
+
+SMALL = SimpleRecipe(seeds=(0, 1), inputs=5, hidden=6, activations=("tanh", "relu"), losses=("mse", "ce"))
+
+
+def test_tasks():
+    for name, expected in (("sign", lambda x: x[..., 0]), ("xor", lambda x: x[..., 0] * x[..., 1])):
+        x, y = task(name, SMALL, 16)
+        assert torch.equal(y, expected(x))
+    x, y = task("random", SMALL, 16)
+    assert x.shape == (2, 16, 5) and set(y.unique().tolist()) == {-1.0, 1.0}
+    with pytest.raises(ValueError, match="name='and' is unknown"):
+        task("and", SMALL)
+
+
+def test_reading_is_that_of_each_network():
+    networks, (x, y) = SimpleNetworks(SMALL), task("random", SMALL, 16)
+    table = reading(networks, x, y, responders=4).set_index(["seed", "activation", "loss"])
+    assert len(table) == 8
+    row, network = table.loc[1, "relu", "ce"], networks.module(1, 1, 1)
+    own = kernel(network, x[1]).diagonal()
+    assert row["self_kernel"] == pytest.approx(own.mean().item(), rel=1e-12)
+    assert row["stability"] == pytest.approx(0.1 * own.mean().item(), rel=1e-12)
+    assert row["accuracy"] == (network(x[1])[:, 0].sign() == y[1]).double().mean().item()
+    exact = networks.exact_responses(x[:, :4], y[:, :4])[1, 1, 1].diagonal()
+    assert row["response"] == pytest.approx(exact.abs().mean().item(), rel=1e-12)
+
+
+def test_along_training_and_slopes():
+    x, y = task("random", SMALL, 16)
+    table, networks = along_training(SMALL, x, y, 60, points=6, responders=2)
+    assert table["step"].max() == 60 and (table.loc[table["step"] == 0, "drift"] == 0).all()
+    assert (table.loc[table["step"] == 60, "drift"] > 0).all()
+    again = SimpleNetworks(SMALL)
+    list(again.train(x, y, 60))
+    torch.testing.assert_close(again.w, networks.w)
+    power = pd.DataFrame(
+        {"seed": 0, "activation": "tanh", "loss": "ce", "step": [0, 1, 10, 100], "value": [9, 1, 0.1, 0.01]}
+    )
+    fit = slopes(power, "value", low=1, high=100)
+    assert fit[["slope", "r2"]].to_numpy()[0] == pytest.approx([-1, 1])
+
+
+def test_kernel_profile():
+    networks, (x, _) = SimpleNetworks(SMALL), task("random", SMALL, 16)
+    table = by_distance(networks, x)
+    row = table[(table["seed"] == 1) & (table["activation"] == "relu") & (table["loss"] == "ce")].set_index("distance")[
+        "value"
+    ]
+    exact = kernel(networks.module(1, 1, 1), x[1]).numpy()
+    hamming = ((x[1, :, None] - x[1]).abs().sum(-1) / 2).numpy()
+    for distance, value in row.items():
+        assert value == pytest.approx(exact[hamming == distance].mean() / exact.diagonal().mean(), rel=1e-10)
+
+
+def test_features_fragility_and_balance():
+    networks, (x, y) = SimpleNetworks(SMALL), task("xor", SMALL, 16)
+    table = features(networks)
+    assert len(table) == 8 and table["effective_rank"].between(1, 6).all() and table["live_units"].between(0, 1).all()
+    measures = fragility(networks, x, y)
+    assert (measures["worst_neuron"] >= 0).all() and measures[
+        ["flips", "weight_noise", "margin"]
+    ].notna().to_numpy().all()
+    assert (measures["margin"] >= 0).all()
+    first = networks.v[0, 0, 0, 0] ** 2 - (networks.w[0, 0, 0, 0] ** 2).sum() - networks.b[0, 0, 0, 0] ** 2
+    assert balance(networks)[0, 0, 0, 0] == first
+
+
+def test_relu_conserves_the_balance_under_small_steps():
+    recipe = SimpleRecipe(seeds=(0,), inputs=5, hidden=6, activations=("relu",), losses=("mse",), eta=1e-3, batch=None)
+    networks, (x, y) = SimpleNetworks(recipe), task("xor", recipe, 16)
+    start, weights = balance(networks), networks.w.clone()
+    list(networks.train(x, y, 500))
+    assert ((balance(networks) - start).abs() < 1e-3 * start.abs().max()).all()
+    assert (networks.w - weights).abs().max() > 0.01
+
+
+def test_plasticity_counts_steps_and_stops_at_the_cap():
+    x, y = task("sign", SMALL, 8)
+    table = plasticity(SMALL, x, y, (10, 200), cap=400, every=10)
+    assert len(table) == 16 and table["relearning"].between(10, 400).all()
+    assert (plasticity(SMALL, x, y, (200,), cap=10, every=5)["relearning"] == 10).all()
+
+
+def test_splitting_and_drift():
+    table = splitting(SMALL, 30, points=3, count=8)
+    assert table["ratio"].to_numpy() == pytest.approx(((1 - table["across"]) / (1 - table["within"])).to_numpy())
+    wide = drift_by_width(SMALL, (8, 128), 50)
+    drift = wide.groupby("hidden")["drift"].mean()
+    assert drift[128] < drift[8]
+
+
+def test_runs_with_a_node_in_each_phase():
+    table = along_runs(
+        RunConfig(steps=40, widths=(16,)), load_data("digits"), [0.1, 1e4], points=4, probes=4, responders=2
+    )
+    assert table.loc[table["sigma"] == 0.1, "step"].max() == 40
+    assert (table["response"] > 0).all() and set(table["phase"]) == {"decoupled", "divergent"}
+    assert len(table[table["sigma"] == 1e4]) < len(table[table["sigma"] == 0.1])
+    assert plots.phases(table).axes
+
+
+def test_identities_hold():
+    for check in one_step_checks() + kernel_checks(width=2048) + aging_checks() + method_checks():
+        assert check.holds, check
+
+
+def test_figures():
+    x, y = task("random", SMALL, 16)
+    table, networks = along_training(SMALL, x, y, 40, points=4, responders=2)
+    profile = by_distance(networks, x).assign(state="end").to_dict("records")
+    run = constant_kernel("ce", K=1, eta=0.5, steps=50)
+    law = pd.DataFrame({"loss": "ce", "step": run.step[1:]})
+    for quantity in ("logit", "p", "error"):
+        law[quantity] = law[f"{quantity}_law"] = getattr(run, quantity)[1:]
+    cap = table.assign(study="cap", eta=0.1, sigma=0.0, u=np.nan)
+    noise = table.assign(study="noise", eta=0.1, sigma=0.5, u=table["step"] * 0.01)
+    states = [fragility(networks, x, y).assign(state=state) for state in ("short", "long")]
+    for figure in (
+        plots.constant_kernel(law),
+        plots.aging(table, low=5, high=40),
+        plots.factors(table, distances=profile),
+        plots.methods(table.assign(method="sgd")),
+        plots.splitting(splitting(SMALL, 10, points=2, count=8)),
+        plots.stochastic(pd.concat([cap, noise])),
+        plots.features(features(networks).assign(training="GD")),
+        plots.fragility(pd.concat(states)),
+        plots.plasticity(plasticity(SMALL, x, y, (5, 10), cap=20, every=5), cap=20),
+    ):
+        assert figure.axes

@@ -1,0 +1,167 @@
+"""Catches: anything lost, torn or computed twice when a sweep is killed, interrupted, doubled or runs out of disk.
+
+Every fault is a real one, in a process of its own that is forked from a server which has imported nin already.
+"""
+
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import sys
+import time
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from sweeping import BASE, OVER, RUNS, computed, logged_sweep, outcome, same, stored, sweep
+
+from nin.sweeps.store import Store
+
+KILLS = 20
+LONG = BASE.replace(steps=1500)  # time enough for a key to be pressed in the middle
+fork = multiprocessing.get_context("forkserver")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server():
+    """The process to fork from; before Python 3.12 it finds modules to load first by PYTHONPATH alone."""
+    fork.set_forkserver_preload(["warm"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        forkserver.ensure_running()
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> pd.DataFrame:
+    """The sweep, never disturbed."""
+    return sweep(tmp_path_factory.mktemp("whole"))
+
+
+def in_a_process(function, *arguments) -> tuple[multiprocessing.Process, Connection]:
+    """Start a function in a process of its own; what it returns or raises, and its warnings, come by the connection."""
+    ours, theirs = fork.Pipe()
+    process = fork.Process(target=outcome, args=(function, theirs, *arguments))
+    process.start()
+    return process, ours
+
+
+def intact(folder: Path) -> None:
+    """Assert that every run in a store is whole."""
+    store = Store(folder)
+    for key in store:
+        store.table(key, store.manifest(key))
+
+
+def until(condition, seconds=60.0) -> None:
+    """Wait for a condition."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.002)
+
+
+def test_killed_at_random_moments(tmp_path, table):
+    """Twenty stores: SIGKILL at a random moment, then the same call: the same table, and no stored run again."""
+    process, answer = in_a_process(sweep, tmp_path / "timed")
+    start = time.monotonic()
+    until(lambda: len(stored(tmp_path / "timed")) > 0)
+    begin = time.monotonic() - start
+    answer.recv()
+    end = time.monotonic() - start
+    process.join()
+    moments = random.Random(0)
+    halfway = 0
+    for trial in range(KILLS):
+        folder = tmp_path / str(trial)
+        process, _ = in_a_process(sweep, folder)
+        time.sleep(moments.uniform(0.8 * begin, end))
+        process.kill()
+        process.join()
+        survived = stored(folder)
+        intact(folder)
+        halfway += 0 < len(survived) < RUNS
+        again, answer = in_a_process(logged_sweep, folder, folder / "log")
+        assert answer.recv()[0] is None
+        again.join()
+        assert set(computed(folder / "log")).isdisjoint(survived)
+        assert len(computed(folder / "log")) + len(survived) == RUNS
+        same(sweep(folder), table)
+    assert halfway >= 3, "the kills came before or after the sweeps"
+
+
+def test_killed_again_and_again(tmp_path, table):
+    """One store: killed as soon as one more group is there, until nothing is left to do."""
+    rounds = 0
+    while len(done := stored(tmp_path / "store")) < RUNS:
+        log = tmp_path / f"log{rounds}"
+        process, _ = in_a_process(logged_sweep, tmp_path / "store", log)
+        until(lambda done=done: len(stored(tmp_path / "store")) > len(done))
+        process.kill()
+        process.join()
+        intact(tmp_path / "store")
+        assert set(computed(log)).isdisjoint(done)
+        rounds += 1
+    assert rounds > 1
+    same(sweep(tmp_path / "store"), table)
+
+
+def test_two_sweeps_at_once(tmp_path, table):
+    both = [in_a_process(sweep, tmp_path) for _ in range(2)]
+    for process, answer in both:
+        result, warned = answer.recv()
+        same(result, table)
+        assert warned == []
+        process.join()
+    assert len(list(Store(tmp_path))) == RUNS
+    assert len(list((tmp_path / "runs").glob("*/*"))) == RUNS
+    assert not list((tmp_path / "writing").iterdir())
+    intact(tmp_path)
+
+
+def limited_sweep(folder: Path) -> None:
+    """A sweep whose process may not write files larger than 4 kB: a table is about 8."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    sweep(folder)
+
+
+def test_disk_full(tmp_path, table):
+    sweep(tmp_path, over=OVER | {"sigma": [0.1]})
+    process, answer = in_a_process(limited_sweep, tmp_path)
+    error, _ = answer.recv()
+    process.join()
+    assert isinstance(error, OSError)
+    assert "cannot be written (File too large); the runs in it are intact. Free space" in str(error)
+    assert len(stored(tmp_path)) == 4
+    assert not list((tmp_path / "writing").iterdir())
+    intact(tmp_path)
+    same(sweep(tmp_path), table)
+
+
+def interruptible_sweep(folder: Path) -> None:
+    """A sweep that takes Ctrl-C as a terminal's does, stderr in a file."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with (folder / "stderr").open("w") as sys.stderr:
+        try:
+            sweep(folder / "store", base=LONG)
+        except KeyboardInterrupt:
+            raise RuntimeError("interrupted") from None
+
+
+def test_ctrl_c(tmp_path):
+    process, answer = in_a_process(interruptible_sweep, tmp_path)
+    until(lambda: len(stored(tmp_path / "store")) > 0)
+    os.kill(process.pid, signal.SIGINT)
+    error, _ = answer.recv()
+    process.join()
+    assert str(error) == "interrupted"
+    kept = len(stored(tmp_path / "store"))
+    (line,) = (tmp_path / "stderr").read_text().split("\n")[1:-1]
+    assert line == (
+        f"nin.sweep: interrupted; {kept} of {RUNS} runs are in {tmp_path / 'store'}, "
+        "and the same call goes on from there."
+    )
+    assert 0 < kept < RUNS
+    same(sweep(tmp_path / "store", base=LONG), sweep(tmp_path / "whole", base=LONG))
