@@ -16,6 +16,7 @@ VARIANTS = {
     "script": ("MATHEMATICAL SCRIPT", "SCRIPT"),
     "fraktur": ("MATHEMATICAL FRAKTUR", "BLACK-LETTER"),
     "bold": ("MATHEMATICAL BOLD",),
+    "bold-italic": ("MATHEMATICAL BOLD ITALIC",),
 }
 
 
@@ -30,8 +31,12 @@ def katex():
 
 
 def mathml(latex: str, *, block: bool) -> str:
-    """The <math> element of a formula; raises where KaTeX does not know a command."""
+    """The <math> element of a formula; raises where KaTeX does not know a command.
+
+    Browsers put no space between the name of a function and an argument without brackets: a thin one is put there.
+    """
     made = katex().call("katex.renderToString", latex, {"displayMode": block, "output": "mathml"})
+    made = re.sub(r"(?<=</mi><mo>\u2061</mo>)(?=<m(?:i|n|sup|sub|frac)\b)", '<mspace width="0.17em"/>', made)
     return re.sub(r'<(m[ion]) mathvariant="([\w-]+)">(\w)</\1>', styled, made)
 
 

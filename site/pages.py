@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import citations
 import pandas as pd
 from docstrings import escape
 
@@ -100,9 +101,16 @@ def index_page(documents: list[str]) -> str:
         "notebook_pages": "\n".join(f"notebooks/{name}" for name in notebooks()),
         "figure_pages": "\n".join(f"figures/{profile}" for profile in shown()),
         "documents": "\n".join(documents),
+        "reference_pages": "\n".join(page.removesuffix(".md") for page in reference_pages()),
     }
     text = (ROOT / "site" / "index.md").read_text()
     return re.sub(r"\{\{(\w+)\}\}", lambda match: given[match[1]], text)
+
+
+def reference_pages() -> list[str]:
+    """Places of the pages of docs/reference in the clone, the index first."""
+    pages, _ = citations.index()
+    return [f"docs/reference/{name}.md" for name in ("README", *pages.values())]
 
 
 def guide_page() -> str:
@@ -177,7 +185,7 @@ def check_rows(frame: pd.DataFrame) -> list[list[str]]:
     return [
         [
             escape(row.name),
-            escape(str(row.source)),
+            source(str(row.source), row.notebook),
             f"{row.measured:.3g}",
             f"{escape(row.relation)} {row.predicted:.3g}",
             f"{row.tolerance:.3g}",
@@ -185,6 +193,17 @@ def check_rows(frame: pd.DataFrame) -> list[list[str]]:
         ]
         for row in frame.itertuples(index=False)
     ]
+
+
+def source(text: str, notebook: str) -> str:
+    """The source of a check, each citation linked to its place in the reference if it has one there."""
+    cited = citations.numbered(text, f"notebooks/{notebook}.ipynb") or citations.papers(text)
+    parts, end = [], 0
+    for one in cited:
+        place, words = f"docs/reference/{one.page}.html#{one.anchors[0]}", escape(text[one.start : one.end])
+        parts += [escape(text[end : one.start]), words if one.missing() else f'<a href="{place}">{words}</a>']
+        end = one.end
+    return "".join([*parts, escape(text[end:])])
 
 
 def public(module: ModuleType) -> list[str]:
@@ -242,7 +261,11 @@ def first_line(module: ModuleType) -> str:
 def sources() -> dict[str, str]:
     """Every generated page by its place in the source folder."""
     guide = guide_page()
-    documents = [target.removesuffix(".md") for target in linked(guide) if target.endswith(".md")]
+    documents = [
+        target.removesuffix(".md")
+        for target in linked(guide)
+        if target.endswith(".md") and target not in reference_pages()
+    ]
     return (
         {"index.md": index_page(documents), "guide.md": guide, "checks.md": checks_page(), "api/index.md": api_index()}
         | {f"figures/{profile}.md": figures_page(profile) for profile in shown()}
@@ -258,7 +281,7 @@ def stage(folder: Path) -> None:
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         (folder / place).write_text(text)
     copies = {f"notebooks/{name}.ipynb": f"notebooks/{name}.ipynb" for name in notebooks()}
-    copies |= {target: target for target in linked(made["guide.md"])}
+    copies |= {target: target for target in [*linked(made["guide.md"]), *reference_pages()]}
     for profile in shown():
         places = [f"figures/{profile}/{figure.name}.{suffix}" for figure in shown()[profile] for suffix in FILES]
         copies |= {f"{AS_IT_IS}/{place}": place for place in places if (ROOT / place).exists()}

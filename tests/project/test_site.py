@@ -61,6 +61,22 @@ def test_every_check_is_in_the_table(sources):
             assert f"| {docstrings.escape(name)} |" in sources["checks.md"]
 
 
+def test_every_page_of_the_reference_is_on_the_site(sources):
+    files = {f"docs/reference/{path.name}" for path in (ROOT / "docs" / "reference").glob("*.md")}
+    assert len(files) == 5 and files == set(pages.reference_pages())
+    for place in files:
+        assert f"\n{place.removesuffix('.md')}\n" in sources["index.md"]
+
+
+def test_sources_of_checks_are_links(sources):
+    place = "docs/reference/noise-injection-nodes.html"
+    linked = pages.source("NIN, prediction 13, eq. (10)", "08_training_response")
+    assert f'<a href="{place}#prediction-13">' in linked and f'<a href="{place}#equation-10">' in linked
+    assert pages.source("identity 99", "06_spatial_stability") == "identity 99"
+    assert f'| <a href="{place}#prediction-19">NIN\\, prediction 19</a> |' in sources["checks.md"]
+    assert "training-response.html#prediction-13" in sources["checks.md"]
+
+
 def test_every_public_name_has_its_place(sources):
     for name in pages.MODULES:
         module = importlib.import_module(name)
@@ -91,6 +107,8 @@ def test_staged_copies_are_the_committed_bytes(tmp_path, monkeypatch):
         assert copy.read_bytes() == (ROOT / "notebooks" / f"{name}.ipynb").read_bytes()
     for target in pages.linked(pages.guide_page()):
         assert (tmp_path / "source" / target).read_bytes() == (ROOT / target).read_bytes()
+    for place in pages.reference_pages():
+        assert (tmp_path / "source" / place).read_bytes() == (ROOT / place).read_bytes()
     assert len(list((tmp_path / "source").glob("extra/figures/paper/*.csv"))) == len(pages.shown()["paper"])
 
 
@@ -198,17 +216,30 @@ def test_letters_of_a_style_become_code_points():
         assert mathml.styled(match) == (f"<mi>{wanted}</mi>" if wanted else element)
 
 
-def test_every_formula_of_the_notebooks_is_read():
+def formulas_of(markdown: str) -> list[str]:
+    return [formula.strip("$") for formula in re.findall(r"\$\$.*?\$\$|\$[^$]+\$", markdown, flags=re.DOTALL)]
+
+
+def test_every_formula_is_read():
     pytest.importorskip("py_mini_racer", reason="KaTeX's engine is not installed: `make site` installs it")
     formulas = []
     for name in pages.notebooks():
         cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
         text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
-        formulas += [formula.strip("$") for formula in re.findall(r"\$\$.*?\$\$|\$[^$]+\$", text, flags=re.DOTALL)]
-    assert len(formulas) > 100
+        formulas += formulas_of(text)
+    of_the_notebooks = len(formulas)
+    for place in pages.reference_pages():
+        formulas += formulas_of((ROOT / place).read_text())
+    assert of_the_notebooks > 100 and len(formulas) > of_the_notebooks + 300
     assert all("<math" in mathml.mathml(formula, block=True) for formula in formulas)
     with pytest.raises(Exception, match="Undefined control sequence"):
         mathml.mathml(r"\nosuch", block=False)
+
+
+def test_functions_have_a_space_before_an_argument_without_brackets():
+    pytest.importorskip("py_mini_racer", reason="KaTeX's engine is not installed: `make site` installs it")
+    assert "<mspace" in mathml.mathml(r"\log\tau", block=False)
+    assert "<mspace" not in mathml.mathml(r"\log(\tau)", block=False)
 
 
 def test_broken_links_are_seen(tmp_path):
