@@ -22,7 +22,7 @@ class Check:
     """One claim: `measured relation predicted`, within an absolute tolerance.
 
     name       what is claimed, in a few words
-    source     paper and equation, or "prediction 7" of the list the notebook gives
+    source     where it is stated: "NIN prediction 7" of docs/reference, or a paper
     relation   "=": |measured - predicted| <= tolerance; "<=", ">=": one-sided, the tolerance on the allowed side
     A measured value that is not a number never holds.
     """

@@ -40,7 +40,7 @@ def batch_statistics(config: RunConfig, data: Dataset, *, target: float = 1.0) -
 
 
 def run_map(state: LinearState, statistics: dict, *, eta: float, width: int, target: float = 1.0) -> LinearState:
-    """The closed map (11) driven by batch statistics, arrays (steps, ...) -> order parameters (steps + 1, ...)."""
+    """The closed map, equation (11), of batch statistics, arrays (steps, ...) -> order parameters (steps + 1, ...)."""
     states = [state]
     for step in range(len(statistics["p"])):
         now = {name: values[step] for name, values in statistics.items()}

@@ -99,7 +99,7 @@ class SimpleRecipe:
 
 @dataclass
 class Factors:
-    """The terms of Theta (4), each (seeds, activations, losses, n, m), and their sum."""
+    """The terms of Theta, equation (4), each (seeds, activations, losses, n, m), and their sum."""
 
     output: Tensor
     hidden: Tensor
@@ -216,7 +216,7 @@ class SimpleNetworks:
                 yield None if rows is None else rows[k], None if noise is None else noise[k]
 
     def factors(self, x: Float[Tensor, "S n d"], x2: Float[Tensor, "S m d"] | None = None) -> Factors:
-        """Theta(x, x') of every network by its factors (4): output weights, hidden weights and biases, output bias."""
+        """Theta(x, x') of each network as equation (4): output weights, hidden weights and biases, output bias."""
         first = self.hidden(x)
         second = first if x2 is None else self.hidden(x2)
         output = first[0].mT @ second[0]

@@ -231,7 +231,7 @@ def test_training_is_adam_on_the_penalised_hinge_loss():
 
 
 def test_a_trained_network_pools_up_to_the_scale():
-    """Task 2 solved; homogeneous filters in log2(xi) layers; D as of constant filters (section 4 of the facts)."""
+    """Task 2 solved; homogeneous filters in log2(xi) layers; D as of constant filters (stability section 4)."""
     task, recipe = (
         ScaleTask(length=32, xi=8),
         ScaleRecipe(depth=5, channels=16, n_train=128, n_test=48, epochs=200, penalty=3e-3),

@@ -119,7 +119,7 @@ def explore(setting: Setting) -> Found:
 
 
 def _linear_kappa(noisy, setting: Setting) -> float:
-    """eta sigma^2 (V + W), V = |v|^2 / N, W = |w|^2 / N (equation (9))."""
+    """eta sigma^2 (V + W), V = |v|^2 / N, W = |w|^2 / N (NIN section 3.1)."""
     v = noisy.network.layers[1].weight.detach()
     V, W = v.square().mean().item(), noisy.niw.detach().square().mean().item()
     return float(theory.kappa(setting.lr, setting.sigma, V + W))
