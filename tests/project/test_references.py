@@ -31,9 +31,9 @@ def places(text: str, path: str) -> list[tuple[str, str]]:
 
 
 def sources() -> dict[str, str]:
-    """The text of every file that may cite, on one line, by its path; of notebooks the code."""
+    """The text of every file that may cite, on one line, by its path; of notebooks the code. Not tests of citations."""
     files = [path for folder in ("nin", "studies", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
-    texts = {path: path.read_text() for path in files if path != Path(__file__)}
+    texts = {path: path.read_text() for path in files if path.parent != Path(__file__).parent}
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         cells = nbformat.read(path, as_version=4).cells
         texts[path] = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
