@@ -136,11 +136,14 @@ def comparable(table: pd.DataFrame, *, layer: str, eta: float, patches: int) -> 
     """
     kept = one_a_step(table, layer=layer)
     kept = kept[(kept["quantity"] != "drift") | (kept["step"] > 0)]
-    first = kept[kept["step"] == 0].set_index(["run", "quantity"])["value"].rename("first")
-    scale = kept.join(first, on=["run", "quantity"])["first"].where(kept["quantity"].isin(RELATIVE), 1.0)
-    scale = scale.mask(kept["quantity"].isin(CURVATURES), 1 / eta).mask(kept["quantity"] == "mean_order", patches)
-    names = kept["quantity"].mask(kept["quantity"].isin(CURVATURES), "eta_" + kept["quantity"])
-    return kept.assign(value=kept["value"] / scale, quantity=names)
+    fixed = {**dict.fromkeys(CURVATURES, 1 / eta), "mean_order": patches}
+    scales = kept[kept["step"] == 0].pivot(index="run", columns="quantity", values="value")
+    scales = scales.reindex(index=kept["run"].unique(), columns=kept["quantity"].unique())  # (runs, quantities)
+    for quantity in scales.columns.difference(RELATIVE):
+        scales[quantity] = fixed.get(quantity, 1.0)
+    scale = kept.join(scales.stack().rename("scale"), on=["run", "quantity"])["scale"]
+    names = {quantity: f"eta_{quantity}" for quantity in CURVATURES}
+    return kept.assign(value=kept["value"] / scale, quantity=kept["quantity"].replace(names))
 
 
 def at(shown: pd.DataFrame, step: int | None = None) -> pd.DataFrame:
