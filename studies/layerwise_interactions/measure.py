@@ -1,8 +1,8 @@
 """Interactions in small networks of images: layers, orders, controls, and what they owe to their definition."""
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -28,23 +28,15 @@ from nin.support.progress import ProgressBar
 from nin.support.threads import threads
 from studies.image_networks import ImageRecipe, fit_images
 from studies.images import images_of
-from studies.statistics import geometric_band, verdict
+from studies.statistics import Band, geometric_band, verdict
 
-FITTED = 1000  # training images that probes are fitted to
+FITTED = 1000  # training images that readouts are fitted to
 ONE_THREAD = 8  # patches up to which a second thread only waits
 RATIOS = ("completeness", "redundancy")
-CLAIMS = (
-    "low orders are stronger (m <= n/2 over m > n/2)",
-    "completeness rises with depth (last over first)",
-    "redundancy rises at first (largest over first)",
-    "redundancy falls in the end (last over largest)",
-    "IoU of seeds falls with order (1, 2 over 3, 4)",
-    "stability falls with order (1, 2 over 3, 4)",
-)
 
 
-def probed(network: nn.Module, count: int, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The first `count` of these images that the network classifies rightly."""
+def classified_correctly(network: nn.Module, count: int, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The first `count` images that the network classifies correctly, and their labels."""
     with torch.no_grad():
         right = accuracy(network(x), y).nonzero()[:, 0][:count]
     return x[right], y[right]
@@ -73,7 +65,7 @@ def by_layer(
         for name, seed in ProgressBar(cases, progress=progress, desc="layerwise", unit="network"):
             network = networks[name, seed]
             other = networks[name, seeds[(list(seeds).index(seed) + 1) % len(seeds)]]
-            these, labels = probed(network, images, x_test, data.y_test)
+            these, labels = classified_correctly(network, images, x_test, data.y_test)
             chosen = image_patches(these, None, x.mean(0), patches)
             table = layerwise(
                 network, these, labels, patches=chosen, second=other, noise=noise,
@@ -94,7 +86,7 @@ def ledgers(networks: Sequence[nn.Module], data: Dataset, *, patches: int, image
     x, x_test = images_of(data)
     tables = []
     for seed, network in enumerate(networks):
-        these, labels = probed(network, images, x_test, data.y_test)
+        these, labels = classified_correctly(network, images, x_test, data.y_test)
         exact = copy.deepcopy(network).double()
         ledger = residual_ledger(
             exact, these.double(), labels, blocks=["block1", "block2", "block3"], baseline=x.mean(0),
@@ -113,13 +105,13 @@ def artefact(network: nn.Module, data: Dataset, *, patches: int, images: int) ->
     Columns: readout ("pixels", "output"), value, order, share. No split: the whole game as AND interactions.
     """
     x, x_test = images_of(data)
-    these, labels = probed(network, images, x_test, data.y_test)
+    these, labels = classified_correctly(network, images, x_test, data.y_test)
     wrapped = _Pixels(network)
-    probes = fit_readouts(wrapped, x[:FITTED], data.y_train[:FITTED], ["pixels"])
+    readouts = fit_readouts(wrapped, x[:FITTED], data.y_train[:FITTED], ["pixels"])
     chosen = image_patches(these, None, x.mean(0), patches)
     rows = []
     for value in ("log_odds", "margin"):
-        games = layer_games(wrapped, these, labels, probes=probes, patches=chosen, baseline=x.mean(0), value=value)
+        games = layer_games(wrapped, these, labels, readouts=readouts, patches=chosen, baseline=x.mean(0), value=value)
         for readout, game in games.items():
             strength = _strength(moebius(game)[:, None])
             rows += [(readout, value, m, part) for m, part in enumerate(strength / strength.sum(), 1)]
@@ -143,9 +135,9 @@ def choices(network: nn.Module, data: Dataset, *, patches: int, images: int) -> 
     Columns: choice, layer, depth, completeness, redundancy, mean_order. The images are the same in all.
     """
     x, x_test = images_of(data)
-    these, labels = probed(network, images, x_test, data.y_test)
-    probes = fit_readouts(network, x[:FITTED], data.y_train[:FITTED], default_layers(network))
-    options = {"probes": probes, "baseline": x.mean(0), "patches": image_patches(these, None, x.mean(0), patches)}
+    these, labels = classified_correctly(network, images, x_test, data.y_test)
+    readouts = fit_readouts(network, x[:FITTED], data.y_train[:FITTED], default_layers(network))
+    options = {"readouts": readouts, "baseline": x.mean(0), "patches": image_patches(these, None, x.mean(0), patches)}
     odds, margins = (layer_games(network, these, labels, value=value, **options) for value in ("log_odds", "margin"))
     paper = layer_interactions(odds)
     cases = {
@@ -178,6 +170,70 @@ def _strength(values: Float[Tensor, "images kinds 2**n"]) -> np.ndarray:
     return by_order(values.abs().sum(1)).mean(0).numpy()
 
 
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper: that a ratio is above 1 (side 1) or below 1 (side -1).
+
+    control    the network whose ratio shows what to expect if the claim does not hold: "untrained" or "permuted"
+    ratio      from the rows of one network of one run (kind "both", all layers and orders), see `by_layer`
+    """
+
+    text: str
+    control: str
+    side: int
+    ratio: Callable[[pd.DataFrame], float]
+
+
+def _at_output(rows: pd.DataFrame, quantity: str) -> pd.Series:
+    """A quantity of the last layer by order, from 1 on."""
+    last = rows[rows["layer"] == rows["layer"].iloc[-1]]
+    return last.set_index("order")[quantity].loc[1:]
+
+
+def _hidden(rows: pd.DataFrame, quantity: str) -> np.ndarray:
+    """A quantity of all orders together, layer by layer, without the last one."""
+    return rows[rows["order"] == 0][quantity].to_numpy()[:-1]
+
+
+def _low_over_high_strength(rows: pd.DataFrame) -> float:
+    strength = _at_output(rows, "strength")
+    half = strength.index.max() // 2
+    low, high = strength.loc[:half].sum(), strength.loc[half + 1 :].sum()
+    return low / max(high, 1e-3 * strength.sum())
+
+
+def _last_over_first(values: np.ndarray) -> float:
+    return values[-1] / values[0]
+
+
+def _largest_over_first(values: np.ndarray) -> float:
+    return values.max() / values[0]
+
+
+def _last_over_largest(values: np.ndarray) -> float:
+    return values[-1] / values[:-1].max()
+
+
+def _low_over_middle(values: pd.Series) -> float:
+    """The mean of orders 1 and 2 over that of orders 3 and 4."""
+    return values.loc[1:2].mean() / values.loc[3:4].mean()
+
+
+CLAIMS = (
+    Claim("low orders are stronger (m <= n/2 over m > n/2)", "untrained", 1, _low_over_high_strength),
+    Claim("completeness rises with depth (last over first)", "permuted", 1,
+          lambda rows: _last_over_first(_hidden(rows, "completeness"))),
+    Claim("redundancy rises at first (largest over first)", "untrained", 1,
+          lambda rows: _largest_over_first(_hidden(rows, "redundancy"))),
+    Claim("redundancy falls in the end (last over largest)", "untrained", -1,
+          lambda rows: _last_over_largest(_hidden(rows, "redundancy"))),
+    Claim("IoU of seeds falls with order (1, 2 over 3, 4)", "permuted", 1,
+          lambda rows: _low_over_middle(_at_output(rows, "generalisation"))),
+    Claim("stability falls with order (1, 2 over 3, 4)", "permuted", 1,
+          lambda rows: _low_over_middle(_at_output(rows, "stability"))),
+)  # fmt: skip
+
+
 def claims(frame: pd.DataFrame) -> pd.DataFrame:
     """The paper's claims, one row for each architecture: claim, architecture, ratio, low, high, control, verdict.
 
@@ -187,34 +243,16 @@ def claims(frame: pd.DataFrame) -> pd.DataFrame:
                it, else the untrained network
     verdict    as `studies.statistics.verdict`
     """
+    both = frame[frame["kind"] == "both"]
     rows = []
-    for architecture, part in frame[frame["kind"] == "both"].groupby("architecture", sort=False):
-        for claim in CLAIMS:
-            name = "untrained" if claim.startswith(("low", "redundancy")) else "permuted"
-            with np.errstate(invalid="ignore", divide="ignore"):
-                ours, control = (
-                    geometric_band([_measure(claim, run[run["network"] == network]) for _, run in part.groupby("seed")])
-                    for network in ("model", name)
-                )
-            said = verdict(ours, side=-1 if "falls in the end" in claim else 1, control=control.mean)
-            rows.append((claim, architecture, ours.mean, ours.low, ours.high, control.mean, said))
-    table = pd.DataFrame(rows, columns=["claim", "architecture", "ratio", "low", "high", "control", "verdict"])
-    return table.sort_values("claim", key=lambda claim: claim.map(CLAIMS.index), kind="stable", ignore_index=True)
+    for claim in CLAIMS:
+        for architecture, runs in both.groupby("architecture", sort=False):
+            ours, control = (_over_seeds(claim, runs[runs["network"] == name]) for name in ("model", claim.control))
+            said = verdict(ours, side=claim.side, control=control.mean)
+            rows.append((claim.text, architecture, ours.mean, ours.low, ours.high, control.mean, said))
+    return pd.DataFrame(rows, columns=["claim", "architecture", "ratio", "low", "high", "control", "verdict"])
 
 
-def _measure(claim: str, rows: pd.DataFrame) -> float:
-    last = rows["layer"].iloc[-1]
-    final, total = rows[rows["layer"] == last].set_index("order"), rows[rows["order"] == 0]
-    hidden = total[total["layer"] != last]
-    n = rows["order"].max()
-    if claim.startswith("low"):
-        strength = final["strength"].loc[1:]
-        return strength.loc[: n // 2].sum() / max(strength.loc[n // 2 + 1 :].sum(), 1e-3 * strength.sum())
-    if claim.startswith("completeness"):
-        return hidden["completeness"].iloc[-1] / hidden["completeness"].iloc[0]
-    if claim.startswith("redundancy"):
-        redundancy = hidden["redundancy"].to_numpy()
-        falls = "falls" in claim
-        return redundancy[-1] / redundancy[:-1].max() if falls else redundancy.max() / redundancy[0]
-    values = final["generalisation" if claim.startswith("IoU") else "stability"]
-    return values.loc[1:2].mean() / values.loc[3:4].mean()
+def _over_seeds(claim: Claim, runs: pd.DataFrame) -> Band:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return geometric_band([claim.ratio(run) for _, run in runs.groupby("seed")])

@@ -22,7 +22,7 @@ PLANTED = {  # kind and coalition -> interaction; chosen to differ in order, sig
     ("and", (7,)): 1.5,
 }
 BIAS = -2.0
-LABELS = 16  # of each input, drawn for the layers' probes
+LABELS = 16  # of each input, drawn for the layers' readouts
 
 
 def coalition(variables: Sequence[int]) -> int:
@@ -81,8 +81,8 @@ def recovered(seeds: Sequence[int], *, steps: int = 1500) -> tuple[pd.DataFrame,
     for seed, (state, count) in itertools.product(seeds, (("initial", 0), ("trained", steps))):
         network = fit_planted(seed=seed, steps=count)
         layers = [f"layers.{k}" for k in range(len(network.layers) - 1)]
-        probes = fit_readouts(network, x.repeat_interleave(LABELS, 0), draws, layers, chunk=4096)
-        reading = {"probes": probes, "patches": patches, "baseline": torch.zeros_like(one[0])}
+        readouts = fit_readouts(network, x.repeat_interleave(LABELS, 0), draws, layers, chunk=4096)
+        reading = {"readouts": readouts, "patches": patches, "baseline": torch.zeros_like(one[0])}
         found = layer_interactions(layer_games(network, one, label, **reading))
         strong = salient(found.scaled)
         completeness = changes(strong, truth)["completeness"]

@@ -20,7 +20,7 @@ from nin.training.loop import train
 from nin.training.schedule import log_spaced
 from studies.layerwise_interactions.measure import ONE_THREAD
 
-FITTED = 500  # samples that the probes are fitted to
+FITTED = 500  # samples that the readouts are fitted to
 COLUMNS = ["phase", "sigma", "seed", "step", "accuracy", "layer", "strength", "completeness", "mean_order"]
 
 

@@ -8,13 +8,14 @@ import torch
 import nin
 from nin.probes.interactions import Noise, inverse_moebius, or_values
 from studies.image_networks import ImageRecipe, ResidualBlock, build, fit_images
-from studies.layerwise_interactions import identities as identities
+from studies.layerwise_interactions import identities
 from studies.layerwise_interactions import measure as study
 from studies.layerwise_interactions.planted import PLANTED, coalition, planted_interactions, planted_values, recovered
 from studies.layerwise_interactions.with_a_node import along_phases
 from studies.statistics import mean_interval
 
 SMALL = {"patches": 4, "images": 3}
+CLAIMS = [claim.text for claim in study.CLAIMS]
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +60,9 @@ def test_digits_are_enlarged_and_large_images_are_not(digits):
     assert torch.corrcoef(torch.stack([blocks.flatten(), digits.x_train.flatten()]))[0, 1] > 0.97
 
 
-def test_probed_images_are_classified_rightly(digits, residual):
+def test_chosen_images_are_classified_correctly(digits, residual):
     _, x_test = study.images_of(digits)
-    these, labels = study.probed(residual, 5, x_test, digits.y_test)
+    these, labels = study.classified_correctly(residual, 5, x_test, digits.y_test)
     with torch.no_grad():
         assert (residual(these).argmax(1) == labels).all()
     assert len(these) <= 5
@@ -144,17 +145,17 @@ def test_verdicts():
     flat = ((1.0, 1, 1, 1), (0.2, 0.2, 0.2, 0.2), (0.2, 0.2))
     ours = ((4.0, 2, 1, 1), (0.4, 0.3, 0.1, 0.1), (0.2, 0.6))
     table = study.claims(seeds_of(model=ours, permuted=flat, untrained=flat)).set_index("claim")["verdict"]
-    assert list(table.index) == list(study.CLAIMS)
-    assert table[study.CLAIMS[0]] == table[study.CLAIMS[1]] == table[study.CLAIMS[4]] == "reproduced"
-    assert table[study.CLAIMS[2]] == "no detectable effect"  # redundancy falls from the start
-    assert table[study.CLAIMS[3]] == "reproduced"
+    assert list(table.index) == CLAIMS
+    assert table[CLAIMS[0]] == table[CLAIMS[1]] == table[CLAIMS[4]] == "reproduced"
+    assert table[CLAIMS[2]] == "no detectable effect"  # redundancy falls from the start
+    assert table[CLAIMS[3]] == "reproduced"
     alike = study.claims(seeds_of(model=ours, permuted=ours, untrained=ours)).set_index("claim")["verdict"]
-    assert set(alike.drop(study.CLAIMS[2])) == {"within chance"}
+    assert set(alike.drop(CLAIMS[2])) == {"within chance"}
     against = ((1.0, 1, 2, 4), (0.1, 0.1, 0.3, 0.4), (0.6, 0.2))
     table = study.claims(seeds_of(model=against, permuted=flat, untrained=flat)).set_index("claim")
-    assert set(table["verdict"][[*study.CLAIMS[:2], study.CLAIMS[4]]]) == {"not reproduced"}
+    assert set(table["verdict"][[*CLAIMS[:2], CLAIMS[4]]]) == {"not reproduced"}
     logs = np.log([0.6 * (1 + 0.02 * seed) / 0.2 for seed in range(4)])
-    found = study.claims(seeds_of(model=ours, permuted=flat, untrained=flat)).set_index("claim").loc[study.CLAIMS[1]]
+    found = study.claims(seeds_of(model=ours, permuted=flat, untrained=flat)).set_index("claim").loc[CLAIMS[1]]
     assert found["ratio"] == pytest.approx(np.exp(logs.mean()))
     assert found["high"] == pytest.approx(np.exp(logs.mean() + mean_interval(logs).half))
 

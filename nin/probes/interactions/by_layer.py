@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nin.model.evaluating import evaluating
 from nin.model.losses import accuracy
-from nin.probes.interactions import comparison as knowledge
+from nin.probes.interactions import comparison
 from nin.probes.interactions.comparison import Ratio
 from nin.probes.interactions.games_of_layers import (
     VALUES,
@@ -82,7 +82,7 @@ def layerwise(
     untrained   a control: a network without training; True: a copy of the model drawn anew by `reinitialised`
     second      another trained network, with layers of the same names: for `generalisation`, and as a control
     value       "log_odds" as in the paper; "margin", which makes no interactions of its own
-    kappa, threshold, tie_break    0.04 and 0.05 in the paper, and 0: see `split`; per: see `knowledge.salient`
+    kappa, threshold, tie_break    0.04 and 0.05 in the paper, and 0: see `split`; per: see `comparison.salient`
     noise       see `Noise`; None: its defaults
     resamples   of the images for the 95 % intervals (percentile bootstrap)
 
@@ -96,7 +96,7 @@ def layerwise(
     Raises ValueError as `layer_games` and `layer_interactions` do, and for arguments that do not fit together.
     """
     check_choice("value", value, VALUES)
-    check_choice("per", per, knowledge.PER)
+    check_choice("per", per, comparison.PER)
     check_number("threshold", threshold)
     check_count("resamples", resamples)
     if len(x) != len(y) or len(x) < 2:
@@ -106,64 +106,76 @@ def layerwise(
     train = (x, y) if train is None else train
     baseline = train[0].mean(0) if baseline is None else baseline
     patches = image_patches(x, patches, baseline, N)
-    reading = {"baseline": baseline, "value": value, "chunk": chunk, "progress": progress}
-    splitting = {"kappa": kappa, "tie_break": tie_break}
+    networks = _networks(model, untrained, second, seed)
+    readouts, accuracies, found = {}, {}, {}
 
+    def read(name: str, x: Tensor, y: Tensor, patches: Tensor) -> LayerInteractions:
+        games = layer_games(
+            networks[name], x, y, readouts=readouts[name], patches=patches, baseline=baseline, value=value,
+            chunk=chunk, progress=progress,
+        )  # fmt: skip
+        return layer_interactions(games, kappa=kappa, tie_break=tie_break)
+
+    for name, network in networks.items():
+        readouts[name] = fit_readouts(network, *train, names, chunk=chunk)
+        fitted = [readout.accuracy for readout in readouts[name].values()]
+        accuracies[name] = [*fitted, _accuracy(network, *train, chunk)]
+        found[name] = read(name, x, y, patches)
+    generator = torch.Generator().manual_seed(seed)
+    ratios = _compared(found, threshold, per, generator)
+    if noise.draws:
+        draws = read("model", *_under_noise(x, y, patches, noise, generator))
+        ratios |= _steady(found["model"], draws, noise.draws, len(x), threshold, per, generator)
+    weights = np.random.default_rng(seed).multinomial(len(x), np.full(len(x), 1 / len(x)), resamples)
+    accuracies["permuted"] = accuracies["model"]
+    order = ["model", "permuted", *(name for name in found if name != "model")]
+    tables = [_table(name, found["model"].layers, accuracies[name], ratios, weights) for name in order]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _networks(
+    model: nn.Module, untrained: nn.Module | bool, second: nn.Module | None, seed: int
+) -> dict[str, nn.Module]:
+    """The model and its controls, by the names of the table."""
     networks = {"model": model}
     if untrained is not False:
         networks["untrained"] = reinitialised(model, seed=seed) if untrained is True else untrained
     if second is not None:
         networks["second"] = second
-    probes = {name: fit_readouts(network, *train, names, chunk=chunk) for name, network in networks.items()}
-    found = {
-        name: layer_interactions(
-            layer_games(network, x, y, probes=probes[name], patches=patches, **reading), **splitting
-        )
-        for name, network in networks.items()
-    }
-    generator = torch.Generator().manual_seed(seed)
-    ratios = _compared(found, threshold, per, generator)
-    if noise.draws:
-        few = slice(noise.images)
-        xi = torch.randn(noise.draws, *x[few].shape, generator=generator).to(x)
-        shaken = (x[few] + noise.sigma * xi).flatten(0, 1)
-        repeated = [part[few].repeat(noise.draws, *[1] * (part.dim() - 1)) for part in (y, patches)]
-        games = layer_games(model, shaken, repeated[0], patches=repeated[1], probes=probes["model"], **reading)
-        draws = layer_interactions(games, **splitting)
-        ratios |= _steady(found["model"], draws, noise.draws, len(x), threshold, per, generator)
-    weights = np.random.default_rng(seed).multinomial(len(x), np.full(len(x), 1 / len(x)), resamples)
-    right = {
-        name: [*(probe.accuracy for probe in probes[name].values()), _right(network, *train, chunk)]
-        for name, network in networks.items()
-    }
-    tables = [
-        _table(name, found["model"].layers, right.get(name, right["model"]), ratios, weights)
-        for name in ("model", "permuted", *list(networks)[1:])
-    ]
-    return pd.concat(tables, ignore_index=True)
+    return networks
+
+
+def _under_noise(
+    x: Tensor, y: Tensor, patches: Tensor, noise: Noise, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The first images with their labels and patches, once for each draw of the noise: (draws * images, ...)."""
+    x, y, patches = x[: noise.images], y[: noise.images], patches[: noise.images]
+    xi = torch.randn(noise.draws, *x.shape, generator=generator).to(x)
+    shaken = (x + noise.sigma * xi).flatten(0, 1)
+    return shaken, y.repeat(noise.draws), patches.repeat(noise.draws, *[1] * (patches.dim() - 1))
 
 
 def _compared(
     found: dict[str, LayerInteractions], threshold: float, per: str, generator: torch.Generator
 ) -> dict[tuple[str, str], Ratio]:
     """By network and quantity: each against the final layer of the model, and against the other trained network."""
-    strong = {name: knowledge.salient(one.scaled, threshold, per) for name, one in found.items()}
+    strong = {name: comparison.salient(one.scaled, threshold, per) for name, one in found.items()}
     final = strong["model"][-1:]
     ratios = {}
     for name, now in strong.items():
-        ratios |= {(name, quantity): ratio for quantity, ratio in knowledge.changes(now, final).items()}
+        ratios |= {(name, quantity): ratio for quantity, ratio in comparison.changes(now, final).items()}
         other = strong.get("model" if name == "second" else "second")
         if other is not None:
-            ratios[name, "generalisation"] = knowledge.agreement(now, other)
+            ratios[name, "generalisation"] = comparison.agreement(now, other)
     shuffles = []
     for _ in range(PERMUTATIONS):
-        now = knowledge.permuted(strong["model"], generator)
-        chance = knowledge.changes(now, final)
+        now = comparison.permuted(strong["model"], generator)
+        chance = comparison.changes(now, final)
         if "second" in strong:
-            chance["generalisation"] = knowledge.agreement(now, strong["second"])
+            chance["generalisation"] = comparison.agreement(now, strong["second"])
         shuffles.append(chance)
     for quantity in shuffles[0]:
-        ratios["permuted", quantity] = knowledge.mean_ratio([chance[quantity] for chance in shuffles])
+        ratios["permuted", quantity] = comparison.mean_ratio([chance[quantity] for chance in shuffles])
     return ratios
 
 
@@ -178,18 +190,18 @@ def _steady(
 ) -> dict[tuple[str, str], Ratio]:
     """The stability, and its chance level: every draw permuted by itself. Images without draws count for nothing."""
     few = draws.values.shape[1] // count
-    tau = knowledge.tau(clean.scaled, threshold, per)[:, :few]
+    tau = comparison.tau(clean.scaled, threshold, per)[:, :few]
     values = draws.values / clean.scale[:, None, None, None]  # in the units of the images without noise
     values = values.unflatten(1, (count, few)).movedim(1, 0)
     ratios = {}
-    for name, these in (("model", values), ("permuted", knowledge.permuted(values, generator))):
-        ratio = knowledge.steadiness(these, tau)
+    for name, these in (("model", values), ("permuted", comparison.permuted(values, generator))):
+        ratio = comparison.steadiness(these, tau)
         missing = [(0, images - few)] + [(0, 0)] * (ratio.above.ndim - 1)
         ratios[name, "stability"] = Ratio(np.pad(ratio.above, missing), np.pad(ratio.below, missing))
     return ratios
 
 
-def _right(network: nn.Module, x: Tensor, y: Tensor, chunk: int) -> float:
+def _accuracy(network: nn.Module, x: Tensor, y: Tensor, chunk: int) -> float:
     with evaluating(network), torch.no_grad():
         outputs = torch.cat([network(part) for part in x.split(chunk)])
     return accuracy(outputs, y.to(outputs.device)).mean().item()
@@ -202,9 +214,9 @@ def _table(
     ratios: dict[tuple[str, str], Ratio],
     weights: np.ndarray,
 ) -> pd.DataFrame:
-    kinds, orders = len(knowledge.KINDS), ratios["model", "overlap"].above.shape[-1]
+    kinds, orders = len(comparison.KINDS), ratios["model", "overlap"].above.shape[-1]
     index = pd.MultiIndex.from_product(
-        [enumerate(layers, 1), knowledge.KINDS, range(orders)], names=["layer", "kind", "order"]
+        [enumerate(layers, 1), comparison.KINDS, range(orders)], names=["layer", "kind", "order"]
     )
     depth, names = zip(*index.get_level_values("layer"), strict=True)
     columns = {

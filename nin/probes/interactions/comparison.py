@@ -99,11 +99,12 @@ def steadiness(draws: Tensor, tau: Tensor) -> Ratio:
 
 def permuted(values: Tensor, generator: torch.Generator) -> Tensor:
     """Each image's interactions permuted among the coalitions of the same order, AND and OR apart: the chance level."""
-    order = orders(values.shape[-1]).to(values)
-    keys = order + 0.5 * torch.rand(values.shape, generator=generator, dtype=values.dtype)
-    places = order.argsort(stable=True)
+    order = orders(values.shape[-1]).to(values)  # (2^n,)
+    places = order.argsort(stable=True)  # (2^n,), the coalitions one order after another
+    noise = torch.rand(values.shape, generator=generator, dtype=values.dtype)  # in [0, 1)
+    sources = (order + 0.5 * noise).argsort(-1)  # (..., images, 2, 2^n), likewise, but shuffled within each order
     result = torch.empty_like(values)
-    result[..., places] = values.gather(-1, keys.argsort(-1))
+    result[..., places] = values.gather(-1, sources)
     return result
 
 

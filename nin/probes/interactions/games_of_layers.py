@@ -1,6 +1,6 @@
 """The games that the layers of a network play on images, and their AND and OR interactions."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -74,33 +74,38 @@ def layer_games(
     x: Float[Tensor, "images ..."],
     y: Int[Tensor, " images"],
     *,
-    probes: Mapping[str, Readout],
+    readouts: Mapping[str, Readout],
     patches: Bool[Tensor, "images n ..."],
     baseline: Float[Tensor, "..."],
     value: str = "log_odds",
     chunk: int = 256,
     progress: bool = False,
 ) -> dict[str, Float[Tensor, "images 2**n"]]:
-    """Mask every image in all 2^n ways and read all layers through their probes from one pass: v of every coalition.
+    """v of every coalition at every layer: each image masked in all 2^n ways, all layers read from the same passes.
 
-    value   "log_odds" of the true class, or its "margin" over the class the network likes best beside it
-    By layer, in float64; the network's own output comes last, as "output". Raises ValueError as `masked_outputs` does.
+    readouts   by layer, what turns its features into logits; the network's own output comes last, as "output"
+    value      "log_odds" of the true class, or its "margin" over the most likely other class
+    The games are float64. Raises ValueError as `masked_outputs` does.
     """
     check_choice("value", value, VALUES)
     with evaluating(model), torch.no_grad():
         logits = model(x)
-    rivals = rival_classes(logits, y)
-    found: dict[str, list[Tensor]] = {}
-    for i in ProgressBar(range(len(x)), progress=progress, desc="masking", unit="image"):
-        label = int(y[i])
-        answer = (
-            partial(log_odds, label=label) if value == "log_odds" else partial(margin, label=label, against=rivals[i])
-        )
-        read = {name: _chain(probe, answer) for name, probe in probes.items()} | {OUTPUT: answer}
-        seen = masked_outputs(model, x[i], patches[i], baseline, list(probes), read=read, chunk=chunk)
-        for name in (*probes, OUTPUT):
-            found.setdefault(name, []).append(seen[name].double())
-    return {name: torch.stack(games) for name, games in found.items()}
+    labels, rivals = y.tolist(), rival_classes(logits, y)
+    to_logits = {**readouts, OUTPUT: nn.Identity()}
+
+    def value_of(features: Tensor, *, layer: str, image: int) -> Tensor:
+        logits = to_logits[layer](features)  # (count, classes)
+        if value == "log_odds":
+            return log_odds(logits, labels[image])
+        return margin(logits, labels[image], rivals[image])
+
+    games: dict[str, list[Tensor]] = {layer: [] for layer in to_logits}
+    for image in ProgressBar(range(len(x)), progress=progress, desc="masking", unit="image"):
+        read = {layer: partial(value_of, layer=layer, image=image) for layer in to_logits}
+        values = masked_outputs(model, x[image], patches[image], baseline, list(readouts), read=read, chunk=chunk)
+        for layer, found in games.items():
+            found.append(values[layer].double())
+    return {layer: torch.stack(found) for layer, found in games.items()}
 
 
 def rival_classes(logits: Float[Tensor, "images classes"], y: Int[Tensor, " images"]) -> list[int]:
@@ -147,7 +152,3 @@ def image_patches(
             "set for each image."
         )
     return patches
-
-
-def _chain(first: Callable[[Tensor], Tensor], second: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    return lambda features: second(first(features))

@@ -9,6 +9,7 @@ from torch import nn
 
 from nin.probes.interactions import (
     Noise,
+    comparison,
     fit_readouts,
     foreground_patches,
     layerwise,
@@ -18,7 +19,6 @@ from nin.probes.interactions import (
     reinitialised,
     split,
 )
-from nin.probes.interactions import comparison as knowledge
 from nin.probes.interactions.games import orders
 from nin.probes.interactions.games_of_layers import default_layers, image_patches, layer_games
 
@@ -46,8 +46,8 @@ def by_definition(now, final, m):
 
 def test_changes_are_their_definitions():
     values = interactions()
-    strong = knowledge.salient(values, 0.3)
-    found = knowledge.changes(strong, strong[-1:])
+    strong = comparison.salient(values, 0.3)
+    found = comparison.changes(strong, strong[-1:])
     for image in range(3):
         for layer in range(2):
             for kind in range(2):
@@ -68,9 +68,9 @@ def test_all_is_overlap_and_forget_only_with_the_threshold_first():
     now[..., 0, 1:3] = torch.tensor([1 / 2, 1 / 2])
     final[..., 0, 1:3] = torch.tensor([1 / 101, 100 / 101])
     tau = 0.05
-    first, last = (knowledge.salient(part, tau) for part in (now, final))
+    first, last = (comparison.salient(part, tau) for part in (now, final))
     assert first.flatten().tolist() == now.flatten().tolist() and last[..., 0, 1].item() == 0
-    found = knowledge.changes(first, last)
+    found = comparison.changes(first, last)
     assert found["strength"].above[0, 0, 2, 0] == pytest.approx(1.0)
     assert found["overlap"].above[0, 0, 2, 0] + found["forget"].above[0, 0, 2, 0] == pytest.approx(1.0, abs=1e-15)
     printed = torch.minimum(now, final)  # threshold last: the weak one is lost from the overlap only
@@ -78,8 +78,8 @@ def test_all_is_overlap_and_forget_only_with_the_threshold_first():
     assert lost.item() < 0.995
 
     values = interactions(layers=4, images=5, n=6)
-    strong = knowledge.salient(values)
-    found = knowledge.changes(strong, strong[-1:])
+    strong = comparison.salient(values)
+    found = comparison.changes(strong, strong[-1:])
     total = strong.abs().sum((-2, -1)).T.numpy()
     np.testing.assert_allclose(found["strength"].above[..., 2, 0], total, rtol=1e-12)
     whole = (found["overlap"].above + found["new"].above)[..., 2, 0]
@@ -90,15 +90,15 @@ def test_threshold_over_the_layer_or_the_image():
     values = torch.zeros(1, 2, 2, 4)
     values[0, 0, 0, 1:] = torch.tensor([1.0, 0.04, 0.06])
     values[0, 1, 1, 3] = 0.04
-    assert (knowledge.salient(values) != 0).sum((-2, -1)).tolist() == [[2, 0]]
-    assert (knowledge.salient(values, per="image") != 0).sum((-2, -1)).tolist() == [[2, 1]]
+    assert (comparison.salient(values) != 0).sum((-2, -1)).tolist() == [[2, 0]]
+    assert (comparison.salient(values, per="image") != 0).sum((-2, -1)).tolist() == [[2, 1]]
 
 
 def test_agreement_is_the_iou_and_empty_unions_are_left_out():
     one, other = torch.zeros(2, 1, 3, 2, 8)
     one[0, 0, 0, [3, 5]], other[0, 0, 0, [3, 6]] = 1.0, -1.0  # one of three pairs in common
     one[0, 1, 1, 7] = 1.0
-    value, low, high = knowledge.agreement(one, other).interval(np.ones((5, 3)))
+    value, low, high = comparison.agreement(one, other).interval(np.ones((5, 3)))
     assert value[0, 2, 2] == pytest.approx(1 / 3) and value[0, 2, 3] == 0
     assert value[0, 2, 0] == pytest.approx((1 / 3 + 0) / 2)
     assert np.isnan(value[0, 0, 1]) and np.isnan(low[0, 0, 1])
@@ -109,7 +109,7 @@ def test_steadiness_is_mean_over_standard_deviation():
     draws = interactions(layers=6, images=2)[:, None]
     tau = torch.full((1, 1, 1, 1), 0.2)
     draws[:, 0, 0, 0, 5] = 3.0  # no variance: left out
-    value, _, _ = knowledge.steadiness(draws, tau).interval(np.ones((2, 2)))
+    value, _, _ = comparison.steadiness(draws, tau).interval(np.ones((2, 2)))
     numbers = []
     for image in range(2):
         for kind in range(2):
@@ -122,7 +122,7 @@ def test_steadiness_is_mean_over_standard_deviation():
 
 def test_permuted_stays_within_image_kind_and_order():
     values = interactions(images=2, n=6)
-    mixed = knowledge.permuted(values, torch.Generator().manual_seed(0))
+    mixed = comparison.permuted(values, torch.Generator().manual_seed(0))
     for m in range(7):
         rows = orders(64) == m
         torch.testing.assert_close(mixed[..., rows].sort(-1).values, values[..., rows].sort(-1).values)
@@ -134,7 +134,7 @@ def test_intervals_are_those_of_resampled_images():
     """The bootstrap of a mean has the standard error of a mean."""
     rng = np.random.default_rng(0)
     data = rng.normal(3, 1, 400)
-    ratio = knowledge.Ratio(data[:, None, None, None], np.ones((400, 1, 1, 1)))
+    ratio = comparison.Ratio(data[:, None, None, None], np.ones((400, 1, 1, 1)))
     value, low, high = ratio.interval(rng.multinomial(400, np.full(400, 1 / 400), 2000))
     assert value.item() == pytest.approx(data.mean())
     assert (high - low).item() == pytest.approx(2 * 1.96 * data.std() / 20, rel=0.08)
@@ -160,32 +160,32 @@ def quarters(n=4):
 
 
 def test_layerwise_from_its_parts():
-    """Strengths and overlap at a layer, put together again from masked outputs, probes and splits, image by image."""
+    """Strengths and overlap at a layer, put together again from masked outputs, readouts and splits, image by image."""
     model, (x, y), (x_train, y_train) = net(), samples(), samples(60, 1)
     found = layerwise(
         model, x, y, layers=["2", "4"], patches=quarters(), train=(x_train, y_train), second=net(1), noise=Noise(2, 3),
         resamples=20,
     )  # fmt: skip
     baseline = x_train.mean(0)
-    probes = fit_readouts(model, x_train, y_train, ["2", "4"])
+    readouts = fit_readouts(model, x_train, y_train, ["2", "4"])
     strength = {}
     for name in ("2", "output"):
         games = []
         for image, label in zip(x, y.tolist(), strict=True):
             seen = masked_outputs(model, image, quarters(), baseline, ["2"])
-            games.append(log_odds(probes["2"](seen["2"]) if name == "2" else seen["output"], label))
+            games.append(log_odds(readouts["2"](seen["2"]) if name == "2" else seen["output"], label))
         games = torch.stack(games)
         parts = split(games, 0.04, accuracy=0.01)
         values = torch.stack([parts.and_, parts.or_], 1)
         values[..., 0] = 0
         strength[name] = values / (games[:, -1] - games[:, 0]).abs().mean()
-    strong = {name: knowledge.salient(part[None]) for name, part in strength.items()}
-    overlap = knowledge.shared(strong["2"], strong["output"]).abs().sum().item() / len(x)
+    strong = {name: comparison.salient(part[None]) for name, part in strength.items()}
+    overlap = comparison.shared(strong["2"], strong["output"]).abs().sum().item() / len(x)
     total = strong["2"].abs().sum().item() / len(x)
     row = found.query("network == 'model' and layer == '2' and kind == 'both' and order == 0").iloc[0]
     assert row["strength"] == pytest.approx(total, rel=1e-9) and row["overlap"] == pytest.approx(overlap, rel=1e-9)
     assert row["completeness"] == pytest.approx(overlap / (strong["output"].abs().sum().item() / len(x)), rel=1e-9)
-    assert row["accuracy"] == probes["2"].accuracy
+    assert row["accuracy"] == readouts["2"].accuracy
     assert row["strength_low"] <= row["strength"] <= row["strength_high"]
 
 
@@ -217,7 +217,7 @@ def test_margin_of_a_linear_network_has_order_one_alone():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4)).double()
     x, y = samples()
-    options = {"probes": {}, "patches": image_patches(x, quarters(), x.mean(0), 4), "baseline": x.mean(0)}
+    options = {"readouts": {}, "patches": image_patches(x, quarters(), x.mean(0), 4), "baseline": x.mean(0)}
     margin, odds = (
         moebius(layer_games(model, x, y, value=value, **options)["output"]) for value in ("margin", "log_odds")
     )

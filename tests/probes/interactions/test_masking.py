@@ -59,7 +59,7 @@ def test_all_layers_from_one_pass(chunk):
 
 
 def test_a_linear_network_has_no_interactions_but_its_log_odds_have():
-    """Identity 9: the margin of a linear probe on pixels has none above order 1; log-odds make their own."""
+    """Identity 9: the margin of a linear readout of pixels has none above order 1; log-odds make their own."""
     x, baseline = image()
     model = nn.Sequential(nn.Flatten(), nn.Linear(36, 3)).double()
     logits = masked_outputs(model, x, patches(), baseline, [])["output"]

@@ -1,4 +1,4 @@
-"""Catches a probe that is not the convex optimum, or that reads another layer than it says."""
+"""Catches a readout that is not the convex optimum, or that reads another layer than it says."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def network(dtype=torch.float64):
     return nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Dropout(), nn.Linear(16, 10)).to(dtype)
 
 
-def test_probe_is_scikit_learns():
+def test_readout_is_scikit_learns():
     """The same objective: C = 1 / (l2 n), on features divided by their rms deviation."""
     data, model = load_data("digits", n_train=300, n_test=100), network()
     x, y = data.x_train.double(), data.y_train
