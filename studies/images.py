@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -35,13 +36,13 @@ def scale_images(n_train: int, n_test: int, *, side: int = 28, xi: int = 7, gap:
     for label, size in ((1, count // 2), (0, count - count // 2)):
         found = torch.empty(0, 2, 2, dtype=torch.long)
         while len(found) < size:
-            places = torch.randint(side, (8 * size, 2, 2), generator=generator)
+            places = torch.randint(side, (8 * size, 2, 2), generator=generator)  # (pairs, pixels, coordinates)
             distance = (places[:, 0] - places[:, 1]).double().norm(dim=1)
             fits = (distance < xi - gap) & (distance > 0) if label else distance >= xi + gap
             found = torch.cat([found, places[fits]])
         chosen.append(found[:size])
     order = torch.randperm(count, generator=generator)
-    places = torch.cat(chosen)[order]
+    places = torch.cat(chosen)[order]  # (count, 2, 2)
     y = torch.tensor([1] * (count // 2) + [0] * (count - count // 2))[order]
     x = F.one_hot(places[..., 0] * side + places[..., 1], side**2).sum(1).float()
     mean, std = 2 / side**2, (2 / side**2 * (1 - 2 / side**2)) ** 0.5
@@ -53,7 +54,7 @@ def scale_images(n_train: int, n_test: int, *, side: int = 28, xi: int = 7, gap:
 SMALLEST = 16  # pixels of a side: what LeNet needs; the digits are enlarged to it
 
 
-def images_of(data: Dataset) -> tuple[Tensor, Tensor]:
+def images_of(data: Dataset) -> tuple[Float[Tensor, "train 1 side side"], Float[Tensor, "test 1 side side"]]:
     """Training and test images (n, 1, side, side), smaller ones enlarged to 16 pixels, bilinearly."""
     found = []
     for x in (as_images(data.x_train), as_images(data.x_test)):

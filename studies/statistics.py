@@ -1,9 +1,13 @@
 """Slopes and intervals: the little statistics that the notebooks report."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import stats
+
+Numbers = Sequence[float] | np.ndarray | pd.Series
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ def verdict(band: Band, *, side: int, control: float = np.nan) -> str:
     return "within chance" if reached else "reproduced"
 
 
-def loglog_slope(x: np.ndarray, y: np.ndarray) -> Estimate:
+def loglog_slope(x: Numbers, y: Numbers) -> Estimate:
     """d ln y / d ln x by least squares; pairs that are not finite and positive are left out, NaN for fewer than 3.
 
     >>> round(loglog_slope([1, 2, 4], [8, 2, 0.5]).value, 6)
@@ -64,7 +68,7 @@ def loglog_slope(x: np.ndarray, y: np.ndarray) -> Estimate:
     return Estimate(float(fit.slope), float(fit.stderr))
 
 
-def mean_interval(values: np.ndarray) -> Interval:
+def mean_interval(values: Numbers) -> Interval:
     """Mean of the finite values and its 95 % interval, mean +- t(0.975, n - 1) s / sqrt n."""
     values = np.asarray(values, dtype=float)
     values = values[np.isfinite(values)]
@@ -76,7 +80,7 @@ def mean_interval(values: np.ndarray) -> Interval:
     return Interval(float(values.mean()), float(half), len(values))
 
 
-def geometric_band(values: np.ndarray) -> Band:
+def geometric_band(values: Numbers) -> Band:
     """Geometric mean of the positive values and its 95 % interval, exp(mean +- half) of their logarithms.
 
     >>> round(geometric_band([1, 4]).mean, 6)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from scipy.optimize import OptimizeResult, linprog
 from scipy.sparse import csr_matrix
 from torch import Tensor
@@ -63,7 +64,8 @@ def known_game_checks() -> list[Check]:
 def noise_check(*, games: int = 40_000) -> Check:
     """Identity 8: noise of variance 1 on every value has Var I(S) = 2^|S|."""
     variance = moebius(_draw(games, 2**5)).var(0)
-    return Check("noise: Var I(S) / 2^|S| - 1", "identity 8", (variance / 2.0 ** orders(2**5) - 1).abs().max(), 0, 0.04)
+    off = (variance / 2.0 ** orders(2**5) - 1).abs().max().item()
+    return Check("noise: Var I(S) / 2^|S| - 1", "identity 8", off, 0, 0.04)
 
 
 def definition_checks() -> list[Check]:
@@ -79,12 +81,12 @@ def definition_checks() -> list[Check]:
     excess = (split(torch.from_numpy(small), 0.0, accuracy=1e-4).objective / vertex.fun - 1).item()
     return [
         Check("all - (overlap + forget), as a fraction", "identity 11", gap, 0, 1e-12),
-        Check("no delta: non-zeros of the optimal split, n = 5", "identity 12", (vertex.x > 1e-9).sum(), 2**5 - 1),
+        Check("no delta: non-zeros of the optimal split, n = 5", "identity 12", int((vertex.x > 1e-9).sum()), 2**5 - 1),
         Check("no delta: split above the linear program", "identity 12", excess, 0, 1e-4),
     ]
 
 
-def linear_program(v: np.ndarray, kappa: float = 0.04) -> OptimizeResult:
+def linear_program(v: Float[np.ndarray, " coalitions"], kappa: float = 0.04) -> OptimizeResult:
     """The split of one game as scipy's HiGHS solves it: fun is the optimum; x has +a, -a, +o, -o, delta in turn."""
     T = np.arange(1, len(v))
     Z, R = (T[None] & T[:, None]) == T[None], (T[None] & T[:, None]) != 0

@@ -165,7 +165,7 @@ def _and_alone(found: LayerInteractions) -> LayerInteractions:
     return replace(found, values=values)
 
 
-def _strength(values: Float[Tensor, "images kinds 2**n"]) -> np.ndarray:
+def _strength(values: Float[Tensor, "images kinds coalitions"]) -> np.ndarray:
     """E_x sum |I| of each order from 1 to n, both kinds."""
     return by_order(values.abs().sum(1)).mean(0).numpy()
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,7 +31,7 @@ def coalition(variables: Sequence[int]) -> int:
     return sum(1 << i for i in variables)
 
 
-def planted_values() -> Tensor:
+def planted_values() -> Float[Tensor, " coalitions"]:
     """v(T) = log-odds of class 1 where the variables in T are 1 and the others 0, (2^8,)."""
     T = torch.arange(2**VARIABLES)
     values = torch.full((len(T),), BIAS, dtype=torch.float64)
@@ -40,7 +41,7 @@ def planted_values() -> Tensor:
     return values
 
 
-def planted_interactions() -> Tensor:
+def planted_interactions() -> Float[Tensor, "2 coalitions"]:
     """What is there to be found, (2, 2^8): AND, OR."""
     truth = torch.zeros(2, 2**VARIABLES, dtype=torch.float64)
     for (kind, variables), size in PLANTED.items():

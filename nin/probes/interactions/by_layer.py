@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
 
 from nin.model.evaluating import evaluating
@@ -54,7 +54,7 @@ class Noise:
 def layerwise(
     model: nn.Module,
     x: Float[Tensor, "images ..."],
-    y: Int[Tensor, " images"],
+    y: Num[Tensor, " labels"],
     *,
     layers: Sequence[str] | None = None,
     patches: Bool[Tensor, "..."] | None = None,

@@ -4,23 +4,26 @@ Coalitions are integers, bit i = variable i present: values[..., 0] is v(empty),
 dimensions, any device, O(n 2^n) in a few products with small matrices; float64 unless the values are float32.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 BITS = 5  # of a coalition that one product transforms: matrices of 32 x 32 stay in cache
 LARGEST = 20  # variables: 2^20 values, 8 MB a game
 
+Game = Tensor | np.ndarray | Sequence  # (..., 2^n), see `check_values`
 Matrix = tuple[tuple[float, float], tuple[float, float]]
 SUBSET: Matrix = ((1.0, 0.0), (1.0, 1.0))  # 1[S in T], row T and column S, for one variable
 SUPERSET: Matrix = ((1.0, 1.0), (0.0, 1.0))  # 1[T in S]
 DISJOINT: Matrix = ((1.0, 1.0), (1.0, 0.0))  # 1[S cap T empty]
 
 
-def moebius(values: Float[Tensor, "... 2**n"]) -> Float[Tensor, "... 2**n"]:
+def moebius(values: Game) -> Float[Tensor, "... coalitions"]:
     """I_and(S) = sum_{T in S} (-1)^(|S| - |T|) v(T), the Harsanyi dividend of every coalition (arXiv 2409.08712).
 
     Raises ValueError where the last axis is no power of two, above 2^20, or values are not finite.
@@ -31,52 +34,53 @@ def moebius(values: Float[Tensor, "... 2**n"]) -> Float[Tensor, "... 2**n"]:
     return kronecker(check_values(values), ((1.0, 0.0), (-1.0, 1.0)))
 
 
-def inverse_moebius(interactions: Float[Tensor, "... 2**n"]) -> Float[Tensor, "... 2**n"]:
+def inverse_moebius(interactions: Game) -> Float[Tensor, "... coalitions"]:
     """v(T) = sum_{S in T} I(S), the inverse of `moebius`."""
     return kronecker(check_values(interactions, "interactions"), SUBSET)
 
 
-def or_interactions(values: Float[Tensor, "... 2**n"]) -> Float[Tensor, "... 2**n"]:
+def or_interactions(values: Game) -> Float[Tensor, "... coalitions"]:
     """I_or(S) = -sum_{T in S} (-1)^(|S| - |T|) v(N \\ T) for S not empty, I_or(empty) = 0 (arXiv 2409.08712)."""
     interactions = -moebius(check_values(values).flip(-1))
     interactions[..., 0] = 0
     return interactions
 
 
-def or_values(interactions: Float[Tensor, "... 2**n"]) -> Float[Tensor, "... 2**n"]:
+def or_values(interactions: Game) -> Float[Tensor, "... coalitions"]:
     """sum_{S cap T not empty} I_or(S) for every T: what OR interactions add to the values."""
     interactions = check_values(interactions, "interactions")
     disjoint = kronecker(interactions, DISJOINT)
     return disjoint[..., :1] - disjoint
 
 
-def shapley(values: Float[Tensor, "... 2**n"]) -> Float[Tensor, "... n"]:
+def shapley(values: Game) -> Float[Tensor, "... n"]:
     """phi_i = sum_{S contains i} I_and(S) / |S|, the Shapley value of every variable (Harsanyi 1963)."""
     values = check_values(values)
-    member, size = members(values.shape[-1]), orders(values.shape[-1]).clamp(min=1)
+    member, size = members(values.shape[-1]), orders(values.shape[-1]).clamp(min=1)  # (2^n, n), (2^n,)
     return (moebius(values) / size.to(values)) @ member.to(values)
 
 
 @lru_cache
-def orders(size: int) -> Tensor:
+def orders(size: int) -> Int[Tensor, " coalitions"]:
     """|S| of every coalition, (2^n,) integers."""
     return members(size).sum(1)
 
 
 @lru_cache
-def members(size: int) -> Tensor:
+def members(size: int) -> Int[Tensor, "coalitions n"]:
     """Which variables a coalition has, (2^n, n) of 0 and 1."""
     n = size.bit_length() - 1
     return (torch.arange(size)[:, None] >> torch.arange(n)) & 1
 
 
-def by_order(values: Float[Tensor, "... 2**n"]) -> Float[Tensor, "... n"]:
+def by_order(values: Float[Tensor, "... coalitions"]) -> Float[Tensor, "... n"]:
     """Sums over the coalitions of each order, 1 to n."""
     order = orders(values.shape[-1])
-    return values @ (order[:, None] == torch.arange(1, int(order.max()) + 1)).to(values)
+    in_order = order[:, None] == torch.arange(1, int(order.max()) + 1)  # (2^n, n)
+    return values @ in_order.to(values)
 
 
-def check_values(values: Float[Tensor, "... 2**n"], name: str = "values") -> Tensor:
+def check_values(values: Game, name: str = "values") -> Float[Tensor, "... coalitions"]:
     """As floating-point tensor; ValueError where the last axis is no power of two, above 2^20, or not finite."""
     values = torch.as_tensor(values)
     values = values if values.dtype in (torch.float32, torch.float64) else values.double()
@@ -94,7 +98,7 @@ def check_values(values: Float[Tensor, "... 2**n"], name: str = "values") -> Ten
     return values
 
 
-def kronecker(values: Tensor, factor: Matrix) -> Tensor:
+def kronecker(values: Float[Tensor, "*games coalitions"], factor: Matrix) -> Float[Tensor, "*games coalitions"]:
     """The n-fold Kronecker power of a 2 x 2 matrix on the last axis 2^n, some bits at a time; nothing is checked."""
     n = values.shape[-1].bit_length() - 1
     shape = values.shape
@@ -102,9 +106,9 @@ def kronecker(values: Tensor, factor: Matrix) -> Tensor:
         bits = min(BITS, n - start)
         matrix = _power(factor, bits, values.dtype, values.device)
         if start == 0:  # the lowest bits are the last axis
-            values = values.reshape(-1, 2**bits) @ matrix.T
+            values = values.reshape(-1, 2**bits) @ matrix.T  # (rest, 2^bits)
         else:
-            values = matrix @ values.reshape(-1, 2**bits, 2**start)
+            values = matrix @ values.reshape(-1, 2**bits, 2**start)  # (rest, 2^bits, 2^start)
     return values.reshape(shape)
 
 
@@ -116,7 +120,7 @@ def _power(factor: Matrix, bits: int, dtype: torch.dtype, device: torch.device) 
     return matrix
 
 
-def mean_order(strength: np.ndarray) -> float:
+def mean_order(strength: ArrayLike) -> float:
     """sum_m m strength_m / sum_m strength_m; NaN where there is nothing."""
     strength = np.asarray(strength)
     return float(strength @ np.arange(1, len(strength) + 1) / strength.sum()) if strength.sum() > 0 else np.nan

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
 
 from nin.model.evaluating import evaluating
@@ -32,29 +32,29 @@ class LayerInteractions:
     """
 
     layers: tuple[str, ...]
-    games: Tensor
-    values: Tensor
-    excess: Tensor
+    games: Float[Tensor, "layers images coalitions"]
+    values: Float[Tensor, "layers images 2 coalitions"]
+    excess: Float[Tensor, "layers images"]
 
     @property
-    def scale(self) -> Tensor:
+    def scale(self) -> Float[Tensor, " layers"]:
         """E_x |v(x_N) - v(x_empty)| of each layer, (L,): what strengths are divided by."""
         return (self.games[..., -1] - self.games[..., 0]).abs().mean(1)
 
     @property
-    def scaled(self) -> Tensor:
+    def scaled(self) -> Float[Tensor, "layers images 2 coalitions"]:
         """The values in units of the scale."""
         return self.values / self.scale[:, None, None, None]
 
 
 def layer_interactions(
-    games: Mapping[str, Float[Tensor, "images 2**n"]], *, kappa: float = 0.04, tie_break: float = 0.0
+    games: Mapping[str, Float[Tensor, "images coalitions"]], *, kappa: float = 0.04, tie_break: float = 0.0
 ) -> LayerInteractions:
     """Split all games of `layer_games` into AND and OR interactions; kappa, tie_break: see `split`.
 
     Raises ValueError as `split` does; for a game with v(N) = v(empty) it names image and layer.
     """
-    layers, values = tuple(games), torch.stack(list(games.values()))
+    layers, values = tuple(games), torch.stack(list(games.values()))  # (L, images, 2^n)
     flat = (values[..., -1] == values[..., 0]).nonzero()
     if kappa and len(flat):
         layer, image = flat[0].tolist()
@@ -63,7 +63,7 @@ def layer_interactions(
             "changes nothing there, and kappa has no scale. Leave the image or the layer out, or take kappa=0."
         )
     found = split(values, kappa, tie_break=tie_break, accuracy=ACCURACY)
-    both = torch.stack([found.and_, found.or_], 2)
+    both = torch.stack([found.and_, found.or_], 2)  # (L, images, 2, 2^n)
     both[..., 0] = 0
     excess = torch.where(found.bound > 0, found.objective / found.bound.clamp(min=1e-300) - 1, 0)
     return LayerInteractions(layers, values, both, excess)
@@ -72,7 +72,7 @@ def layer_interactions(
 def layer_games(
     model: nn.Module,
     x: Float[Tensor, "images ..."],
-    y: Int[Tensor, " images"],
+    y: Num[Tensor, " images"],
     *,
     readouts: Mapping[str, Readout],
     patches: Bool[Tensor, "images n ..."],
@@ -80,7 +80,7 @@ def layer_games(
     value: str = "log_odds",
     chunk: int = 256,
     progress: bool = False,
-) -> dict[str, Float[Tensor, "images 2**n"]]:
+) -> dict[str, Float[Tensor, "images coalitions"]]:
     """v of every coalition at every layer: each image masked in all 2^n ways, all layers read from the same passes.
 
     readouts   by layer, what turns its features into logits; the network's own output comes last, as "output"
@@ -108,7 +108,7 @@ def layer_games(
     return {layer: torch.stack(found) for layer, found in games.items()}
 
 
-def rival_classes(logits: Float[Tensor, "images classes"], y: Int[Tensor, " images"]) -> list[int]:
+def rival_classes(logits: Float[Tensor, "images ..."], y: Num[Tensor, " images"]) -> list[int]:
     """The class that the network likes best beside the true one; ValueError where y are no classes of its output."""
     fits = logits.dim() == 2 and logits.shape[1] > 1 and not y.is_floating_point()
     if not fits or not 0 <= y.min() <= y.max() < logits.shape[1]:

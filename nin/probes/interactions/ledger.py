@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
 
 from nin.model.evaluating import evaluating
@@ -32,10 +32,12 @@ class Ledger:
     """games (entries, images, 2^n) of "stem", each block, and "remainder": they add up to `output` (images, 2^n)."""
 
     entries: tuple[str, ...]
-    games: Tensor
-    output: Tensor
+    games: Float[Tensor, "entries images coalitions"]
+    output: Float[Tensor, "images coalitions"]
 
-    def interactions(self, kind: str = "and") -> tuple[Tensor, Tensor]:
+    def interactions(
+        self, kind: str = "and"
+    ) -> tuple[Float[Tensor, "entries images coalitions"], Float[Tensor, "images coalitions"]]:
         """I(S) of the entries (entries, images, 2^n) and of the output (images, 2^n): all AND, or all OR."""
         check_choice("kind", kind, ("and", "or"))
         transform = moebius if kind == "and" else or_interactions
@@ -75,7 +77,7 @@ class Ledger:
 def residual_ledger(
     model: nn.Module,
     x: Float[Tensor, "images ..."],
-    y: Int[Tensor, " images"],
+    y: Num[Tensor, " images"],
     *,
     blocks: Sequence[str],
     readout: Callable[[Tensor], Tensor],
@@ -124,10 +126,11 @@ def residual_ledger(
                 chunks = []
                 for coalitions in torch.arange(2 ** patches.shape[1]).split(chunk):
                     logits = model(masked_inputs(x[i], patches[i], baseline, coalitions))
-                    read = torch.stack([*_read(readout, added.parts(), logits), logits]).double().cpu()
+                    read = torch.stack([*_read(readout, added.parts(), logits), logits])  # (parts + 1, chunk, classes)
+                    read = read.double().cpu()
                     against = read[..., rivals[i]] if value == "margin" else 0
                     chunks.append(read[..., int(y[i])] - against)
-                game = torch.cat(chunks, 1)
+                game = torch.cat(chunks, 1)  # (parts + 1, 2^n), the output last
                 games.append(torch.cat([game[:-1], game[-1:] - game[:-1].sum(0)]))
                 outputs.append(game[-1])
         finally:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from nin.probes.interactions.games import LARGEST
@@ -14,7 +14,10 @@ OUTPUT = "output"  # the name of the network's own answer
 
 
 def masked_inputs(
-    x: Float[Tensor, "..."], patches: Bool[Tensor, "n ..."], baseline: Float[Tensor, "..."], coalitions: Tensor
+    x: Float[Tensor, "..."],
+    patches: Bool[Tensor, "n ..."],
+    baseline: Float[Tensor, "..."],
+    coalitions: Int[Tensor, " count"],
 ) -> Float[Tensor, "count ..."]:
     """x_T for some coalitions T (integers, bit i = patch i present): patches that T lacks take the baseline.
 
@@ -22,14 +25,14 @@ def masked_inputs(
     """
     n = len(patches)
     absent = 1.0 - ((coalitions[:, None] >> torch.arange(n)) & 1).to(x)  # (count, n)
-    hidden = (absent.to(x.device) @ patches.flatten(1).to(x)).view(-1, *x.shape)
+    hidden = (absent.to(x.device) @ patches.flatten(1).to(x)).view(-1, *x.shape)  # (count, ...)
     return torch.lerp(x.expand_as(hidden), baseline.to(x).expand_as(hidden), hidden)
 
 
 def masked_outputs(
     model: nn.Module,
     x: Float[Tensor, "..."],
-    patches: Bool[Tensor, "n ..."],
+    patches: Shaped[Tensor, "n ..."],
     baseline: Float[Tensor, "..."],
     layers: Sequence[str],
     *,

@@ -40,10 +40,11 @@ def foreground_patches(
             f"there are {rows * columns}. Take smaller ones, or fewer."
         )
     change = (x - baseline).square().view(image.shape)
-    change = change.reshape(-1, height, width).sum(0)
+    change = change.reshape(-1, height, width).sum(0)  # (height, width)
     top, left = (height - rows * size) // 2, (width - columns * size) // 2
     inner = change[top : top + rows * size, left : left + columns * size]
-    mass = inner.unflatten(0, (rows, size)).unflatten(2, (columns, size)).sum((1, 3)).flatten()
+    tiles = inner.unflatten(0, (rows, size)).unflatten(2, (columns, size))  # (rows, size, columns, size)
+    mass = tiles.sum((1, 3)).flatten()  # (rows * columns,)
     chosen = mass.argsort(descending=True, stable=True)[:n].sort().values
     patches = torch.zeros(n, height, width, dtype=torch.bool)
     for patch, place in zip(patches, chosen.tolist(), strict=True):

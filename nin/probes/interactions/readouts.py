@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,8 +17,8 @@ from nin.support.arguments import check_count, check_number
 class Readout:
     """logits = W f + b of a layer's flattened features; accuracy on the samples it was fitted to, and on others."""
 
-    weight: Tensor
-    bias: Tensor
+    weight: Float[Tensor, "classes d"]
+    bias: Float[Tensor, " classes"]
     accuracy: float
     test_accuracy: float
 
@@ -28,8 +28,8 @@ class Readout:
 
 def fit_readouts(
     model: nn.Module,
-    x: Tensor,
-    y: Int[Tensor, " n"],
+    x: Float[Tensor, "n ..."],
+    y: Num[Tensor, " labels"],
     layers: Sequence[str],
     *,
     test: tuple[Tensor, Tensor] | None = None,
@@ -63,7 +63,7 @@ def fit_readouts(
     return found
 
 
-def _features(model: nn.Module, x: Tensor, layers: Sequence[str], chunk: int) -> dict[str, Tensor]:
+def _features(model: nn.Module, x: Tensor, layers: Sequence[str], chunk: int) -> dict[str, Float[Tensor, "n _"]]:
     seen: dict[str, list[Tensor]] = {}
     with watching(
         model, layers, lambda name, values: seen.setdefault(name, []).append(values.flatten(1).clone())
@@ -74,8 +74,10 @@ def _features(model: nn.Module, x: Tensor, layers: Sequence[str], chunk: int) ->
 
 
 @torch.enable_grad()
-def _fit(f: Tensor, y: Tensor, classes: int, l2: float, iterations: int) -> tuple[Tensor, Tensor]:
-    mean = f.mean(0)
+def _fit(
+    f: Float[Tensor, "n d"], y: Int[Tensor, " n"], classes: int, l2: float, iterations: int
+) -> tuple[Float[Tensor, "classes d"], Float[Tensor, " classes"]]:
+    mean = f.mean(0)  # (d,)
     scale = (f - mean).square().mean().sqrt().clamp(min=torch.finfo(f.dtype).tiny)
     inputs = (f - mean) / scale
     W = torch.zeros(classes, f.shape[1], dtype=f.dtype, device=f.device, requires_grad=True)

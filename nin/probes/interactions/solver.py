@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from nin.probes.interactions.games import DISJOINT, SUBSET, SUPERSET, kronecker, moebius, orders
@@ -22,39 +23,42 @@ DEADBAND = 3  # the threshold stays where it should change by less: changes dela
 EVERY = 50  # steps between adaptations, and checks of what was reached
 REPAIRS = 5  # projections towards the equations before the rest is put into a
 
+Games = Float[Tensor, "games coalitions"]
+PerGame = Float[Tensor, "games 1"]
+
 
 @dataclass
 class Found:
     """a, o (games, 2^n) that match, their objective (games,) and a lower bound of the optimum (games,)."""
 
-    a: Tensor
-    o: Tensor
-    objective: Tensor
-    bound: Tensor
+    a: Games
+    o: Games
+    objective: Float[Tensor, " games"]
+    bound: Float[Tensor, " games"]
 
 
-def solve(b: Tensor, room: Tensor, weights: Tensor, *, accuracy: float, iterations: int) -> Found:
+def solve(b: Games, room: PerGame, weights: Float[Tensor, " coalitions"], *, accuracy: float, iterations: int) -> Found:
     """Iterate each game until objective <= (1 + accuracy) bound; games that are there leave the batch.
 
     b (games, 2^n) of largest entry about 1, room (games, 1), weights (2^n,).
     """
-    inverse = _inverse(b.shape[1]).to(b)
+    inverse = _inverse(b.shape[1]).to(b)  # (2^n, 2^n)
     found = Found(torch.zeros_like(b), torch.zeros_like(b), b.new_full((len(b),), torch.inf), b.new_zeros(len(b)))
-    live = torch.arange(len(b), device=b.device)
+    live = torch.arange(len(b), device=b.device)  # (games,), where the games still in the batch stand in `found`
     threshold = b.new_full((len(b), 1), START)
-    z = w = [torch.zeros_like(b) for _ in range(3)]
+    z = w = [torch.zeros_like(b) for _ in range(3)]  # a, o, s: (games, 2^n) each, as are y, x, reflected
     for iteration in range(1, iterations + 1):
         y = (and_values(z[0]) + meeting_values(z[1]) + z[2] - b) @ inverse
         x = [z[0] - containing_values(y), z[1] - meeting_values(y), z[2] - y]
         reflected = [2 * now - before for now, before in zip(x, z, strict=True)]
-        before, shrink = w, threshold * weights
+        before, shrink = w, threshold * weights  # (games, 2^n)
         w = [value - value.clamp(-shrink, shrink) for value in reflected[:2]]
         w.append(reflected[2].clamp(-SLACK * room, SLACK * room))
         if iteration % EVERY and iteration < iterations:
             z = [old + RELAXATION * (new - now) for old, new, now in zip(z, w, x, strict=True)]
             continue
         _keep_best(found, live, _matching(b, room, w[0], w[1], inverse), b, room, weights, -y / threshold)
-        rows = (found.objective > (1 + accuracy) * found.bound)[live]
+        rows = (found.objective > (1 + accuracy) * found.bound)[live]  # (games,) booleans: those that go on
         if not rows.any():
             break
         # residual balancing: what x and w differ by, against what w still moves; z - x scales with the threshold
@@ -62,7 +66,7 @@ def solve(b: Tensor, room: Tensor, weights: Tensor, *, accuracy: float, iteratio
         moves = _norm([new - old for new, old in zip(w, before, strict=True)]) / _norm(
             [old - now for old, now in zip(z, x, strict=True)]
         )
-        factor = (moves / apart).sqrt().clamp(0.1, 10)
+        factor = (moves / apart).sqrt().clamp(0.1, 10)  # (games, 1)
         factor = torch.where((factor > DEADBAND) | (factor < 1 / DEADBAND), factor, 1)
         z = [(now + (old - now) * factor)[rows] for old, now in zip(z, x, strict=True)]
         w = [part[rows] for part in w]
@@ -70,25 +74,27 @@ def solve(b: Tensor, room: Tensor, weights: Tensor, *, accuracy: float, iteratio
     return found
 
 
-def and_values(a: Tensor) -> Tensor:
+def and_values(a: Games) -> Games:
     """Z a: sum over S in T."""
     return kronecker(a, SUBSET)
 
 
-def containing_values(y: Tensor) -> Tensor:
+def containing_values(y: Games) -> Games:
     """Z^T y: sum over T that contain S."""
     values = kronecker(y, SUPERSET)
     values[:, 0] = 0
     return values
 
 
-def meeting_values(o: Tensor) -> Tensor:
+def meeting_values(o: Games) -> Games:
     """R o = R^T o: sum over S that meet T."""
     disjoint = kronecker(o, DISJOINT)
     return disjoint[:, :1] - disjoint
 
 
-def _matching(b: Tensor, room: Tensor, a: Tensor, o: Tensor, inverse: Tensor) -> tuple[Tensor, Tensor]:
+def _matching(
+    b: Games, room: PerGame, a: Games, o: Games, inverse: Float[Tensor, "coalitions coalitions"]
+) -> tuple[Games, Games]:
     """The nearest a, o whose rest fits into the room, nearly; what is still too much goes into a, exactly."""
     for _ in range(REPAIRS):
         y = _excess(b - and_values(a) - meeting_values(o), room) @ inverse
@@ -99,32 +105,38 @@ def _matching(b: Tensor, room: Tensor, a: Tensor, o: Tensor, inverse: Tensor) ->
 
 
 def _keep_best(
-    found: Found, live: Tensor, parts: tuple[Tensor, Tensor], b: Tensor, room: Tensor, weights: Tensor, y: Tensor
+    found: Found,
+    live: Int[Tensor, " games"],
+    parts: tuple[Games, Games],
+    b: Games,
+    room: PerGame,
+    weights: Float[Tensor, " coalitions"],
+    y: Games,
 ) -> None:
     """Take what is better than before, of the solution and of the bound."""
     a, o = parts
-    objective = ((a.abs() + o.abs()) * weights).sum(1)
+    objective = ((a.abs() + o.abs()) * weights).sum(1)  # (games,)
     better = objective < found.objective[live]
     for kept, new in ((found.a, a), (found.o, o), (found.objective, objective)):
         kept[live[better]] = new[better]
     # weak duality: y scaled to |Z^T y|, |R^T y| <= weights
     dual = torch.maximum(containing_values(y).abs(), meeting_values(y).abs())
-    largest = (dual / weights).amax(1).clamp(min=1)
+    largest = (dual / weights).amax(1).clamp(min=1)  # (games,)
     bound = ((b * y).sum(1) - room[:, 0] * y.abs().sum(1)) / largest
     found.bound[live] = torch.maximum(found.bound[live], bound)
 
 
-def _excess(rest: Tensor, room: Tensor) -> Tensor:
+def _excess(rest: Games, room: PerGame) -> Games:
     return rest - rest.clamp(-room, room)
 
 
-def _norm(parts: Sequence[Tensor]) -> Tensor:
+def _norm(parts: Sequence[Games]) -> PerGame:
     squares = sum(part.square().sum(1, keepdim=True) for part in parts)
     return squares.sqrt().clamp(min=1e-300)
 
 
 @lru_cache(maxsize=2)
-def _inverse(size: int) -> Tensor:
+def _inverse(size: int) -> Float[Tensor, "coalitions coalitions"]:
     """(Z Z^T + R R^T + 1)^-1 on the coalitions that are not empty, (2^n, 2^n) with row and column 0 of zeros."""
     unit = torch.eye(size, dtype=torch.float64)
     unit[0, 0] = 0

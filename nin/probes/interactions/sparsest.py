@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nin.probes.interactions.games import check_values, inverse_moebius, or_values, orders
+from nin.probes.interactions.games import Game, check_values, inverse_moebius, or_values, orders
 from nin.probes.interactions.solver import solve
 from nin.support.arguments import check_count, check_number
 
@@ -22,15 +22,15 @@ class Split:
     bound      no split is below this (weak duality), (...): objective / bound - 1 bounds the excess
     """
 
-    and_: Tensor
-    or_: Tensor
-    delta: Tensor
-    objective: Tensor
-    bound: Tensor
+    and_: Float[Tensor, "*games coalitions"]
+    or_: Float[Tensor, "*games coalitions"]
+    delta: Float[Tensor, "*games coalitions"]
+    objective: Float[Tensor, "*games"]
+    bound: Float[Tensor, "*games"]
 
 
 def split(
-    values: Float[Tensor, "... 2**n"],
+    values: Game,
     kappa: float = 0.04,
     *,
     tie_break: float = 0.0,
@@ -58,16 +58,16 @@ def split(
     if size > 2**13:
         n = size.bit_length() - 1
         raise ValueError(f"values of n = {n}: the split takes an inverse of {8 * 4**n / 2**30:.0f} GB; at most n = 13.")
-    games = values.reshape(-1, size).double()
+    games = values.reshape(-1, size).double()  # (games, 2^n), as are b, and_, or_ and delta
     b = games - games[:, :1]
-    room = kappa * b[:, -1:].abs()
+    room = kappa * b[:, -1:].abs()  # (games, 1)
     flat = (room[:, 0] == 0).nonzero()[:, 0]
     if kappa and len(flat):
         raise ValueError(
             f"values: {len(flat)} of {len(games)} games, the first of index {int(flat[0])}, have v(N) = v(empty), of "
             "which delta is a fraction. Leave them out, or take kappa=0."
         )
-    scale = b.abs().amax(1, keepdim=True)
+    scale = b.abs().amax(1, keepdim=True)  # (games, 1)
     scale = torch.where(scale > 0, scale, 1)  # a constant game has no interactions
     weights = 1 + tie_break * orders(size).to(b)
     found = solve(b / scale, room / scale, weights, accuracy=accuracy, iterations=iterations)
