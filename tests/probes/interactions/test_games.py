@@ -54,8 +54,8 @@ def test_identities_of_any_game(n):
 
 def test_transform_is_shapiqs():
     """Identity 1, by the established library."""
-    reason = "shapiq is not installed (make bench installs it); the sums above are checked without it"
-    shapiq = pytest.importorskip("shapiq", reason=reason)
+    import shapiq
+
     for n in (3, 8):
         v = game(n)
         look_up = lambda coalitions, v=v, n=n: v.numpy()[np.atleast_2d(coalitions) @ (1 << np.arange(n))]  # noqa: E731
