@@ -1,4 +1,4 @@
-"""Images for the studies: real ones where they are at hand, made ones elsewhere."""
+"""Images for the studies: real ones if they are available, synthetic ones otherwise."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,11 @@ from nin.model.data import Dataset, as_images, available, load_data
 from nin.support.arguments import check_count
 
 SCALE = "scale_detection"
+SMALLEST = 16  # pixels of a side that LeNet needs; the digits are enlarged to it
 
 
 def first_at_hand(names: Sequence[str], *, n_train: int, n_test: int) -> tuple[str, Dataset]:
-    """The first of these data sets that needs no download, with its name; scale-detection images where none does."""
+    """The first of these data sets that is available without a download, with its name; else scale-detection images."""
     for name in names:
         if name == SCALE:
             break
@@ -26,8 +27,8 @@ def first_at_hand(names: Sequence[str], *, n_train: int, n_test: int) -> tuple[s
 def scale_images(n_train: int, n_test: int, *, side: int = 28, xi: int = 7, gap: int = 2, seed: int = 0) -> Dataset:
     """Two active pixels on a square, labelled 1 if their distance is < xi - gap and 0 if it is >= xi + gap.
 
-    The two-dimensional sibling of Task 1 (ours), for networks of images where no real images are at hand: rows of
-    side^2 pixels, standardised as `nin.load_data` does; classes are balanced.
+    The two-dimensional version of Task 1 (ours), for image networks when no real images are available: rows of side^2
+    pixels, standardised as by `nin.load_data`; the classes are balanced.
     """
     for name, count in (("n_train", n_train), ("n_test", n_test), ("side", side), ("xi", xi)):
         check_count(name, count, minimum=2)
@@ -51,11 +52,8 @@ def scale_images(n_train: int, n_test: int, *, side: int = 28, xi: int = 7, gap:
     return Dataset(x[:n_train], y[:n_train], x[n_train:], y[n_train:], classes=2, source=source)
 
 
-SMALLEST = 16  # pixels of a side: what LeNet needs; the digits are enlarged to it
-
-
 def images_of(data: Dataset) -> tuple[Float[Tensor, "train 1 side side"], Float[Tensor, "test 1 side side"]]:
-    """Training and test images (n, 1, side, side), smaller ones enlarged to 16 pixels, bilinearly."""
+    """Training and test images (n, 1, side, side), enlarged bilinearly to 16 x 16 pixels if smaller."""
     found = []
     for x in (as_images(data.x_train), as_images(data.x_test)):
         small = x.shape[-1] < SMALLEST

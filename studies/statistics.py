@@ -1,4 +1,4 @@
-"""Slopes and intervals: the little statistics that the notebooks report."""
+"""Slopes, intervals and verdicts that the notebooks report."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,11 +37,12 @@ class Band:
 
 
 def verdict(band: Band, *, side: int, control: float = np.nan) -> str:
-    """What a ratio over seeds says of the claim that it is above 1 (side=1) or below 1 (side=-1).
+    """Whether a ratio over seeds supports the claim that it is above 1 (side=1) or below 1 (side=-1).
 
-    "reproduced": the whole interval is on the claim's side of 1, and beyond the control, the same ratio where the claim
-    cannot be at work (NaN: there is none); "within chance": it is not beyond the control; "not reproduced": it is on
-    the other side of 1; "no detectable effect": it contains 1, or there are too few seeds for an interval.
+    "reproduced": the whole interval lies on the claim's side of 1 and beyond the control, which is the same ratio in a
+    case without the claimed effect (NaN: no control). "within chance": it lies on the claim's side of 1, but not beyond
+    the control. "not reproduced": it lies on the other side of 1. "no detectable effect": it contains 1, or there are
+    too few seeds for an interval.
 
     >>> verdict(Band(1.5, 1.2, 1.9), side=1), verdict(Band(1.5, 1.2, 1.9), side=1, control=1.4)
     ('reproduced', 'within chance')
@@ -55,7 +56,7 @@ def verdict(band: Band, *, side: int, control: float = np.nan) -> str:
 
 
 def loglog_slope(x: Numbers, y: Numbers) -> Estimate:
-    """d ln y / d ln x by least squares; pairs that are not finite and positive are left out, NaN for fewer than 3.
+    """d ln y / d ln x by least squares over the finite, positive pairs; NaN for fewer than 3.
 
     >>> round(loglog_slope([1, 2, 4], [8, 2, 0.5]).value, 6)
     -2.0

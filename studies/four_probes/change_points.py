@@ -6,15 +6,15 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-DRAWS = 2000  # permutations behind a chance level
+DRAWS = 2000  # permutations for a chance level
 
 
 def change_point(steps: np.ndarray, values: np.ndarray) -> tuple[float, float]:
-    """Where two constants describe a series best, and the share of its variance that they explain.
+    """The step at which a fit by two constants jumps, and the share of the variance that the fit explains.
 
     argmin_c sum_{t < c} (v - mean)^2 + sum_{t >= c} (v - mean)^2: the step is the geometric mean of step + 1 on both
-    sides of the jump, less 1. Snapshots count alike: with log-spaced steps time is logarithmic. A straight line has
-    3/4 explained, so the share says how sudden a change is. NaN for fewer than 4 finite values, or none that differ.
+    sides of the jump, minus 1. All snapshots have equal weight, so log-spaced steps make time logarithmic. A straight
+    line has 3/4 explained, so the share says how sudden a change is. NaN for fewer than 4 finite values, or equal ones.
     """
     steps, values = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
     good = np.isfinite(values)
@@ -37,11 +37,12 @@ def change_points(series: pd.DataFrame) -> pd.DataFrame:
 
 
 def together(points: pd.DataFrame, *, within: float = 2.0, seed: int = 0) -> pd.DataFrame:
-    """For each pair of quantities, how often both change within a factor `within` of step + 1, and what chance gives.
+    """For each pair of quantities, how often both change within a factor `within` of step + 1, compared with chance.
 
-    points: run, quantity, step. Columns: first, second, runs (where both change), share with its 95 % interval
-    (Wilson) in low and high; chance, the mean share when the runs of one quantity are permuted, and p, the fraction of
-    permutations with as large a share; rank, Spearman's correlation of the steps over runs (NaN below 4 runs).
+    points: run, quantity, step; within: 2, ours. Columns: first, second; runs, the number in which both change; share
+    with its 95 % interval (Wilson) in low and high; chance, the mean share when the runs of one quantity are permuted;
+    p, the fraction of permutations with a share at least as large; rank, Spearman's correlation of the steps over runs
+    (NaN below 4 runs).
     """
     table = points.pivot(index="run", columns="quantity", values="step")
     generator = np.random.default_rng(seed)

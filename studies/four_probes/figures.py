@@ -35,16 +35,19 @@ ROWS = {  # label of a row: quantity -> (label, colour); whether its axis is log
     ),
     "stability": ({"D": ("D", "C0"), "G": ("G", "C1"), "R": ("R", "C2")}, True),
 }  # fmt: skip
-SMALLEST = 1e-5  # of an axis, as a part of its largest value
-LINES = {"curvature": 2.0, "stability": 1.0}  # eta lambda = 2: where descent turns unstable; R = 1: as much as noise
+SMALLEST = 1e-5  # lower end of a logarithmic axis, as a fraction of its largest value
+LINES = {  # drawn dashed
+    "curvature": 2.0,  # eta lambda, above which descent is unstable
+    "stability": 1.0,  # R: as sensitive to deformations as to noise
+}
 
 
 def along_training(data: pd.DataFrame) -> Figure:
-    """All probes on one time axis, a row a probe, a column a phase: mean and range over seeds.
+    """All probes on one time axis, one row per probe and one column per phase: mean and range over seeds.
 
-    Self-kernel, response and feature rank are relative to their start; completeness and redundancy are those of the
+    Self-kernel, response and feature rank are relative to step 0; completeness and redundancy are those of the
     last hidden layer, mean order, D, G and R those of the output. Dashed: eta lambda = 2, and R = 1.
-    data: phase, seed, step, quantity, value (`nin.probe_study.comparable`).
+    data: phase, seed, step, quantity, value (`studies.four_probes.measure.comparable`).
     """
     columns = [name for name in COLUMNS if name in set(data["phase"])]
     figure, axes = panels(len(ROWS), len(columns), height=0.8, sharex=True, sharey="row")
@@ -65,7 +68,7 @@ def along_training(data: pd.DataFrame) -> Figure:
 
 
 def details(data: pd.DataFrame) -> Figure:
-    """What lies behind the rows: aging exponent, strength by order, R by layer; a column a phase, mean and range.
+    """Aging exponent, strength by order and R by layer; one column per phase, mean and range over seeds.
 
     data: phase, seed, step, quantity ("aging", "strength", "R"), layer, order, value.
     """
@@ -98,7 +101,7 @@ def details(data: pd.DataFrame) -> Figure:
 
 
 def change_points(data: pd.DataFrame) -> Figure:
-    """When each quantity jumps, a column a phase: a dot a seed, sized by the share of variance explained; their range.
+    """The step at which each quantity jumps: one dot per seed, sized by the explained variance, and the range of steps.
 
     data: phase, seed, quantity, step, explained, steps (of the run).
     """
@@ -122,7 +125,7 @@ def change_points(data: pd.DataFrame) -> Figure:
 
 
 def together(data: pd.DataFrame) -> Figure:
-    """How often two quantities change at one time, less what chance gives (below the diagonal: Spearman's rank).
+    """How often two quantities change at the same time, minus chance; below the diagonal: Spearman's rank correlation.
 
     data: first, second, share, chance, p, rank. Bold where p < 0.05.
     """
@@ -147,9 +150,10 @@ def together(data: pd.DataFrame) -> Figure:
 
 
 def coloured(data: pd.DataFrame, *, quantities: dict[str, str]) -> Figure:
-    """The phase diagram, each (sigma, eta) coloured by what a probe reads at the end; a dot in the colour of the phase.
+    """The phase diagram, coloured by the readings of a probe at the end of training; dots have the colour of the phase.
 
-    data: sigma, lr, phase, quantity, value (mean over seeds). quantities: name -> label. What diverged is white.
+    Diverged runs are white.
+    data: sigma, lr, phase, quantity, value (mean over seeds). quantities: name -> label.
     """
     figure, axes = panels(1, len(quantities), height=1.5, sharex=True, sharey=True)
     for ax, (quantity, label) in zip(axes[0], quantities.items(), strict=True):
@@ -178,7 +182,7 @@ def _band(ax: Axes, runs: pd.DataFrame, label: str, color: object) -> None:
 
 
 def _fit(ax: Axes, rows: pd.DataFrame, logarithmic: bool) -> None:
-    """Limits of an axis from all phases but the divergent one, which leaves it where it does."""
+    """Set the limits of an axis from all phases except the divergent one, which may leave the axis."""
     values = rows[rows["phase"] != "divergent"]["value"].dropna()
     values = np.log10(values[values > 0].clip(lower=values.max() * SMALLEST)) if logarithmic else values
     if len(values):
@@ -188,7 +192,7 @@ def _fit(ax: Axes, rows: pd.DataFrame, logarithmic: bool) -> None:
 
 
 def _heads(axes: np.ndarray, columns: list[str]) -> None:
-    """The phases above, time below, small ticks."""
+    """Phases as titles, time as the label of the last row, small ticks."""
     for column, phase in enumerate(columns):
         axes[0, column].set_title(phase, color=HEADS[phase], fontsize=8)
         axes[-1, column].set_xlabel("step + 1", fontsize=7)

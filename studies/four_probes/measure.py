@@ -1,4 +1,4 @@
-"""The four probes along the same training runs, one for each phase and one without a node (notebook 10)."""
+"""The four probes along the same training runs, one run for each phase and one without a node (notebook 10)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +19,7 @@ from studies.statistics import loglog_slope
 NO_NODE = "no node"
 RUN = ["run", "phase", "sigma", "seed"]
 SERIES = [*RUN, "step", "probe", "quantity", "layer", "order", "value", "error"]
-MAIN = {  # the quantities that are compared, at the output where a layer is not told, and how figures call them
+MAIN = {  # the quantities that are compared, and their labels in figures; they are those of the output, except HIDDEN
     "loss": "loss",
     "accuracy": "accuracy",
     "lambda": "curvature at the node",
@@ -35,13 +35,13 @@ MAIN = {  # the quantities that are compared, at the output where a layer is not
     "R": "R of the output",
 }
 HIDDEN = ("completeness", "redundancy")  # taken at a hidden layer
-RELATIVE = ("self_kernel", "response", "effective_rank")  # shown over their start
-CURVATURES = ("lambda", "sharpness")  # shown times eta
-LINEAR = ("accuracy", "completeness", "redundancy", "mean_order")  # bounded or of either sign: no logarithm
+RELATIVE = ("self_kernel", "response", "effective_rank")  # shown relative to step 0
+CURVATURES = ("lambda", "sharpness")  # shown as eta times the curvature
+LINEAR = ("accuracy", "completeness", "redundancy", "mean_order")  # bounded, or of either sign: not as logarithms
 
 
 def square_images(data: Dataset) -> Dataset:
-    """The data with images of at least 16 x 16 pixels (the digits enlarged, bilinearly), as rows: patches need room."""
+    """The data with images of at least 16 x 16 pixels, as rows; smaller ones are enlarged so that the patches fit."""
     x, x_test = images_of(data)
     return replace(data, x_train=x.flatten(1), x_test=x_test.flatten(1))
 
@@ -61,11 +61,11 @@ def read_runs(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train a run without a node and one for each sigma, per seed, with all probes: trajectories and readings.
 
-    Both with the columns run, phase, sigma (0 without a node), seed, step. The readings of all probes are one table:
-    probe, quantity, layer, order, value, error (`nin.probes.for_sweeps`). Runs without a node come first.
-    Raises RuntimeError where a probe failed at a snapshot, with its error.
+    Both tables have the columns run, phase, sigma (0 without a node), seed, step. The readings of all probes share one
+    table, with probe, quantity, layer, order, value, error (`nin.probes.for_sweeps`). Runs without a node come first.
+    Raises RuntimeError, with the probe's error, if a probe failed at a snapshot.
     """
-    frames, tables, first = [], [], 0
+    frames, tables, first = [], [], 0  # first: the number of the next run
     for case, over in ((base.replace(nodes=0), {}), (base, {"sigma": list(sigmas)})):
         frame, readings = sweep(
             case, over=over | {"seed": list(seeds)}, data=data, network=network, probes=probes, snapshots=snapshots,
@@ -84,7 +84,7 @@ def read_runs(
 
 
 def series(readings: pd.DataFrame) -> pd.DataFrame:
-    """The readings without the kernel's entries, and what is made of several snapshots of a run, as further rows.
+    """The readings without the kernel's entries, plus rows for quantities that compare several snapshots of a run.
 
     drift   |Theta - Theta_0|_F / |Theta_0|_F of the kernel, against step 0
     aging   d ln response / d ln step over three neighbouring snapshots (NaN at the ends)
@@ -95,7 +95,7 @@ def series(readings: pd.DataFrame) -> pd.DataFrame:
     for (run, phase, sigma, seed), part in entries.groupby(RUN, sort=False):
         theta = part.pivot(index="step", columns="order", values="value")
         n = int(np.sqrt(theta.columns.max() + 1))
-        weight = np.where(theta.columns % n == theta.columns // n, 1, 2)  # the lower half is not there
+        weight = np.where(theta.columns % n == theta.columns // n, 1, 2)  # only the upper half is stored
         norm = np.sqrt((weight * theta**2).sum(axis=1))
         change = np.sqrt((weight * (theta - theta.loc[theta.index.min()]) ** 2).sum(axis=1))
         rows = {"step": theta.index, "quantity": "drift", "value": (change / norm.iloc[0]).to_numpy()}
@@ -110,7 +110,7 @@ def series(readings: pd.DataFrame) -> pd.DataFrame:
 
 
 def one_a_step(table: pd.DataFrame, *, layer: str) -> pd.DataFrame:
-    """The quantities of MAIN and the drift, one value a run and step: those of HIDDEN of a layer, else the output's.
+    """The quantities of MAIN and the drift, one value per run and step: HIDDEN at a layer, all others at the output.
 
     Columns: run, phase, sigma, seed, step, quantity, value.
     """
@@ -122,7 +122,7 @@ def one_a_step(table: pd.DataFrame, *, layer: str) -> pd.DataFrame:
 
 
 def main_series(table: pd.DataFrame, *, layer: str) -> pd.DataFrame:
-    """`one_a_step` without the drift, in the order of MAIN; all but LINEAR, positive throughout, as logarithms."""
+    """`one_a_step` without the drift, in the order of MAIN; logarithms, except for the quantities in LINEAR."""
     kept = one_a_step(table, layer=layer).query("quantity != 'drift'")
     kept = kept.sort_values("quantity", key=lambda name: name.map(list(MAIN).index), kind="stable", ignore_index=True)
     logarithm = np.log(kept["value"].where(kept["value"] > 0))
@@ -130,9 +130,9 @@ def main_series(table: pd.DataFrame, *, layer: str) -> pd.DataFrame:
 
 
 def comparable(table: pd.DataFrame, *, layer: str, eta: float, patches: int) -> pd.DataFrame:
-    """`one_a_step` on scales of their own: RELATIVE to step 0, curvatures times eta ("eta_..."), mean_order / patches.
+    """`one_a_step` made comparable: RELATIVE over step 0, eta times CURVATURES ("eta_..."), mean_order / patches.
 
-    The drift from its first step on.
+    The drift is kept from its first step on.
     """
     kept = one_a_step(table, layer=layer)
     kept = kept[(kept["quantity"] != "drift") | (kept["step"] > 0)]
@@ -147,7 +147,7 @@ def comparable(table: pd.DataFrame, *, layer: str, eta: float, patches: int) -> 
 
 
 def at(shown: pd.DataFrame, step: int | None = None) -> pd.DataFrame:
-    """The values at a step, None: at the last one of each run; rows (quantity, seed), a column a phase."""
+    """The values at a step (None: the last of each run), with rows (quantity, seed) and one column per phase."""
     some = shown.dropna(subset=["value"]).sort_values("step", kind="stable")
     some = some.groupby(["run", "quantity"]).tail(1) if step is None else some[some["step"] == step]
     values = some.pivot_table(index=["quantity", "seed"], columns="phase", values="value")
@@ -155,7 +155,7 @@ def at(shown: pd.DataFrame, step: int | None = None) -> pd.DataFrame:
 
 
 def spread(values: pd.DataFrame) -> pd.DataFrame:
-    """Mean and range over seeds, as text; values: rows (quantity, seed), as of `at`."""
+    """Mean and range over seeds, as text; values: rows (quantity, seed), as returned by `at`."""
     seeds = values.groupby("quantity")
     parts = [table.map("{:.2g}".format) for table in (seeds.mean(), seeds.min(), seeds.max())]
     return parts[0] + " (" + parts[1] + " to " + parts[2] + ")"
@@ -173,9 +173,9 @@ def over_a_grid(
     network: Callable[[], nn.Module] | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """What the probes read at the end of runs over (sigma, eta), mean over seeds: sigma, lr, phase, quantity, value.
+    """Readings at the end of runs over (sigma, eta), averaged over seeds: sigma, lr, phase, quantity, value.
 
-    Phase: the one that most seeds have. Of what diverged there is no reading: NaN.
+    Phase: that of most seeds. The value is NaN if all runs diverged.
     """
     frame, readings = sweep(
         base, over={"sigma": list(sigmas), "lr": list(etas), "seed": list(seeds)}, data=data, network=network,

@@ -1,4 +1,4 @@
-"""Figures of notebook 09: what the layers of a network know of its final interactions, and what that is worth."""
+"""Figures of notebook 09: how much of a network's final interactions its layers encode, beside the controls."""
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ NO_NODE = "k"
 
 
 def strength(data: pd.DataFrame) -> Figure:
-    """Strength by order, a line a layer, mean and range over seeds.
+    """Strength by order, one line per layer, mean and range over seeds.
 
     data: architecture, seed, layer, depth, kind, order, strength.
     """
@@ -94,9 +94,9 @@ def with_depth(data: pd.DataFrame) -> Figure:
 
 
 def by_order(data: pd.DataFrame) -> Figure:
-    """IoU with another seed, and stability under noise, of the output by order, beside permuted interactions.
+    """IoU with another seed and stability under noise at the output, by order, beside permuted interactions.
 
-    Means over seeds; bands: the range of what is not permuted, down to the lowest mean, as 0 has no place on the axis.
+    Means over seeds; bands: the range without permutation, cut at the lowest mean because a logarithmic axis has no 0.
     data: architecture, network ("model", "permuted"), seed, order, generalisation, stability.
     """
     names = list(dict.fromkeys(data["architecture"]))
@@ -120,7 +120,7 @@ def by_order(data: pd.DataFrame) -> Figure:
 
 
 def planted(data: pd.DataFrame, *, terms: list[dict]) -> Figure:
-    """Left: what each layer knows of the planted interactions; right: their sizes, found at the output and planted.
+    """Left: how much of the planted interactions each layer encodes. Right: their sizes, and those found at the output.
 
     data: seed, state, layer, iou, completeness; terms: records seed, kind, coalition, found, planted.
     """
@@ -149,7 +149,7 @@ def planted(data: pd.DataFrame, *, terms: list[dict]) -> Figure:
 
 
 def ledger(data: pd.DataFrame) -> Figure:
-    """What each entry adds to the strength of the output's AND interactions, by order, in parts of the whole.
+    """The contribution of each entry to the strength of the output's AND interactions, by order, as a fraction.
 
     data: seed, entry, depth, order, share, strength.
     """
@@ -199,7 +199,7 @@ def choices(data: pd.DataFrame) -> Figure:
 
 
 def phases(data: pd.DataFrame) -> Figure:
-    """Mean order of the output's interactions, completeness of the last hidden layer, accuracy, a colour a phase.
+    """Mean order of the output's interactions, completeness of the last hidden layer, accuracy; one colour per phase.
 
     data: phase, sigma, seed, step, accuracy, mean_order, completeness.
     """

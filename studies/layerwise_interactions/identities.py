@@ -1,4 +1,4 @@
-"""What must hold of interactions of any game: measured in float64, as checks (notebook 09)."""
+"""Identities that hold for the interactions of any game, measured in float64 as checks (notebook 09)."""
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ N = 8  # variables of the games
 
 
 def game_checks(*, games: int = 20) -> list[Check]:
-    """Identities 1 to 4 and 7: of random games, and of their splits by random gamma."""
+    """Identities 1 to 4 and 7, for random games and their splits by random gamma."""
     v = _draw(games, 2**N)
     gamma = _draw(games, 2**N, seed=1)
     gamma[:, 0] = v[:, 0] / 2
@@ -69,7 +69,7 @@ def noise_check(*, games: int = 40_000) -> Check:
 
 
 def definition_checks() -> list[Check]:
-    """Identities 11 and 12: all = overlap + forget with the threshold first; an optimum without delta is full."""
+    """Identities 11 and 12: strength = overlap + forget if thresholded; an optimum without delta has 2^n - 1 terms."""
     values = _draw(2, 6, 2, 2**N, seed=2) ** 3
     values[..., 0] = 0
     values = salient(values)
@@ -87,7 +87,7 @@ def definition_checks() -> list[Check]:
 
 
 def linear_program(v: Float[np.ndarray, " coalitions"], kappa: float = 0.04) -> OptimizeResult:
-    """The split of one game as scipy's HiGHS solves it: fun is the optimum; x has +a, -a, +o, -o, delta in turn."""
+    """The split of one game by scipy's HiGHS: fun is the optimum; x holds the parts +a, -a, +o, -o, delta in turn."""
     T = np.arange(1, len(v))
     Z, R = (T[None] & T[:, None]) == T[None], (T[None] & T[:, None]) != 0
     room = kappa * abs(v[-1] - v[0])

@@ -1,4 +1,4 @@
-"""Interactions in small networks of images: layers, orders, controls, and what they owe to their definition."""
+"""Interactions in small image networks: by layer and order, with controls, and under several definitions."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ from studies.images import images_of
 from studies.statistics import Band, geometric_band, verdict
 
 FITTED = 1000  # training images that readouts are fitted to
-ONE_THREAD = 8  # patches up to which a second thread only waits
+ONE_THREAD = 8  # patches; up to this number a second thread brings nothing
 RATIOS = ("completeness", "redundancy")
 
 
@@ -52,7 +52,7 @@ def by_layer(
     noise: Noise,
     progress: bool = False,
 ) -> tuple[pd.DataFrame, dict[tuple[str, int], nn.Module]]:
-    """`layerwise` for networks of each architecture and seed, the next seed's network as the second; and the networks.
+    """`layerwise` for each architecture and seed, with the next seed's network as `second`; and the networks.
 
     Columns: architecture, seed, test_accuracy, then those of `layerwise`.
     """
@@ -79,9 +79,9 @@ def by_layer(
 
 
 def ledgers(networks: Sequence[nn.Module], data: Dataset, *, patches: int, images: int) -> pd.DataFrame:
-    """`residual_ledger` of residual networks (see `ImageRecipe`) in float64, with the number of the network as seed.
+    """`residual_ledger` of residual networks (see `ImageRecipe`) in float64; `seed` is the network's place in the list.
 
-    Beside the ledger's columns: mismatch, the largest difference of stem and blocks from the output, as a fraction.
+    Further column: mismatch, max |stem + blocks - output| / max |output| of the AND interactions.
     """
     x, x_test = images_of(data)
     tables = []
@@ -100,9 +100,9 @@ def ledgers(networks: Sequence[nn.Module], data: Dataset, *, patches: int, image
 
 
 def artefact(network: nn.Module, data: Dataset, *, patches: int, images: int) -> pd.DataFrame:
-    """Shares of the AND strength by order, of log-odds and margin, read from pixels linearly and from the network.
+    """Shares of the AND strength by order, for log-odds and margin of the network and of a linear readout of pixels.
 
-    Columns: readout ("pixels", "output"), value, order, share. No split: the whole game as AND interactions.
+    Columns: readout ("pixels", "output"), value, order, share. There is no split: AND explains the whole game.
     """
     x, x_test = images_of(data)
     these, labels = classified_correctly(network, images, x_test, data.y_test)
@@ -119,7 +119,7 @@ def artefact(network: nn.Module, data: Dataset, *, patches: int, images: int) ->
 
 
 class _Pixels(nn.Module):
-    """A network whose input is a layer too."""
+    """A network whose input is a layer as well."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -130,9 +130,9 @@ class _Pixels(nn.Module):
 
 
 def choices(network: nn.Module, data: Dataset, *, patches: int, images: int) -> pd.DataFrame:
-    """Completeness, redundancy and mean order by layer under several ways to decide what the paper leaves open.
+    """Completeness, redundancy and mean order by layer, for several choices that the paper leaves open.
 
-    Columns: choice, layer, depth, completeness, redundancy, mean_order. The images are the same in all.
+    Columns: choice, layer, depth, completeness, redundancy, mean_order. All choices use the same images.
     """
     x, x_test = images_of(data)
     these, labels = classified_correctly(network, images, x_test, data.y_test)
@@ -238,9 +238,9 @@ def claims(frame: pd.DataFrame) -> pd.DataFrame:
     """The paper's claims, one row for each architecture: claim, architecture, ratio, low, high, control, verdict.
 
     frame      the table of `by_layer`
-    ratio      of which the claim says that it is above 1 (below 1 for "redundancy falls"), geometric mean over seeds
-               with its 95 % interval; control: the same ratio of the control, permuted within order where this moves
-               it, else the untrained network
+    ratio      see CLAIMS; geometric mean over seeds with its 95 % interval
+    control    the same ratio of the control: interactions permuted within order if that changes the ratio, else the
+               untrained network
     verdict    as `studies.statistics.verdict`
     """
     both = frame[frame["kind"] == "both"]

@@ -1,4 +1,4 @@
-"""A task whose interactions are known: planted AND and OR terms of binary variables decide the odds of two classes."""
+"""A task with known interactions: planted AND and OR terms of binary variables set the odds of two classes."""
 
 import itertools
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def planted_values() -> Float[Tensor, " coalitions"]:
 
 
 def planted_interactions() -> Float[Tensor, "2 coalitions"]:
-    """What is there to be found, (2, 2^8): AND, OR."""
+    """The planted interactions, (2, 2^8): AND, OR."""
     truth = torch.zeros(2, 2**VARIABLES, dtype=torch.float64)
     for (kind, variables), size in PLANTED.items():
         truth[int(kind == "or"), coalition(variables)] = size
@@ -65,11 +65,11 @@ def fit_planted(*, seed: int, steps: int = 1500, width: int = 64, depth: int = 3
 
 
 def recovered(seeds: Sequence[int], *, steps: int = 1500) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """How much of what was planted each layer encodes of the input of all ones, before and after training.
+    """How much of the planted interactions each layer encodes for the input of all ones, before and after training.
 
     First table: seed, state ("initial", "trained"), layer, iou (of the salient interactions, |I| > 5 % of the largest,
-    with those planted), completeness (of the planted ones; in units of each layer's |v(N) - v(empty)|).
-    Second: seed, state, layer, kind, coalition (text), order, found, planted, for what was planted.
+    with the planted ones), completeness (of the planted ones, in units of each layer's |v(N) - v(empty)|).
+    Second table, one row for each planted term: seed, state, layer, kind, coalition (text), order, found, planted.
     """
     x = members(2**VARIABLES).double()
     generator = torch.Generator().manual_seed(0)

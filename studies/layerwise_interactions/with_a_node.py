@@ -36,12 +36,12 @@ def along_phases(
     points: int = 5,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Mean order and completeness of the interactions of a network without its noise, along runs at each noise scale.
+    """Mean order and completeness of the interactions along runs at each noise scale; the noise is off when measuring.
 
     A run without a node comes first (sigma 0, phase "no node"). Columns: phase, sigma, seed, step, accuracy (test),
     layer, strength (both kinds, all orders), completeness (against the output at that step), mean_order
-    (sum m strength_m / sum strength_m). The images are the same at all steps. What has diverged, or answers the same to
-    every image, has no rows.
+    (sum m strength_m / sum strength_m). The images are the same at all steps. Networks that have diverged, or whose
+    output is the same for every image, have no rows.
     """
     due = log_spaced(base.steps, points)
     cases = [base.replace(nodes=0, seed=seed) for seed in seeds]
@@ -62,7 +62,7 @@ def along_phases(
             network = kept.network if config.nodes else kept
             with torch.no_grad():
                 outputs = network(data.x_test)
-            if not _answers(outputs):
+            if not _distinguishes(outputs):
                 continue
             right = accuracy(outputs, data.y_test).mean().item()
             fate = (classify(table), config.sigma) if config.nodes else ("no node", 0.0)
@@ -78,6 +78,6 @@ def along_phases(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _answers(outputs: Tensor) -> bool:
-    """Whether a network tells images apart, in numbers that are finite."""
+def _distinguishes(outputs: Tensor) -> bool:
+    """Whether outputs are finite and differ between images."""
     return bool(outputs.isfinite().all()) and bool((outputs.std(0) > 1e-6 * outputs.abs().mean(0)).any())

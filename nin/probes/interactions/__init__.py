@@ -1,4 +1,4 @@
-"""Interactions that a network encodes, AND and OR (arXiv 2409.08712): the names by which this probe is known."""
+"""AND and OR interactions that a network encodes (arXiv 2409.08712): the public names of this probe."""
 
 from nin.probes.interactions.by_layer import Noise, layerwise, reinitialised
 from nin.probes.interactions.games import inverse_moebius, moebius, or_interactions, or_values, shapley

@@ -29,14 +29,14 @@ QUANTITIES = (
     "strength", "overlap", "forget", "new", "completeness", "redundancy", "generalisation", "stability"
 )  # fmt: skip
 N = 10  # foreground patches, as in the paper
-PERMUTATIONS = 10  # of each image's interactions, whose mean is the chance level
+PERMUTATIONS = 10  # of each image's interactions; their mean is the chance level
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Of the stability: `draws` of Gaussian noise of standard deviation sigma on the first `images` of x.
+    """Noise for the stability: `draws` of Gaussian noise of standard deviation sigma on the first `images` of x.
 
-    sigma = 0.02 in the paper, in units of the pixels given; 4 draws on 10 images are ours. draws=0: no stability.
+    sigma = 0.02 in the paper, in units of the pixels of x; 4 draws on 10 images are ours. draws=0: no stability.
     """
 
     draws: int = 4
@@ -48,7 +48,7 @@ class Noise:
         check_count("images", self.images)
         check_number("sigma", self.sigma, exclusive=True)
         if self.draws == 1:
-            raise ValueError("draws=1 has no variance; take 0, or 2 and more.")
+            raise ValueError("draws=1 has no variance; use 0, or 2 and more.")
 
 
 def layerwise(
@@ -75,24 +75,24 @@ def layerwise(
 ) -> pd.DataFrame:
     """Overlap, forgetting and novelty of every layer's AND and OR interactions against those of the final layer.
 
-    layers      dotted names; None: the children of the model but the last. The output is added, as "output"
+    layers      dotted names; None: the children of the model except the last. The output is added, as "output"
     patches     boolean, (n, ...) for all images or (images, n, ...); None: 10 foreground patches of 3 x 3 pixels each
-    baseline    what masked pixels become; None: the mean over the training samples, as in the paper
-    train       x and y of the samples that the layers' linear probes are fitted to; None: x and y themselves
-    untrained   a control: a network without training; True: a copy of the model drawn anew by `reinitialised`
-    second      another trained network, with layers of the same names: for `generalisation`, and as a control
-    value       "log_odds" as in the paper; "margin", which makes no interactions of its own
-    kappa, threshold, tie_break    0.04 and 0.05 in the paper, and 0: see `split`; per: see `comparison.salient`
+    baseline    the values of masked pixels; None: the mean over the training samples, as in the paper
+    train       x and y of the samples that the layers' readouts are fitted to; None: x and y themselves
+    untrained   control network without training; True: a copy of the model, drawn anew by `reinitialised`; False: none
+    second      another trained network with layers of the same names: for `generalisation`, and as a control
+    value       "log_odds" as in the paper, or "margin", which creates no interactions of its own
+    kappa, tie_break    see `split` (0.04 in the paper; 0); threshold, per: see `comparison.salient` (0.05 in the paper)
     noise       see `Noise`; None: its defaults
-    resamples   of the images for the 95 % intervals (percentile bootstrap)
+    resamples   of the images, for the 95 % intervals (percentile bootstrap); 200: ours
 
     One row for each network ("model", "permuted": its interactions permuted within order, "untrained", "second"),
     layer, kind ("and", "or", "both") and order (0: all together). Each is compared with the final layer of the model.
-    Columns: network, layer, depth, order, kind, accuracy (of the layer's probe on its training samples; of the network
-    at the output), then strength, overlap, forget, new, completeness, redundancy, generalisation (IoU with the same
-    layer of `second`; its own row: with the model), stability, each with its interval in ..._low and ..._high.
-    Strengths are in units of E_x |v(x_N) - v(x_empty)|. Ratios are of sums over images; where there is nothing to
-    compare (no salient interaction, no second network) they are NaN.
+    Columns: network, layer, depth, order, kind, accuracy (of the layer's readout on its training samples; at the output
+    that of the network), then strength, overlap, forget, new, completeness, redundancy, generalisation (IoU with the
+    same layer of `second`; for `second` itself, with the model), stability, each with its interval in ..._low and
+    ..._high. Strengths are in units of E_x |v(x_N) - v(x_empty)|. Ratios are of sums over images; they are NaN if there
+    is nothing to compare (no salient interaction, no second network).
     Raises ValueError as `layer_games` and `layer_interactions` do, and for arguments that do not fit together.
     """
     check_choice("value", value, VALUES)
@@ -100,7 +100,7 @@ def layerwise(
     check_number("threshold", threshold)
     check_count("resamples", resamples)
     if len(x) != len(y) or len(x) < 2:
-        raise ValueError(f"x of {len(x)} and y of {len(y)} samples: both must have the same number of images, >= 2.")
+        raise ValueError(f"x of {len(x)} and y of {len(y)} samples must be equally many images, at least 2.")
     noise = Noise() if noise is None else noise
     names = default_layers(model) if layers is None else list(layers)
     train = (x, y) if train is None else train
@@ -158,7 +158,7 @@ def _under_noise(
 def _compared(
     found: dict[str, LayerInteractions], threshold: float, per: str, generator: torch.Generator
 ) -> dict[tuple[str, str], Ratio]:
-    """By network and quantity: each against the final layer of the model, and against the other trained network."""
+    """Each network against the model's final layer, and against the other trained network: by network and quantity."""
     strong = {name: comparison.salient(one.scaled, threshold, per) for name, one in found.items()}
     final = strong["model"][-1:]
     ratios = {}
@@ -188,11 +188,11 @@ def _steady(
     per: str,
     generator: torch.Generator,
 ) -> dict[tuple[str, str], Ratio]:
-    """The stability, and its chance level: every draw permuted by itself. Images without draws count for nothing."""
+    """The stability and its chance level (each draw permuted separately); images without draws have weight 0."""
     few = draws.values.shape[1] // count
     tau = comparison.tau(clean.scaled, threshold, per)[:, :few]
-    values = draws.values / clean.scale[:, None, None, None]  # in the units of the images without noise
-    values = values.unflatten(1, (count, few)).movedim(1, 0)
+    values = draws.values / clean.scale[:, None, None, None]  # in units of the images without noise
+    values = values.unflatten(1, (count, few)).movedim(1, 0)  # (draws, L, images, 2, 2^n)
     ratios = {}
     for name, these in (("model", values), ("permuted", comparison.permuted(values, generator))):
         ratio = comparison.steadiness(these, tau)
@@ -239,7 +239,7 @@ def _table(
 def reinitialised(model: nn.Module, *, seed: int = 0) -> nn.Module:
     """A copy of the model without its training: layers draw their weights anew, by their own `reset_parameters`.
 
-    Parameters that belong to no such layer are shuffled, which keeps their law and forgets the rest.
+    Parameters of all other modules are shuffled, which keeps their distribution and forgets the rest.
     """
     fresh = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)

@@ -1,7 +1,7 @@
 """Interactions of a game: transforms between values of coalitions and AND / OR interactions, along the last axis 2^n.
 
 Coalitions are integers, bit i = variable i present: values[..., 0] is v(empty), values[..., -1] is v(N). Any batch
-dimensions, any device, O(n 2^n) in a few products with small matrices; float64 unless the values are float32.
+dimensions, any device; O(n 2^n) by a few products with small matrices. The result is float64, or float32 for float32.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-BITS = 5  # of a coalition that one product transforms: matrices of 32 x 32 stay in cache
+BITS = 5  # of a coalition, transformed by one product: matrices of 32 x 32 stay in cache
 LARGEST = 20  # variables: 2^20 values, 8 MB a game
 
 Game = Tensor | np.ndarray | Sequence  # (..., 2^n), see `check_values`
@@ -26,7 +26,7 @@ DISJOINT: Matrix = ((1.0, 1.0), (1.0, 0.0))  # 1[S cap T empty]
 def moebius(values: Game) -> Float[Tensor, "... coalitions"]:
     """I_and(S) = sum_{T in S} (-1)^(|S| - |T|) v(T), the Harsanyi dividend of every coalition (arXiv 2409.08712).
 
-    Raises ValueError where the last axis is no power of two, above 2^20, or values are not finite.
+    Raises ValueError if the last axis is not a power of two or exceeds 2^20, or if values are not finite.
 
     >>> moebius([0.0, 1.0, 2.0, 5.0]).tolist()
     [0.0, 1.0, 2.0, 2.0]
@@ -47,7 +47,7 @@ def or_interactions(values: Game) -> Float[Tensor, "... coalitions"]:
 
 
 def or_values(interactions: Game) -> Float[Tensor, "... coalitions"]:
-    """sum_{S cap T not empty} I_or(S) for every T: what OR interactions add to the values."""
+    """sum_{S cap T not empty} I_or(S) for every T: the contribution of OR interactions to the values."""
     interactions = check_values(interactions, "interactions")
     disjoint = kronecker(interactions, DISJOINT)
     return disjoint[..., :1] - disjoint
@@ -68,7 +68,7 @@ def orders(size: int) -> Int[Tensor, " coalitions"]:
 
 @lru_cache
 def members(size: int) -> Int[Tensor, "coalitions n"]:
-    """Which variables a coalition has, (2^n, n) of 0 and 1."""
+    """The variables in every coalition, (2^n, n) of 0 and 1."""
     n = size.bit_length() - 1
     return (torch.arange(size)[:, None] >> torch.arange(n)) & 1
 
@@ -81,7 +81,7 @@ def by_order(values: Float[Tensor, "... coalitions"]) -> Float[Tensor, "... n"]:
 
 
 def check_values(values: Game, name: str = "values") -> Float[Tensor, "... coalitions"]:
-    """As floating-point tensor; ValueError where the last axis is no power of two, above 2^20, or not finite."""
+    """The values as a floating-point tensor; ValueError unless finite and with a last axis 2^n, 1 <= n <= 20."""
     values = torch.as_tensor(values)
     values = values if values.dtype in (torch.float32, torch.float64) else values.double()
     size = values.shape[-1] if values.dim() else 0
@@ -91,7 +91,7 @@ def check_values(values: Game, name: str = "values") -> Float[Tensor, "... coali
         n = size.bit_length() - 1
         raise ValueError(
             f"{name} of n = {n} variables: at most {LARGEST}. All coalitions of one game take "
-            f"{size * values.element_size() / 2**20:.0f} MB and as many passes of a network; group variables first."
+            f"{size * values.element_size() / 2**20:.0f} MB and 2^{n} passes of a network; group variables first."
         )
     if not values.isfinite().all():
         raise ValueError(f"{name} must be finite; {int((~values.isfinite()).sum())} of {values.numel()} are not.")
@@ -99,7 +99,7 @@ def check_values(values: Game, name: str = "values") -> Float[Tensor, "... coali
 
 
 def kronecker(values: Float[Tensor, "*games coalitions"], factor: Matrix) -> Float[Tensor, "*games coalitions"]:
-    """The n-fold Kronecker power of a 2 x 2 matrix on the last axis 2^n, some bits at a time; nothing is checked."""
+    """Apply the n-fold Kronecker power of a 2 x 2 matrix along the last axis 2^n, a few bits at a time; unchecked."""
     n = values.shape[-1].bit_length() - 1
     shape = values.shape
     for start in range(0, n, BITS):
@@ -121,6 +121,6 @@ def _power(factor: Matrix, bits: int, dtype: torch.dtype, device: torch.device) 
 
 
 def mean_order(strength: ArrayLike) -> float:
-    """sum_m m strength_m / sum_m strength_m; NaN where there is nothing."""
+    """sum_m m strength_m / sum_m strength_m; NaN if all strengths are 0."""
     strength = np.asarray(strength)
     return float(strength @ np.arange(1, len(strength) + 1) / strength.sum()) if strength.sum() > 0 else np.nan

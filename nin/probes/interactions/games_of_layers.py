@@ -18,17 +18,17 @@ from nin.support.arguments import check_choice
 from nin.support.progress import ProgressBar
 
 VALUES = ("log_odds", "margin")
-ACCURACY = 0.01  # of the splits: far below the threshold of salience, and a third faster than 0.005
+ACCURACY = 0.01  # of the splits: far below the threshold of `salient`, and a third faster than 0.005
 
 
 @dataclass(frozen=True)
 class LayerInteractions:
-    """What each layer encodes of each image; the last layer is the network's own output.
+    """The interactions that each layer encodes for each image; the last layer is the network's own output.
 
     layers   L names
     games    (L, images, 2^n), v of every coalition
     values   (L, images, 2, 2^n), I_and and I_or of the sparsest split, order-1 OR merged into AND; 0 at the empty set
-    excess   (L, images), by how much the objective of the split may exceed its optimum, as a fraction
+    excess   (L, images), an upper bound of objective / optimum - 1 of the split
     """
 
     layers: tuple[str, ...]
@@ -38,7 +38,7 @@ class LayerInteractions:
 
     @property
     def scale(self) -> Float[Tensor, " layers"]:
-        """E_x |v(x_N) - v(x_empty)| of each layer, (L,): what strengths are divided by."""
+        """E_x |v(x_N) - v(x_empty)| of each layer, (L,): the unit of its strengths."""
         return (self.games[..., -1] - self.games[..., 0]).abs().mean(1)
 
     @property
@@ -52,7 +52,7 @@ def layer_interactions(
 ) -> LayerInteractions:
     """Split all games of `layer_games` into AND and OR interactions; kappa, tie_break: see `split`.
 
-    Raises ValueError as `split` does; for a game with v(N) = v(empty) it names image and layer.
+    Raises ValueError as `split` does; the message names the image and layer of a game with v(N) = v(empty).
     """
     layers, values = tuple(games), torch.stack(list(games.values()))  # (L, images, 2^n)
     flat = (values[..., -1] == values[..., 0]).nonzero()
@@ -60,7 +60,7 @@ def layer_interactions(
         layer, image = flat[0].tolist()
         raise ValueError(
             f"x[{image}] has v(N) = v(empty) at layer {layers[layer]!r} ({len(flat)} such games): masking all patches "
-            "changes nothing there, and kappa has no scale. Leave the image or the layer out, or take kappa=0."
+            "changes nothing there, so kappa has no scale. Leave out the image or the layer, or use kappa=0."
         )
     found = split(values, kappa, tie_break=tie_break, accuracy=ACCURACY)
     both = torch.stack([found.and_, found.or_], 2)  # (L, images, 2, 2^n)
@@ -83,7 +83,7 @@ def layer_games(
 ) -> dict[str, Float[Tensor, "images coalitions"]]:
     """v of every coalition at every layer: each image masked in all 2^n ways, all layers read from the same passes.
 
-    readouts   by layer, what turns its features into logits; the network's own output comes last, as "output"
+    readouts   by layer, the linear classifier of its features; the network's own output comes last, as "output"
     value      "log_odds" of the true class, or its "margin" over the most likely other class
     The games are float64. Raises ValueError as `masked_outputs` does.
     """
@@ -109,7 +109,7 @@ def layer_games(
 
 
 def rival_classes(logits: Float[Tensor, "images ..."], y: Num[Tensor, " images"]) -> list[int]:
-    """The class that the network likes best beside the true one; ValueError where y are no classes of its output."""
+    """The most likely class other than the true one; ValueError if y are not classes of the network's output."""
     fits = logits.dim() == 2 and logits.shape[1] > 1 and not y.is_floating_point()
     if not fits or not 0 <= y.min() <= y.max() < logits.shape[1]:
         raise ValueError(
@@ -120,7 +120,7 @@ def rival_classes(logits: Float[Tensor, "images ..."], y: Num[Tensor, " images"]
 
 
 def default_layers(model: nn.Module) -> list[str]:
-    """The model's children in order but the last, which makes the output; lists are opened, single wrappers too."""
+    """The model's children in order except the last, which makes the output; lists and single wrappers are opened."""
     prefix = ""
     children = list(model.named_children())
     while len(children) == 1:
@@ -141,7 +141,7 @@ def image_patches(
     *,
     size: int = 3,
 ) -> Bool[Tensor, "images n ..."]:
-    """One set of patches for each image: those given, the same for all, or n foreground patches."""
+    """One set of patches per image: the given ones, one given set for all, or (None) n foreground patches each."""
     if patches is None:
         return torch.stack([foreground_patches(image, n, size=size, baseline=baseline) for image in x])
     if patches.dim() == x.dim():

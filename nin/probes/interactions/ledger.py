@@ -1,8 +1,8 @@
-"""What each block of a residual network adds to the interactions of its output, exactly and without probes.
+"""What each block of a residual network adds to the interactions of its output, exactly and without fitted readouts.
 
-Interactions are linear in the game. Where the output is a linear readout w of a stream to which blocks add,
-I(S | output) = I(S | w.stem) + sum_l I(S | w.block_l) for every S that is not empty; what comes between the last
-addition and the readout and is not linear (a normalisation, an activation) is the remainder.
+Interactions are linear in the game. If the output is a linear function w of a stream to which blocks add, then
+I(S | output) = I(S | w.stem) + sum_l I(S | w.block_l) for every S that is not empty. The effect of any nonlinearity
+between the last addition and w (a normalisation, an activation) is the remainder.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ ADDS = ("difference", "output")
 
 @dataclass(frozen=True)
 class Ledger:
-    """games (entries, images, 2^n) of "stem", each block, and "remainder": they add up to `output` (images, 2^n)."""
+    """games (entries, images, 2^n) of "stem", each block and "remainder", which add up to `output` (images, 2^n)."""
 
     entries: tuple[str, ...]
     games: Float[Tensor, "entries images coalitions"]
@@ -38,7 +38,7 @@ class Ledger:
     def interactions(
         self, kind: str = "and"
     ) -> tuple[Float[Tensor, "entries images coalitions"], Float[Tensor, "images coalitions"]]:
-        """I(S) of the entries (entries, images, 2^n) and of the output (images, 2^n): all AND, or all OR."""
+        """I(S) of the entries (entries, images, 2^n) and of the output (images, 2^n): AND alone or OR alone."""
         check_choice("kind", kind, ("and", "or"))
         transform = moebius if kind == "and" else or_interactions
         parts = [transform(games) for games in (self.games, self.output)]
@@ -50,8 +50,8 @@ class Ledger:
         """One row for each entry (the output last), kind and order: strength, share.
 
         strength   E_x sum_S |I(S | entry)|
-        share      E_x sum_S sign(I(S | output)) I(S | entry), what the entry adds to the strength of the output, or
-                   takes away (< 0); the shares of all entries add up to it exactly
+        share      E_x sum_S sign(I(S | output)) I(S | entry), the entry's contribution to the strength of the output;
+                   negative if it reduces it. The shares of all entries add up to that strength exactly
         """
         tables = []
         for kind in ("and", "or"):
@@ -92,26 +92,26 @@ def residual_ledger(
     """Interactions that the stem and each residual block add to the output, on all 2^n masked versions of each image.
 
     blocks     dotted names in the order of the stream
-    adds       "difference": a block's module returns stream + what it adds; its output minus its (first) input counts,
-               and the stem is the input of the first block. "output": the modules named are the branches alone, whose
-               outputs are added elsewhere; `stem` names the module whose output the first is added to
-    readout    stream (batch, ...) -> logits (batch, classes): the model's own last part, such as
-               lambda h: model.head(h.mean((2, 3))). Its constant is the stem's
-    value      "margin" z_y - z_c over the class the network likes best beside y, or the "logit" z_y: log-odds are not
-               linear in the logits
+    adds       "difference": each module returns the stream plus its own addition, which is its output minus its (first)
+               input; the stem is the input of the first block. "output": each module is a branch whose output is added
+               elsewhere; `stem` names the module to whose output the first branch is added
+    readout    stream (batch, ...) -> logits (batch, classes): the last part of the model, such as
+               lambda h: model.head(h.mean((2, 3))). Its constant is counted with the stem
+    value      "margin" z_y - z_c over the most likely other class c, or the "logit" z_y. Log-odds will not do: they
+               are not linear in the logits
     patches, baseline    as in `layerwise`; baseline None: the mean of x
-    A ReLU behind the addition, as in the usual ResNet, makes the branches ("output") miss what it does: it is in the
-    remainder, as is every normalisation before the readout.
-    Raises ValueError for unknown names, a block that is not called once or whose output is not of its input's shape, a
-    stem that does not fit `adds`, a readout that does not give the model's classes.
+    The effect of a ReLU after each addition, as in the usual ResNet, is in the remainder if blocks are named by their
+    branches ("output"), as is that of a normalisation before the readout.
+    Raises ValueError for unknown names, a block that is not called exactly once or whose output and input differ in
+    shape, a stem that does not fit `adds`, and a readout that is not linear or does not give the model's classes.
     """
     check_choice("value", value, VALUES)
     check_choice("adds", adds, ADDS)
     check_count("chunk", chunk)
     if not blocks:
-        raise ValueError("blocks=[] names no block.")
+        raise ValueError("blocks=[] names no block; give the dotted names of the residual blocks.")
     if (stem is None) != (adds == "difference"):
-        raise ValueError(f"stem={stem!r} with adds={adds!r}: name the stem where, and only where, adds='output'.")
+        raise ValueError(f"stem={stem!r} with adds={adds!r}: name the stem if, and only if, adds='output'.")
     baseline = x.mean(0) if baseline is None else baseline
     patches = image_patches(x, patches, baseline, 10)
     names = list(blocks) if stem is None else [stem, *blocks]
@@ -139,26 +139,28 @@ def residual_ledger(
 
 
 def _read(readout: Callable[[Tensor], Tensor], parts: Sequence[Tensor], logits: Tensor) -> list[Tensor]:
-    """The readout of each part, its constant with the stem; ValueError where it is not linear, or of other classes."""
+    """The readout of each part, its constant with the stem; ValueError if it is not linear or has other classes."""
     if len({part.shape for part in parts}) > 1:
         shapes = ", ".join(str(tuple(part.shape)) for part in parts)
-        raise ValueError(f"stem and blocks add {shapes}: parts of one stream are of one shape.")
+        raise ValueError(f"stem and blocks add {shapes}: all parts of one stream must have one shape.")
     constant = readout(torch.zeros_like(parts[0][:1]))
     if constant.shape[1:] != logits.shape[1:]:
-        raise ValueError(f"readout gives {tuple(constant.shape)} for one sample, the model {tuple(logits[:1].shape)}.")
+        raise ValueError(
+            f"readout gives {tuple(constant.shape)} for one sample, not {tuple(logits[:1].shape)} as the model."
+        )
     read = [readout(parts[0]), *(readout(part) - constant for part in parts[1:])]
     whole, total = readout(torch.stack(parts).sum(0)), torch.stack(read).sum(0)
     size = torch.stack(read).abs().amax()
     if (whole - total).abs().amax() > 1e-4 * size:
         raise ValueError(
-            "readout is not linear: that of the sum is not the sum of those of the parts. Leave norms and activations "
-            "out of it; what they do is then in the remainder."
+            "readout is not linear: readout(sum of parts) differs from the sum of readout(part). Leave out norms and "
+            "activations; their effect is then in the remainder."
         )
     return read
 
 
 class Additions:
-    """Hooks on the blocks that keep what each adds in a pass: its output minus its input, or its output alone."""
+    """Hooks that keep the addition of each block in a pass: its output minus its input, or its output alone."""
 
     def __init__(self, model: nn.Module, names: Sequence[str], adds: str) -> None:
         self.names, self.adds = names, adds
@@ -172,30 +174,30 @@ class Additions:
 
     def _before(self, name: str, module: nn.Module, inputs: tuple) -> None:
         if not inputs or not isinstance(inputs[0], Tensor):
-            raise ValueError(f"block {name!r} is not given a tensor; name its branch, with adds='output'.")
+            raise ValueError(f"block {name!r} does not take a tensor; name its branch instead, with adds='output'.")
         self.inputs.setdefault(name, inputs[0].clone())
 
     def _after(self, name: str, module: nn.Module, inputs: tuple, output: object) -> None:
         if name in self.found:
-            raise ValueError(f"block {name!r} is called twice in a forward pass: what it adds is not one entry.")
+            raise ValueError(f"block {name!r} is called twice in a forward pass: its additions cannot be separated.")
         if not isinstance(output, Tensor):
-            raise ValueError(f"block {name!r} gives {type(output).__name__}, not a tensor.")
+            raise ValueError(f"block {name!r} must return a tensor, not {type(output).__name__}.")
         if self.adds == "output":
             self.found[name] = output.clone()
             return
         before = self.inputs[name]
         if before.shape != output.shape:
             raise ValueError(
-                f"block {name!r} turns {tuple(before.shape)} into {tuple(output.shape)}: what it adds is its output "
-                "minus its input, of one shape. Leave it to the stem, or name branches (adds='output')."
+                f"block {name!r} turns {tuple(before.shape)} into {tuple(output.shape)}: output minus input needs one "
+                "shape. Leave the block to the stem, or name branches (adds='output')."
             )
         self.found[name] = output - before
 
     def parts(self) -> list[Tensor]:
-        """Stem and blocks of the pass, in the order of the names, forgotten here."""
+        """Stem and blocks of the last pass, in the order of the names; the hooks then start afresh."""
         missing = [name for name in self.names if name not in self.found]
         if missing:
-            raise ValueError(f"block {missing[0]!r} is not called in a forward pass: it adds nothing.")
+            raise ValueError(f"block {missing[0]!r} is not called in a forward pass; leave it out.")
         parts = [self.found[name] for name in self.names]
         if self.adds == "difference":
             parts.insert(0, self.inputs[self.names[0]])

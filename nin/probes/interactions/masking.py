@@ -1,4 +1,4 @@
-"""All masked versions of one input, through a network once: the games that its layers play."""
+"""The games that a network's layers play: their outputs on all masked versions of one input."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,7 +10,7 @@ from nin.probes.interactions.games import LARGEST
 from nin.probes.watching import watching
 from nin.support.arguments import check_count
 
-OUTPUT = "output"  # the name of the network's own answer
+OUTPUT = "output"  # the name of the network's own output
 
 
 def masked_inputs(
@@ -19,9 +19,9 @@ def masked_inputs(
     baseline: Float[Tensor, "..."],
     coalitions: Int[Tensor, " count"],
 ) -> Float[Tensor, "count ..."]:
-    """x_T for some coalitions T (integers, bit i = patch i present): patches that T lacks take the baseline.
+    """x_T for some coalitions T (integers, bit i = patch i present): the patches missing from T take the baseline.
 
-    What no patch covers stays as it is in x.
+    Pixels that no patch covers keep their value in x.
     """
     n = len(patches)
     absent = 1.0 - ((coalitions[:, None] >> torch.arange(n)) & 1).to(x)  # (count, n)
@@ -41,16 +41,16 @@ def masked_outputs(
 ) -> dict[str, Tensor]:
     """Outputs of layers, and of the network as "output", on all 2^n masked versions of one input (arXiv 2409.08712).
 
-    x, baseline    one input without batch dimension, and what takes the place of absent variables (the paper: the mean
-                   over samples)
+    x, baseline    one input without batch dimension, and the values that replace absent variables (in the paper, the
+                   mean over samples)
     patches        which pixels each of the n variables covers; they must not overlap
-    layers         dotted names; every layer is read from the same single pass
+    layers         dotted names; all layers are read from the same pass
     read           functions by name, features (count, d) -> (count, ...), that reduce a layer's output at once, such as
-                   a probe's log-odds; without one the flattened features (2^n, d) themselves are kept
-    chunk          masked inputs that go through the network at once: bounds the memory
-    Coalition T stands at index T, bit i = patch i present. In eval mode; the model is left as it was.
-    Raises ValueError for patches of another shape than x or that overlap or are empty, n > 20, an unknown layer,
-    outputs that are not finite.
+                   a readout's log-odds; without one, the flattened features (2^n, d) are kept
+    chunk          masked inputs per pass, which bounds the memory; 256: ours
+    The row of coalition T has index T, bit i = patch i present. Runs in eval mode; the model is left as it was.
+    Raises ValueError for patches that overlap, are empty or do not have the shape of x, for n > 20, an unknown layer,
+    and outputs that are not finite.
     """
     check_count("chunk", chunk)
     check_patches(x, patches)
@@ -61,7 +61,9 @@ def masked_outputs(
         values = values.flatten(1)
         values = read[name](values) if name in read else values.clone()
         if not values.isfinite().all():
-            raise ValueError(f"{name!r} is not finite on masked inputs: check the network, the baseline and the probe.")
+            raise ValueError(
+                f"{name!r} is not finite on masked inputs: check the network, the baseline and the readout."
+            )
         found.setdefault(name, []).append(values.cpu())
 
     outputs: list[Tensor] = []
@@ -77,11 +79,11 @@ def masked_outputs(
 
 
 def check_patches(x: Tensor, patches: Tensor) -> None:
-    """ValueError where patches do not fit x, overlap, are empty or too many."""
+    """ValueError if patches overlap, are empty, are too many or do not have the shape of x."""
     if patches.dtype != torch.bool or patches.shape[1:] != x.shape or len(patches) < 1:
         raise ValueError(
             f"patches {tuple(patches.shape)} of {patches.dtype} must be boolean, (n, {', '.join(map(str, x.shape))}): "
-            "which entries of x each variable covers. A patch that leaves the image cannot be written so; cut it off."
+            "the entries of x that each variable covers. Clip patches that extend beyond the image."
         )
     if len(patches) > LARGEST:
         raise ValueError(
@@ -90,7 +92,7 @@ def check_patches(x: Tensor, patches: Tensor) -> None:
     covered = patches.sum(0)
     if (covered > 1).any():
         raise ValueError(
-            f"patches overlap on {int((covered > 1).sum())} entries of x; each may belong to one variable only."
+            f"patches overlap on {int((covered > 1).sum())} entries of x; each entry may belong to one variable only."
         )
     empty = (~patches.flatten(1).any(1)).nonzero()[:, 0].tolist()
     if empty:
@@ -104,5 +106,5 @@ def log_odds(logits: Float[Tensor, "count classes"], label: int) -> Float[Tensor
 
 
 def margin(logits: Float[Tensor, "count classes"], label: int, against: int) -> Float[Tensor, " count"]:
-    """z_y - z_c: the control that creates no interactions of its own, where log-odds do."""
+    """v = z_y - z_c, linear in the logits: a control, because log-odds create interactions of their own."""
     return logits[:, label] - logits[:, against]

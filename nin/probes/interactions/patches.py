@@ -1,4 +1,4 @@
-"""Which pixels make up the n variables of an image."""
+"""The pixels that make up the n variables of an image."""
 
 import math
 
@@ -13,12 +13,12 @@ from nin.support.arguments import check_count
 def foreground_patches(
     x: Float[Tensor, "..."], n: int = 10, *, size: int = 3, baseline: Float[Tensor, "..."] | float = 0.0
 ) -> Bool[Tensor, "n ..."]:
-    """The n squares of size x size pixels in which one image differs most from the baseline, sum (x - baseline)^2.
+    """The n squares of size x size pixels where one image differs most from the baseline, by sum (x - baseline)^2.
 
     x      (side, side), (channels, height, width), or a row of side^2 pixels; a patch covers all channels
-    n      10, size 3: as in arXiv 2409.08712 on MNIST; that "foreground" means where masking changes most is ours
-    The squares are those of a grid in the middle of the image, and their order is that of the grid.
-    Raises ValueError for a row whose length is no square, n or size that leave too few patches, n > 20.
+    n      10, and size 3: as in arXiv 2409.08712 on MNIST. The choice of the largest change as "foreground" is ours
+    The squares lie on a grid centred in the image and are returned in the order of the grid.
+    Raises ValueError for a row whose length is not a square, for n > 20, and if the grid has fewer than n squares.
     """
     check_count("n", n)
     check_count("size", size)
@@ -29,7 +29,7 @@ def foreground_patches(
         side = math.isqrt(len(x))
         if side * side != len(x):
             raise ValueError(
-                f"x of {len(x)} entries is no row of a square image; give patches=, boolean (n, {len(x)})."
+                f"x of {len(x)} entries is not a row of a square image; give patches=, boolean (n, {len(x)})."
             )
         image = x.view(side, side)
     height, width = image.shape[-2:]
@@ -37,7 +37,7 @@ def foreground_patches(
     if rows * columns < n:
         raise ValueError(
             f"n={n} patches of size={size} do not fit into an image of {height} x {width}: "
-            f"there are {rows * columns}. Take smaller ones, or fewer."
+            f"there is room for {rows * columns}. Use smaller or fewer patches."
         )
     change = (x - baseline).square().view(image.shape)
     change = change.reshape(-1, height, width).sum(0)  # (height, width)

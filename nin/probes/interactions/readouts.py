@@ -1,4 +1,4 @@
-"""What a layer knows: a linear softmax classifier on its features, the network frozen (arXiv 2409.08712)."""
+"""Readouts: linear softmax classifiers fitted to the features of a frozen network's layers (arXiv 2409.08712)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from nin.support.arguments import check_count, check_number
 
 @dataclass(frozen=True)
 class Readout:
-    """logits = W f + b of a layer's flattened features; accuracy on the samples it was fitted to, and on others."""
+    """logits = W f + b of a layer's flattened features; its accuracy on the fitted samples, and on others."""
 
     weight: Float[Tensor, "classes d"]
     bias: Float[Tensor, " classes"]
@@ -39,10 +39,11 @@ def fit_readouts(
 ) -> dict[str, Readout]:
     """Fit a softmax classifier on each layer's features: mean cross-entropy + (l2 / 2) |W|^2 of standardised features.
 
-    The problem is convex, and L-BFGS from zero needs no learning rate. l2: 1e-3, ours (how the paper trains its probes
-    is not known). test: x and y of other samples, for the accuracy that counts; NaN without.
-    The features are scaled by one number a layer, their rms deviation, so that l2 means the same in all of them.
-    Raises ValueError where x and y differ in length, an unknown layer, labels that are no integers.
+    The problem is convex, and L-BFGS from zero needs no learning rate. The features of a layer are divided by a single
+    number, their rms deviation, so that l2 means the same at every layer.
+    l2      1e-3, ours: how the paper fits its classifiers is not known; iterations of L-BFGS: ours
+    test    x and y of other samples, for test_accuracy; None: it is NaN
+    Raises ValueError if x and y differ in length, for an unknown layer, and for labels that are not integers.
     """
     check_number("l2", l2)
     check_count("iterations", iterations)

@@ -1,9 +1,9 @@
-"""Douglas-Rachford splitting for the AND / OR split: a linear program with a thousand unknowns, many of them at once.
+"""Douglas-Rachford splitting for the AND / OR split: many linear programs of a thousand unknowns at once.
 
 min sum_S weight_S (|a_S| + |o_S|)  over  Z a + R o + s = b, |s| <= room,  with Z_TS = 1[S in T], R_TS = 1[S meets T]
-on the coalitions that are not empty. One step projects on the equations, with one inverse for each n, and soft
-thresholds a and o; Z, R and their transposes are transforms of O(n 2^n). All arrays are (games, 2^n), with 0 at the
-empty coalition.
+on the coalitions that are not empty. One step projects onto the equations, with one inverse for each n, and
+soft-thresholds a and o; Z, R and their transposes are transforms of O(n 2^n). All arrays are (games, 2^n), with 0 at
+the empty coalition.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ from torch import Tensor
 
 from nin.probes.interactions.games import DISJOINT, SUBSET, SUPERSET, kronecker, moebius, orders
 
-RELAXATION = 1.8  # of the reflections; below 2 they converge
-SLACK = 0.995  # of the room of s while iterating: what then misses the equations still fits into it
-START = 0.01  # threshold to begin with, in units of the largest |b|; it adapts to each game
-DEADBAND = 3  # the threshold stays where it should change by less: changes delay the end
-EVERY = 50  # steps between adaptations, and checks of what was reached
-REPAIRS = 5  # projections towards the equations before the rest is put into a
+RELAXATION = 1.8  # of the reflections, which converge below 2
+SLACK = 0.995  # of the room of s while iterating, so that a small residual of the equations still fits into the room
+START = 0.01  # initial threshold, in units of the largest |b|; it adapts to each game
+DEADBAND = 3  # smaller factors leave the threshold unchanged: each change delays convergence
+EVERY = 50  # steps between two adaptations and checks of convergence
+REPAIRS = 5  # projections towards the equations before the remaining residual is added to a
 
 Games = Float[Tensor, "games coalitions"]
 PerGame = Float[Tensor, "games 1"]
@@ -29,7 +29,7 @@ PerGame = Float[Tensor, "games 1"]
 
 @dataclass
 class Found:
-    """a, o (games, 2^n) that match, their objective (games,) and a lower bound of the optimum (games,)."""
+    """Matching a, o (games, 2^n), their objective (games,) and a lower bound of the optimum (games,)."""
 
     a: Games
     o: Games
@@ -38,13 +38,13 @@ class Found:
 
 
 def solve(b: Games, room: PerGame, weights: Float[Tensor, " coalitions"], *, accuracy: float, iterations: int) -> Found:
-    """Iterate each game until objective <= (1 + accuracy) bound; games that are there leave the batch.
+    """Iterate each game until objective <= (1 + accuracy) bound; games that reach this leave the batch.
 
-    b (games, 2^n) of largest entry about 1, room (games, 1), weights (2^n,).
+    b (games, 2^n) with largest entry about 1, room (games, 1), weights (2^n,).
     """
     inverse = _inverse(b.shape[1]).to(b)  # (2^n, 2^n)
     found = Found(torch.zeros_like(b), torch.zeros_like(b), b.new_full((len(b),), torch.inf), b.new_zeros(len(b)))
-    live = torch.arange(len(b), device=b.device)  # (games,), where the games still in the batch stand in `found`
+    live = torch.arange(len(b), device=b.device)  # (games,), rows of `found` that are still in the batch
     threshold = b.new_full((len(b), 1), START)
     z = w = [torch.zeros_like(b) for _ in range(3)]  # a, o, s: (games, 2^n) each, as are y, x, reflected
     for iteration in range(1, iterations + 1):
@@ -58,10 +58,10 @@ def solve(b: Games, room: PerGame, weights: Float[Tensor, " coalitions"], *, acc
             z = [old + RELAXATION * (new - now) for old, new, now in zip(z, w, x, strict=True)]
             continue
         _keep_best(found, live, _matching(b, room, w[0], w[1], inverse), b, room, weights, -y / threshold)
-        rows = (found.objective > (1 + accuracy) * found.bound)[live]  # (games,) booleans: those that go on
+        rows = (found.objective > (1 + accuracy) * found.bound)[live]  # (games,) booleans: not yet converged
         if not rows.any():
             break
-        # residual balancing: what x and w differ by, against what w still moves; z - x scales with the threshold
+        # residual balancing: the difference of x and w against the last change of w; z - x scales with the threshold
         apart = _norm([new - now for new, now in zip(w, x, strict=True)]) / _norm(w)
         moves = _norm([new - old for new, old in zip(w, before, strict=True)]) / _norm(
             [old - now for old, now in zip(z, x, strict=True)]
@@ -95,7 +95,7 @@ def meeting_values(o: Games) -> Games:
 def _matching(
     b: Games, room: PerGame, a: Games, o: Games, inverse: Float[Tensor, "coalitions coalitions"]
 ) -> tuple[Games, Games]:
-    """The nearest a, o whose rest fits into the room, nearly; what is still too much goes into a, exactly."""
+    """Move a and o until the residual nearly fits into the room; the remaining excess is then added to a, exactly."""
     for _ in range(REPAIRS):
         y = _excess(b - and_values(a) - meeting_values(o), room) @ inverse
         a, o = a + containing_values(y), o + meeting_values(y)
@@ -113,13 +113,13 @@ def _keep_best(
     weights: Float[Tensor, " coalitions"],
     y: Games,
 ) -> None:
-    """Take what is better than before, of the solution and of the bound."""
+    """Keep each game's best solution and best bound so far."""
     a, o = parts
     objective = ((a.abs() + o.abs()) * weights).sum(1)  # (games,)
     better = objective < found.objective[live]
     for kept, new in ((found.a, a), (found.o, o), (found.objective, objective)):
         kept[live[better]] = new[better]
-    # weak duality: y scaled to |Z^T y|, |R^T y| <= weights
+    # weak duality: y scaled such that |Z^T y|, |R^T y| <= weights
     dual = torch.maximum(containing_values(y).abs(), meeting_values(y).abs())
     largest = (dual / weights).amax(1).clamp(min=1)  # (games,)
     bound = ((b * y).sum(1) - room[:, 0] * y.abs().sum(1)) / largest

@@ -15,11 +15,11 @@ from nin.support.arguments import check_count, check_number
 class Split:
     """v(T) = v(empty) + sum_{S in T} I_and(S) + sum_{S cap T not empty} I_or(S) + delta(T) on every coalition, exactly.
 
-    and_, or_  (..., 2^n); order-1 OR effects are merged into the order-1 AND effects, which they equal: or_ has none.
-               and_ of the empty set is v(empty)
+    and_, or_  (..., 2^n); order-1 OR equals order-1 AND and is merged into it, so or_ is 0 there. and_ of the empty
+               set is v(empty)
     delta      (..., 2^n), |delta| <= kappa |v(N) - v(empty)|, 0 for the empty set
-    objective  what was minimised, sum_S |I_and(S)| + |I_or(S)| over S not empty; weighted if there is a tie_break
-    bound      no split is below this (weak duality), (...): objective / bound - 1 bounds the excess
+    objective  (...), the minimised sum_S |I_and(S)| + |I_or(S)| over S not empty; weighted if there is a tie_break
+    bound      (...), a lower bound for every split (weak duality), so that objective / bound - 1 bounds the excess
     """
 
     and_: Float[Tensor, "*games coalitions"]
@@ -39,15 +39,16 @@ def split(
 ) -> Split:
     """min sum |I_and| + |I_or| over all splits of v, with |delta| <= kappa |v(N) - v(empty)| (arXiv 2409.08712).
 
-    The result matches on every coalition to rounding. It is iterated until it is proven to be within `accuracy` of the
-    optimum, for `iterations` at most; `bound` tells how far each game came.
+    The result matches v on every coalition to rounding. The iteration ends when every game is proven to be within
+    `accuracy` of its optimum, or after `iterations`; `bound` shows how far each game came.
 
     kappa       0.04 in the paper; 0: no delta
-    tie_break   the split is not unique: x_i + x_j = AND_ij + OR_ij at equal cost. 0: what the iteration from zero
-                reaches, symmetric between AND and OR; else weights 1 + tie_break |S|, which prefer low orders (0.01
-                mostly decides)
-    Raises ValueError for kappa negative, values as `moebius` does, n > 13 (the inverse takes 8 4^n bytes), and for
-    games with v(N) = v(empty), where kappa has no scale: take kappa=0.
+    tie_break   the split is not unique: x_i + x_j = AND_ij + OR_ij at equal cost. 0: the optimum that the iteration
+                reaches from zero, symmetric between AND and OR; > 0: weights 1 + tie_break |S|, which prefer low
+                orders (0.01 settles most ties)
+    accuracy, iterations    ours
+    Raises ValueError for negative kappa, for values as `moebius` does, for n > 13 (the inverse takes 8 4^n bytes), and
+    for games with v(N) = v(empty), where kappa has no scale: use kappa=0.
     """
     check_number("kappa", kappa)
     check_number("tie_break", tie_break)
@@ -64,8 +65,8 @@ def split(
     flat = (room[:, 0] == 0).nonzero()[:, 0]
     if kappa and len(flat):
         raise ValueError(
-            f"values: {len(flat)} of {len(games)} games, the first of index {int(flat[0])}, have v(N) = v(empty), of "
-            "which delta is a fraction. Leave them out, or take kappa=0."
+            f"values: {len(flat)} of {len(games)} games, the first of index {int(flat[0])}, have v(N) = v(empty), so "
+            "kappa has no scale. Leave them out, or use kappa=0."
         )
     scale = b.abs().amax(1, keepdim=True)  # (games, 1)
     scale = torch.where(scale > 0, scale, 1)  # a constant game has no interactions

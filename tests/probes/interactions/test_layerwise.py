@@ -296,7 +296,7 @@ def test_an_image_that_masking_does_not_change_is_named():
     [
         (lambda: Noise(draws=1), "draws=1 has no variance"),
         (lambda: Noise(sigma=0.0), "sigma=0.0 must be"),
-        (lambda: foreground_patches(torch.zeros(50)), "x of 50 entries is no row of a square image"),
+        (lambda: foreground_patches(torch.zeros(50)), "x of 50 entries is not a row of a square image"),
         (lambda: foreground_patches(torch.zeros(30, 30), 21), "n=21 variables"),
     ],
 )

@@ -8,7 +8,7 @@ from nin.probes.interactions import moebius, residual_ledger
 
 
 class Block(nn.Module):
-    """x + branch(x), with a ReLU behind the addition or none, in place or not."""
+    """x + branch(x), with or without a ReLU after the addition, in place or not."""
 
     def __init__(self, channels, after, in_place):
         super().__init__()
@@ -132,13 +132,16 @@ def test_shares_add_up_to_the_strength_of_the_output():
     [
         ({"blocks": []}, "names no block"),
         ({"blocks": ["blocks.7"]}, "layers names 'blocks.7'"),
-        ({"adds": "output"}, "name the stem where, and only where"),
-        ({"stem": "stem"}, "name the stem where, and only where"),
+        ({"adds": "output"}, "name the stem if, and only if"),
+        ({"stem": "stem"}, "name the stem if, and only if"),
         ({"value": "log_odds"}, "value='log_odds' is unknown"),
-        ({"readout": lambda h: h.mean((2, 3))}, r"readout gives \(1, 4\) for one sample, the model \(1, 3\)"),
+        ({"readout": lambda h: h.mean((2, 3))}, r"readout gives \(1, 4\) for one sample, not \(1, 3\) as the model"),
         ({"readout": lambda h: h.mean((2, 3))[:, :3].relu()}, "readout is not linear"),
         ({"blocks": ["stem"]}, r"block 'stem' turns \(16, 1, 8, 8\) into \(16, 4, 4, 4\)"),
-        ({"blocks": ["blocks.0.last"], "adds": "output", "stem": "head"}, "parts of one stream are of one shape"),
+        (
+            {"blocks": ["blocks.0.last"], "adds": "output", "stem": "head"},
+            "all parts of one stream must have one shape",
+        ),
         ({"y": torch.tensor([0, 7])}, "must be integer classes"),
     ],
 )
