@@ -49,11 +49,13 @@ def masked_outputs(
                    a readout's log-odds; without one, the flattened features (2^n, d) are kept
     chunk          masked inputs per pass, which bounds the memory; 256: ours
     The row of coalition T has index T, bit i = patch i present. Runs in eval mode; the model is left as it was.
-    Raises ValueError for patches that overlap, are empty or do not have the shape of x, for n > 20, an unknown layer,
-    and outputs that are not finite.
+    Raises ValueError for patches that overlap, are empty or do not have the shape of x, for n > 20, an unknown layer or
+    one named "output", and outputs that are not finite.
     """
     check_count("chunk", chunk)
     check_patches(x, patches)
+    if OUTPUT in layers:
+        raise ValueError(f"layers names {OUTPUT!r}, which is reserved for the network's own output; leave it out.")
     read = {} if read is None else read
     found: dict[str, list[Tensor]] = {}
 

@@ -81,6 +81,7 @@ def test_log_odds_of_certain_answers_are_finite():
         ({"patches": patches() & ~patches()[:1]}, r"patches \[0\] cover nothing"),
         ({"patches": torch.zeros(21, 1, 6, 6, dtype=torch.bool)}, "n = 21 variables have 2.21 masked inputs"),
         ({"layers": ["9"]}, "layers names '9'"),
+        ({"layers": ["0", "output"]}, "layers names 'output', which is reserved"),
         ({"chunk": 0}, "chunk=0 must be"),
         ({"baseline": torch.full((1, 6, 6), torch.inf, dtype=torch.float64)}, "'0' is not finite on masked inputs"),
     ],
