@@ -87,7 +87,7 @@ def series(readings: pd.DataFrame) -> pd.DataFrame:
     """The readings without the kernel's entries, plus rows for quantities that compare several snapshots of a run.
 
     drift   |Theta - Theta_0|_F / |Theta_0|_F of the kernel, against step 0
-    aging   d ln response / d ln step over three neighbouring snapshots (NaN at the ends)
+    aging   d ln response / d ln step over three neighbouring snapshots (no row at the ends, NaN next to step 0)
     """
     entries = readings[readings["quantity"] == "kernel"]
     rest = readings[readings["quantity"] != "kernel"]

@@ -102,7 +102,7 @@ def ledgers(networks: Sequence[nn.Module], data: Dataset, *, patches: int, image
 def artefact(network: nn.Module, data: Dataset, *, patches: int, images: int) -> pd.DataFrame:
     """Shares of the AND strength by order, for log-odds and margin of the network and of a linear readout of pixels.
 
-    Columns: readout ("pixels", "output"), value, order, share. There is no split: AND explains the whole game.
+    Columns: readout ("pixels", "output"), value, order, share. No split: AND interactions express the whole game.
     """
     x, x_test = images_of(data)
     these, labels = classified_correctly(network, images, x_test, data.y_test)
@@ -241,7 +241,7 @@ def claims(frame: pd.DataFrame) -> pd.DataFrame:
     ratio      see CLAIMS; geometric mean over seeds with its 95 % interval
     control    the same ratio of the control: interactions permuted within order if that changes the ratio, else the
                untrained network
-    verdict    as `studies.statistics.verdict`
+    verdict    see `studies.statistics.verdict`
     """
     both = frame[frame["kind"] == "both"]
     rows = []

@@ -73,7 +73,7 @@ def test_shares_and_chance_against_all_permutations():
     assert row["runs"] == 5 and row["low"] < 0.4 < row["high"]
 
 
-def test_quantities_that_change_together_are_told_from_those_that_do_not():
+def test_quantities_that_change_together_are_distinguished_from_others():
     generator = np.random.default_rng(1)
     a = np.exp(generator.uniform(0, 7, 20))
     table = together(points(a=a, b=1.2 * a, c=generator.permutation(a))).set_index(["first", "second"])

@@ -1,4 +1,4 @@
-"""Catches layerwise metrics that are not their definitions, controls that are none, and patches in the wrong place."""
+"""Catches layerwise metrics that differ from their definitions, controls that control nothing, misplaced patches."""
 
 import warnings
 
