@@ -60,7 +60,7 @@ def reading(networks: SimpleNetworks, x: Tensor, y: Tensor, *, responders: int =
         "self_kernel": diagonal.mean(-1),
         "output_share": (own.output.diagonal(dim1=-2, dim2=-1) / diagonal).mean(-1),
         "stability": networks.eta * diagonal.mean(-1),
-        "train_loss": networks.losses(f, y).mean(-1),
+        "train_loss": networks.losses(f, networks.for_each_loss(y)).mean(-1),
         "accuracy": (f.sign() == y[:, None, None].sign()).double().mean(-1),
     }
     return every_network(networks.recipe, values)

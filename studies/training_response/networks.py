@@ -140,8 +140,9 @@ class SimpleNetworks:
     def hidden(self, x: Float[Tensor, "S n d"]) -> tuple[Tensor, Tensor]:
         """phi(z) and phi'(z), (S, A, L, H, n)."""
         S, A, L, H, d = self.w.shape
-        z = torch.baddbmm(self.b.view(S, -1, 1), self.w.view(S, -1, d), x.mT).view(S, A, L * H, -1)
-        parts = [ACTIVATIONS[name](z[:, a]) for a, name in enumerate(self.recipe.activations)]
+        z = torch.baddbmm(self.b.view(S, -1, 1), self.w.view(S, -1, d), x.mT)  # (S, A L H, n)
+        z = z.view(S, A, L * H, -1)
+        parts = [ACTIVATIONS[name](z[:, a]) for a, name in enumerate(self.recipe.activations)]  # (S, L H, n) each
         h, slope = (torch.stack(part, 1).view(S, A, L, H, -1) for part in zip(*parts, strict=True))
         return h, slope
 
@@ -152,22 +153,23 @@ class SimpleNetworks:
     def _readout(self, h: Float[Tensor, "S A L H n"]) -> Float[Tensor, "S A L n"]:
         return (self.v[..., None, :] @ h).squeeze(-2) + self.c[..., None]
 
-    def slopes(self, f: Float[Tensor, "S A L n"], y: Float[Tensor, "S *L n"]) -> Float[Tensor, "S A L n"]:
-        """l'(f, y), loss by loss; targets alike for all losses, or (S, L, n)."""
-        y = y[:, None] if y.dim() == 2 else y[:, None].unbind(2)
-        targets = y if isinstance(y, tuple) else [y] * len(self.recipe.losses)
-        return torch.stack([SLOPES[name](f[:, :, k], targets[k]) for k, name in enumerate(self.recipe.losses)], 2)
+    def for_each_loss(self, y: Float[Tensor, "S n"]) -> Float[Tensor, "S L n"]:
+        """The same targets for every loss."""
+        return y[:, None].expand(-1, len(self.recipe.losses), -1)
 
-    def losses(self, f: Float[Tensor, "S A L n"], y: Float[Tensor, "S n"]) -> Float[Tensor, "S A L n"]:
+    def slopes(self, f: Float[Tensor, "S A L n"], y: Float[Tensor, "S L n"]) -> Float[Tensor, "S A L n"]:
+        """l'(f, y), loss by loss."""
+        return torch.stack([SLOPES[name](f[:, :, k], y[:, None, k]) for k, name in enumerate(self.recipe.losses)], 2)
+
+    def losses(self, f: Float[Tensor, "S A L n"], y: Float[Tensor, "S L n"]) -> Float[Tensor, "S A L n"]:
         """l(f, y), loss by loss."""
-        y = y[:, None]
-        return torch.stack([LOSSES[name](f[:, :, k], y) for k, name in enumerate(self.recipe.losses)], 2)
+        return torch.stack([LOSSES[name](f[:, :, k], y[:, None, k]) for k, name in enumerate(self.recipe.losses)], 2)
 
-    def step(self, x: Float[Tensor, "S n d"], y: Float[Tensor, "S *L n"]) -> None:
+    def step(self, x: Float[Tensor, "S n d"], y: Float[Tensor, "S L n"]) -> None:
         """One step of every network on the mean loss over n samples."""
         S, _, _, _, d = self.w.shape
-        h, slope = self.hidden(x)
-        f = self._readout(h)
+        h, slope = self.hidden(x)  # (S, A, L, H, n) each
+        f = self._readout(h)  # (S, A, L, n)
         rate = 1.0 if self.recipe.method == "adam" else self.eta[:, None]
         g = self.slopes(f, y) * (rate / x.shape[1])  # (S, A, L, n)
         dz = slope * (self.v[..., None] * g[..., None, :])  # (S, A, L, H, n)
@@ -191,11 +193,14 @@ class SimpleNetworks:
             if step == following:
                 yield step
                 following = next(due)
-            if rows is None:
-                self.step(x, y if noise is None else y[:, None] + self._sigma[:, None] * noise[:, None])
-            else:
-                inputs, target = x.gather(1, rows[..., None].expand(-1, -1, x.shape[2])), y.gather(1, rows)
-                self.step(inputs, target if noise is None else target[:, None] + self._sigma[:, None] * noise[:, None])
+            inputs, targets = x, y
+            if rows is not None:
+                inputs = x.gather(1, rows[..., None].expand(-1, -1, x.shape[2]))  # (S, batch, d)
+                targets = y.gather(1, rows)  # (S, batch)
+            targets = self.for_each_loss(targets)  # (S, L, batch)
+            if noise is not None:
+                targets = targets + self._sigma[:, None] * noise[:, None]
+            self.step(inputs, targets)
         if following is not None:
             yield steps
 
@@ -217,26 +222,25 @@ class SimpleNetworks:
 
     def factors(self, x: Float[Tensor, "S n d"], x2: Float[Tensor, "S m d"] | None = None) -> Factors:
         """Theta(x, x') of each network as equation (4): output weights, hidden weights and biases, output bias."""
-        first = self.hidden(x)
-        second = first if x2 is None else self.hidden(x2)
-        output = first[0].mT @ second[0]
-        weighted = self.v.square()[..., None] * second[1]
-        overlap = (x @ (x if x2 is None else x2).mT)[:, None, None] + 1
-        hidden = overlap * (first[1].mT @ weighted)
+        h, slope = self.hidden(x)  # (S, A, L, H, n) each
+        h2, slope2 = (h, slope) if x2 is None else self.hidden(x2)  # (S, A, L, H, m) each
+        output = h.mT @ h2  # (S, A, L, n, m)
+        overlap = (x @ (x if x2 is None else x2).mT)[:, None, None] + 1  # (S, 1, 1, n, m): inputs, and the bias
+        hidden = overlap * (slope.mT @ (self.v.square()[..., None] * slope2))  # (S, A, L, n, m)
         return Factors(output, hidden, torch.ones_like(output))
 
     def exact_responses(self, x: Float[Tensor, "S n d"], y: Float[Tensor, "S n"]) -> Float[Tensor, "S A L n n"]:
         """R(x_i | x_j) of one step on each x_j alone, [..., i, j], by copies with the optimiser's state."""
-        f, columns = self.outputs(x), []
+        f, columns, targets = self.outputs(x), [], self.for_each_loss(y)
         for j in range(x.shape[1]):
             after = copy.deepcopy(self)
-            after.step(x[:, j : j + 1], y[:, j : j + 1])
+            after.step(x[:, j : j + 1], targets[..., j : j + 1])
             columns.append(after.outputs(x) - f)
         return torch.stack(columns, -1)
 
     def linear_responses(self, x: Float[Tensor, "S n d"], y: Float[Tensor, "S n"]) -> Float[Tensor, "S A L n n"]:
         """-eta Theta(x_i, x_j) l'(f(x_j), y_j), [..., i, j], of plain SGD (equation (1))."""
-        g = self.slopes(self.outputs(x), y) * self.eta[:, None]
+        g = self.slopes(self.outputs(x), self.for_each_loss(y)) * self.eta[:, None]  # (S, A, L, n)
         return -self.factors(x).whole * g[..., None, :]
 
     def module(self, seed: int, activation: int, loss: int) -> nn.Sequential:
