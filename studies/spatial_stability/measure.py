@@ -1,7 +1,7 @@
 """Spatial stability of small networks of images, before and after training (arXiv 2210.01506)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -37,7 +37,7 @@ def gallery(
     return pd.concat(tables, ignore_index=True)
 
 
-def probe(network: nn.Module, x: Float[Tensor, "n 1 side side"], **columns: object) -> pd.DataFrame:
+def layer_sensitivities(network: nn.Module, x: Float[Tensor, "n 1 side side"], **columns: object) -> pd.DataFrame:
     """Sensitivities of a network's layers, with these columns before them, and place: depth / depth of the output."""
     layers = [name for name, _ in network.named_children()]
     frame = sensitivities(network, x, layers=layers, draws=2)
@@ -66,7 +66,7 @@ def before_and_after(
         for state, network in networks.items():
             case = {"architecture": recipe.architecture, "seed": seed, "state": state}
             accuracy = score(network, x_test, data.y_test)
-            tables.append(probe(network, x_test, **case, accuracy=accuracy))
+            tables.append(layer_sensitivities(network, x_test, **case, accuracy=accuracy))
             if "shuffled" in networks and state != "shuffled":
                 spectrum = filter_spectrum(network)
                 spectra.append(spectrum.assign(**case)[[*case, *spectrum.columns]])
@@ -96,10 +96,25 @@ def at_the_output(
     for recipe, size, seed in ProgressBar(cases, progress=progress, desc="trained", unit="network"):
         longer = replace(recipe, epochs=round(recipe.epochs * len(x) / size))
         network = fit_images(longer, x[:size], data.y_train[:size], classes=data.classes, seed=seed)
-        output = probe(network, x_test).iloc[-1]
+        output = layer_sensitivities(network, x_test).iloc[-1]
         accuracy = score(network, x_test, data.y_test)
         rows.append((recipe.architecture, recipe.noise, size, seed, accuracy, output["D"], output["G"], output["R"]))
     return pd.DataFrame(rows, columns=["architecture", "noise", "n_train", "seed", "accuracy", "D", "G", "R"])
+
+
+@dataclass(frozen=True)
+class Claim:
+    """That a ratio, with one value for each seed, lies above 1 (side=1) or below 1 (side=-1)."""
+
+    text: str
+    architecture: str
+    side: int
+    ratios: pd.Series | np.ndarray
+
+    def row(self) -> tuple:
+        """Claim, architecture, ratio, low, high, verdict: the columns of `claims`."""
+        band = geometric_band(self.ratios)
+        return self.text, self.architecture, band.mean, band.low, band.high, verdict(band, side=self.side)
 
 
 def claims(measured: pd.DataFrame, spectra: pd.DataFrame, output: pd.DataFrame) -> pd.DataFrame:
@@ -109,36 +124,42 @@ def claims(measured: pd.DataFrame, spectra: pd.DataFrame, output: pd.DataFrame) 
     ratio, with its 95 % interval over seeds (low, high): a claim says that it is above or below 1
     verdict: `studies.statistics.verdict`, without a control
     """
-    rows = []
+    found = []
     for architecture, frame in measured.groupby("architecture", sort=False):
-        last = frame[frame["place"] == 1].set_index(["state", "seed"])
-        first = frame[frame["depth"] == 1].set_index(["state", "seed"])
-        depth = {quantity: (last[quantity] / first[quantity]) for quantity in "DG"}
-        found = {
-            ("D falls with depth after training: D_K / D_1", -1): depth["D"]["trained"],
-            ("D does not fall with depth at initialisation: D_K / D_1", 1): depth["D"]["initial"],
-            ("G rises with depth after training: G_K / G_1", 1): depth["G"]["trained"],
-            ("training lowers R of the output: R / R at initialisation", -1): last["R"]["trained"]
-            / last["R"]["initial"],
-        }
-        if "shuffled" in last.index:
-            shuffled = last["D"]["shuffled"] / last["D"]["trained"]
-            found["channel pooling: shuffling raises D of the output, ratio", 1] = shuffled
-            filters = spectra[(spectra["architecture"] == architecture) & (spectra["mode"] == 0)]
-            share = filters.groupby(["state", "seed"])["share"].mean()
-            found["spatial pooling: share of homogeneous filters, after / before", 1] = (
-                share["trained"] / share["initial"]
-            )
-        rows += [(claim, architecture, side, ratios) for (claim, side), ratios in found.items()]
+        found += _about_layers(architecture, frame)
+        if "shuffled" in set(frame["state"]):
+            found += _about_pooling(architecture, frame, spectra[spectra["architecture"] == architecture])
     for architecture, frame in output.groupby("architecture", sort=False):
-        slopes = [loglog_slope(part["n_train"], part["R"]).value for _, part in frame.groupby("seed")]
-        rows.append(
-            ("R of the output falls with the training set: R at 2 n / R at n", architecture, -1, 2 ** np.array(slopes))
+        slopes = np.array([loglog_slope(part["n_train"], part["R"]).value for _, part in frame.groupby("seed")])
+        found.append(
+            Claim("R of the output falls with the training set: R at 2 n / R at n", architecture, -1, 2**slopes)
         )
-    table = []
-    for claim, architecture, side, ratios in rows:
-        band = geometric_band(ratios)
-        table.append((claim, architecture, band.mean, band.low, band.high, verdict(band, side=side)))
-    return pd.DataFrame(table, columns=["claim", "architecture", "ratio", "low", "high", "verdict"]).sort_values(
-        "claim", kind="stable", ignore_index=True
-    )
+    columns = ["claim", "architecture", "ratio", "low", "high", "verdict"]
+    table = pd.DataFrame([claim.row() for claim in found], columns=columns)
+    return table.sort_values("claim", kind="stable", ignore_index=True)
+
+
+def _about_layers(architecture: str, frame: pd.DataFrame) -> list[Claim]:
+    """Last layer against first, and trained against initial."""
+    last = frame[frame["place"] == 1].set_index(["state", "seed"])
+    first = frame[frame["depth"] == 1].set_index(["state", "seed"])
+    D, G, R = last["D"] / first["D"], last["G"] / first["G"], last["R"]
+    return [
+        Claim("D falls with depth after training: D_K / D_1", architecture, -1, D["trained"]),
+        Claim("D does not fall with depth at initialisation: D_K / D_1", architecture, 1, D["initial"]),
+        Claim("G rises with depth after training: G_K / G_1", architecture, 1, G["trained"]),
+        Claim("training lowers R of the output: R / R at initialisation", architecture, -1,
+              R["trained"] / R["initial"]),
+    ]  # fmt: skip
+
+
+def _about_pooling(architecture: str, frame: pd.DataFrame, spectra: pd.DataFrame) -> list[Claim]:
+    """Shuffled against trained channels, and the homogeneous filters after training against before."""
+    D = frame[frame["place"] == 1].set_index(["state", "seed"])["D"]
+    share = spectra[spectra["mode"] == 0].groupby(["state", "seed"])["share"].mean()
+    return [
+        Claim("channel pooling: shuffling raises D of the output, ratio", architecture, 1,
+              D["shuffled"] / D["trained"]),
+        Claim("spatial pooling: share of homogeneous filters, after / before", architecture, 1,
+              share["trained"] / share["initial"]),
+    ]  # fmt: skip
