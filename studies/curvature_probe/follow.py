@@ -79,7 +79,11 @@ def follow(
     data = data.to(DTYPES[config.dtype], "cpu")
     plain = model.network if isinstance(model, NoisyNetwork) else model
     layer, loss, x, y = layer_name(config, plain), LOSSES[config.loss], data.x_train, data.y_train
-    optimizer = _optimizer(config, model)
+    kind, options = {
+        "sgd": (torch.optim.SGD, {"momentum": config.momentum}),
+        "adam": (torch.optim.Adam, {}),
+    }[config.optimizer]
+    optimizer = kind(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, **options)
     probe = None if every is None else Thermometer(plain, layer, seed=config.seed, **thermometer)
     probed = _passes(len(x), min(samples, len(x)), config.generator("thermometer"))
     exact_at, sharp_at = ({int(step) for step in steps} for steps in (exact_at, sharp_at))
@@ -169,12 +173,6 @@ def at_rest(
         exact = v @ local_hessian(model, layer, x, y, loss=loss) @ v
         rows.append((amplitude, reading.eigenvalues[0].item(), reading.stderr[0].item(), *averaged, exact.item()))
     return pd.DataFrame(rows, columns=["amplitude", "read", "stderr", "averaged", "averaged_stderr", "autograd"])
-
-
-def _optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimizer:
-    if config.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    return torch.optim.SGD(model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
 
 
 def _passes(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
