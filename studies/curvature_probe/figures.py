@@ -37,8 +37,9 @@ def spectrum(data: pd.DataFrame) -> Figure:
     axes[0, 0].set_ylim(1e-3, 5)
     for ax in axes[:, 0]:
         ax.set_ylabel(r"top of $\langle H\rangle$")
-    for ax in axes[-1]:
+    for ax in axes.flat[: len(phases)][-2:]:  # the lowest of each column
         ax.set_xlabel("step + 1")
+        ax.tick_params(labelbottom=True)
     axes[0, 0].legend(loc="upper right", title="points: exact", title_fontsize=6, fontsize=6, ncols=2)
     return figure
 
