@@ -1,0 +1,275 @@
+"""Catches empty panels, data outside the axes, missing labels, and curves that are not those of the table."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from drawn import EVERY, LOOKS, MADE, SAVED, STUDIES, figure_of, table_of
+from matplotlib.colors import to_rgba
+from scipy.stats import gmean
+
+from nin import theory
+from nin.figures import PHASE_COLORS, Saved
+from nin.phases import PHASES
+
+# Colours of the curves that a figure cuts on purpose, and why.
+CUT = {
+    "01a_noise_output": {"0.5"},  # the wide limit grows without bound
+    "01b_decay_time": {"k", "0.5"},  # theory, beyond the measured range
+    "02a_trajectories": {PHASE_COLORS["divergent"]},
+    "02b_decay_times": {"C0", "0.3", "k"},  # decay times far above the length of a run
+    "03d_linear_equality": {"C0"},  # a decay to zero
+    "08b_aging": {"C0", "C1", "C3"},  # MSE decays to zero
+    "08j_phases": {PHASE_COLORS["divergent"]},
+}
+
+
+def panels_of(name):
+    """Visible panels of a figure; those without axes hold a legend."""
+    return [ax for ax in figure_of(name).axes if ax.axison]
+
+
+def drawn(ax, label):
+    """x and y of the points of the line or of the error bars with this label."""
+    for container in ax.containers:
+        if container.get_label() == label:
+            return container.lines[0].get_data()
+    (line,) = (line for line in ax.lines if line.get_label() == label)
+    return line.get_data()
+
+
+def curves(ax):
+    """The lines in data coordinates: not those of axhline and axvline."""
+    return [line for line in ax.lines if line.get_transform() == ax.transData]
+
+
+def within(ax, line):
+    """Which of a line's points lie between the ends of either axis, of those that are finite, and positive on a log."""
+    x, y = (np.asarray(values, dtype=float) for values in line.get_data())
+    good = np.isfinite(x) & np.isfinite(y)
+    good &= (x > 0) | (ax.get_xscale() != "log")
+    good &= (y > 0) | (ax.get_yscale() != "log")
+    ends = (sorted(ax.get_xlim()), sorted(ax.get_ylim()))
+    return [(low <= values[good]) & (values[good] <= high) for values, (low, high) in zip((x, y), ends, strict=True)]
+
+
+def legends(name):
+    """Texts of all legends of a figure."""
+    figure = figure_of(name)
+    found = [*figure.legends, *(ax.get_legend() for ax in figure.axes if ax.get_legend())]
+    return [text.get_text() for legend in found for text in legend.get_texts()]
+
+
+def test_every_study_has_saved_figures():
+    studies = [Saved(name, "paper").sidecar["draw"].split(".")[1] for name in SAVED]
+    assert {name[:2] for name in SAVED} == set(STUDIES) and set(studies) >= set(STUDIES.values())
+    assert len(SAVED) == 31 and not set(SAVED) & set(MADE)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_no_panel_is_empty(name):
+    assert panels_of(name)
+    for ax in panels_of(name):
+        inside = [line for line in curves(ax) if np.logical_and(*within(ax, line)).any()]
+        assert inside or ax.images, f"{name}: panel {ax.get_title()!r} is empty"
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_panel_says_what_it_shows(name):
+    """A title or labels of its own, or those of the top and the left of its column and row."""
+    for ax in panels_of(name):
+        grid, cell = ax.get_gridspec(), ax.get_subplotspec()
+        row, column = cell.rowspan.start, cell.colspan.start
+        own = [a for a in panels_of(name) if a.get_subplotspec().get_gridspec() is grid]
+        beside = [a for a in own if a.get_subplotspec().rowspan.start == row]
+        above = [a for a in own if a.get_subplotspec().colspan.start == column]
+        assert ax.get_title() or any(a.get_ylabel() for a in beside)
+        ticks = [text.get_text() for a in above for text in a.get_xticklabels()]
+        assert any(a.get_xlabel() for a in above) or any(ticks) or ax.images
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_all_data_are_within_the_axes(name):
+    cut = {to_rgba(color) for color in CUT.get(name, ())}
+    for ax in panels_of(name):
+        for line in curves(ax):
+            law = name == "01c_end_points" and line.get_marker() == "None"  # it grows beyond the measured range
+            if to_rgba(line.get_color()) not in cut and not law:
+                assert np.logical_and(*within(ax, line)).all(), f"{name}: {line.get_label()} leaves {ax.get_title()!r}"
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_number_of_artists_and_scales(name):
+    first = panels_of(name)[0]
+    artists = (len(first.lines), len(first.collections), len(first.images))
+    assert (len(panels_of(name)), artists, f"{first.get_xscale()} {first.get_yscale()}") == LOOKS[name]
+
+
+LEGENDS = {
+    "01a_noise_output": [r"wide limit, $n_0(1-\kappa_0)^t$", "closed map, noise average", "closed map, same draws",
+                         "SGD"],
+    "02a_trajectories": [r"decoupled, $\sigma$ = 0.0754", r"decay, $\sigma$ = 3", r"catapult, $\sigma$ = 47.5",
+                         r"divergent, $\sigma$ = 189"],
+    "02c_phase_diagram": [*PHASES, r"$\kappa_H=2$", r"$\kappa_H=33$, measured"],
+    "03b_similarity": ["re-drawn every epoch", "fixed"],
+    "04b_stability": ["decay", "catapult"],
+    "05b_robustness_convolutional": ["NIN, first layer", "NIN, all layers", "dropout", "L2"],
+    "06b_sensitivities": ["initial", "trained"],
+    "06e_size_and_noise": ["strided, GAP", "LeNet-like", "fully connected"],
+    "07d_homogeneous_filters": [],
+    "08b_aging": ["tanh", "relu", "sigmoid", "leaky_relu"],
+    "08d_methods": ["SGD", "momentum", "Adam"],
+    "08e_splitting": ["tanh", "relu"],
+    "08i_plasticity": ["MSE", "CE", "sigmoid + MSE"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LEGENDS)
+def test_legends(name):
+    assert legends(name) == LEGENDS[name]
+
+
+def of(table, **values):
+    """The rows with these values."""
+    for column, value in values.items():
+        table = table[table[column] == value]
+    return table
+
+
+def means(rows, by, column, mean="mean"):
+    """Places and means over seeds, as the figures show them."""
+    groups = rows.groupby(by)[column]
+    found = groups.agg(gmean) if mean == "geometric" else groups.agg(mean)
+    return found.index.to_numpy(), found.to_numpy()
+
+
+def gain(table):
+    rows = of(table, test="gaussian").pivot(index=["strength", "seed"], columns="method", values="accuracy")
+    return 100 * (rows["dropout"] - rows["none"]).groupby("strength").mean().to_numpy()
+
+
+def step_and(rows, column):
+    return rows["step"] + 1, rows[column]
+
+
+# Figure, panel, label of a curve: the x (None: not compared) and y of its points, from the table by another route.
+CURVES = {
+    ("01a_noise_output", 2, "SGD"): lambda t: (of(t, kappa0=2.5)["step"], of(t, kappa0=2.5)["n"]),
+    ("01b_decay_time", 0, "SGD"): lambda t: (of(t, source="SGD")["kappa0"] ** 0.5, of(t, source="SGD")["tau"]),
+    ("01c_end_points", 1, "$N=10^{4}$"): lambda t: (of(t, width=1e4)["kappa0"], of(t, width=1e4)["peak"]),
+    ("01c_end_points", 2, "rademacher, $|B|$ = 8"): lambda t: (
+        None, of(t, law="rademacher", batch=8)["multiplier"]
+    ),
+    ("02a_trajectories", 0, r"decay, $\sigma$ = 3"): lambda t: step_and(of(t, phase="decay", seed=0), "noisy_loss"),
+    ("02b_decay_times", 0, r"$\tau$ of test loss"): lambda t: means(
+        t[t["tau_test"] < np.inf], "sigma", "tau_test", "median"
+    ),
+    ("03b_similarity", 1, "fixed"): lambda t: means(of(t, resample="fixed"), "sigma", "exponent"),
+    ("03c_mechanism", 0, r"$\mathrm{tr}\langle H\rangle$ at the node"): lambda t: (
+        t.groupby("step").first().index + 1, means(t, "step", "layer_trace")[1]
+    ),
+    ("03d_linear_equality", 0, "residual $|E|$"): lambda t: means(of(t, ratio=0.5), "step", "E"),
+    ("04a_spectrum", 1, "NIW decay"): lambda t: step_and(of(t, phase="decay", method="NIW decay"), "value"),
+    ("04b_stability", 1, "decay"): lambda t: (None, means(of(t, phase="decay"), "step", "eta_noisy_sharpness")[1]),
+    ("04c_accuracy", 0, "softplus"): lambda t: (None, of(t, activation="softplus")["value"]),
+    ("04d_niw_decay", 0, "linear net"): lambda t: (None, of(t, network="linear net")["read"]),
+    ("04e_amplitude", 1, "autograd's Hessian"): lambda t: ([0.02, 0.2, 2.0], [0.8, 0.8, 0.8]),
+    ("05a_tuning_convolutional", 0, "Gaussian noise"): lambda t: (None, of(t, method="nin_input")["noisy"]),
+    ("05b_robustness_convolutional", 0, "dropout"): lambda t: (None, gain(t)),
+    ("05c_quadratic_law", 1, "relu"): lambda t: (of(t, activation="relu")["sigma"], of(t, activation="relu")["pull"]),
+    ("06b_sensitivities", 0, "trained"): lambda t: means(
+        of(t, architecture="fully_connected", state="trained"), "place", "D", "geometric"
+    ),
+    ("06d_shuffled", 3, "shuffled"): lambda t: means(
+        of(t, architecture="vgg", state="shuffled"), "place", "D", "geometric"
+    ),
+    ("06e_size_and_noise", 0, "LeNet-like"): lambda t: means(
+        of(t, study="size", architecture="lenet"), "n_train", "R", "geometric"
+    ),
+    ("07a_constant_filters", 1, "stride 2, linear"): lambda t: (
+        None, of(t, case="stride 2, linear", quantity="G")["measured"]
+    ),
+    ("07b_activations", 0, "linear"): lambda t: (
+        None, of(t, net="linear")["measured"] / of(t, net="linear", k=1)["measured"].item()
+    ),
+    ("07c_trained", 1, "task 2, ReLU"): lambda t: means(of(t, case="task 2, ReLU"), "k", "G", "geometric"),
+    ("08a_constant_kernel", 2, "CE"): lambda t: (of(t, loss="ce")["step"], of(t, loss="ce")["error"]),
+    ("08b_aging", 0, "relu"): lambda t: (
+        None, means(of(t, activation="relu", loss="mse"), "step", "response", "geometric")[1]
+    ),
+    ("08c_factors", 1, "tanh"): lambda t: (None, means(of(t, activation="tanh", loss="ce"), "step", "output_share")[1]),
+    ("08d_methods", 0, "Adam"): lambda t: (None, means(of(t, method="adam"), "step", "response", "geometric")[1]),
+    ("08f_stochastic", 0, "relu"): lambda t: means(of(t, study="cap", activation="relu"), "eta", "stability"),
+    ("08g_features", 0, "relu"): lambda t: (
+        None, t[t["activation"] == "relu"].groupby("training", sort=False)["effective_rank"].mean()
+    ),
+    ("08h_fragility", 3, "tanh"): lambda t: (
+        None, t[t["activation"] == "tanh"].groupby("state", sort=False)["margin"].mean()
+    ),
+    ("08i_plasticity", 0, "CE"): lambda t: means(of(t, loss="ce"), "before", "relearning", "geometric"),
+    ("08j_phases", 2, r"decay, $\sigma=8$"): lambda t: step_and(of(t, sigma=8.0, phase="decay"), "niw_norm"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "panel", "label"), CURVES)
+def test_a_curve_is_that_of_the_table(name, panel, label):
+    x, y = drawn(panels_of(name)[panel], label)
+    expected_x, expected_y = CURVES[name, panel, label](table_of(name))
+    assert len(y) and np.asarray(y) == pytest.approx(np.asarray(expected_y), rel=1e-9, nan_ok=True)
+    if expected_x is not None:
+        assert np.asarray(x) == pytest.approx(np.asarray(expected_x), rel=1e-9)
+
+
+def test_phase_diagram_has_the_colour_of_each_phase():
+    (mesh,) = panels_of("02c_phase_diagram")[0].collections
+    table, codes = table_of("02c_phase_diagram"), np.asarray(mesh.get_array()).ravel()
+    by_place = table.sort_values(["lr", "sigma"])["phase"]
+    assert [PHASES[int(code)] for code in codes] == by_place.tolist()
+    assert [mesh.cmap(mesh.norm(k))[:3] for k in range(4)] == [to_rgba(PHASE_COLORS[phase])[:3] for phase in PHASES]
+
+
+def test_gallery_shows_each_image_in_its_row_and_column():
+    table, panels = table_of("06a_gallery"), panels_of("06a_gallery")
+    cutoffs, deltas = sorted(set(table["c"])), sorted(set(table["delta"]))
+    assert len(panels) == len(cutoffs) * len(deltas)
+    for place, (c, delta) in enumerate((c, delta) for c in cutoffs for delta in deltas):
+        rows = of(table, c=c, delta=delta).sort_values(["row", "column"])
+        assert np.asarray(panels[place].images[0].get_array()).ravel().tolist() == rows["value"].tolist()
+
+
+def test_spectra_are_means_over_the_modes_of_an_eigenvalue():
+    table, ax = (
+        of(table_of("06c_spectra"), state="trained", architecture="strided", depth=1),
+        panels_of("06c_spectra")[0],
+    )
+    x, y = drawn(ax, "layer 1")
+    modes = table["mode"].nunique()
+    expected = [modes * table.loc[abs(table["eigenvalue"] - value) < 1e-5, "share"].mean() for value in x]
+    assert y == pytest.approx(expected) and x[0] == pytest.approx(0, abs=1e-6)
+
+
+def test_closed_forms_are_drawn_beside_the_measurement():
+    end = panels_of("01b_decay_time")[0].lines[0]
+    kappa = np.square(end.get_xdata())
+    assert end.get_ydata()[:50] == pytest.approx(theory.decay_time(kappa[:50]))
+    constant = Saved("07c_trained", "paper").sidecar["arguments"]["predicted"]
+    x, y = drawn(panels_of("07c_trained")[0], "constant filters")
+    assert dict(zip(x, y, strict=True)) == {row["k"]: row["D"] for row in constant if row["D"] > 0}
+
+
+def test_splitting_and_filters_have_a_line_for_each_run():
+    ratios = [rows["ratio"].tolist() for _, rows in table_of("08e_splitting").groupby(["activation", "seed"])]
+    assert sorted(line.get_ydata().tolist() for line in panels_of("08e_splitting")[0].lines) == sorted(ratios)
+    for ax in panels_of("07d_homogeneous_filters"):
+        runs = of(table_of("07d_homogeneous_filters"), case=ax.get_title()).groupby("seed")
+        shown = [line.get_ydata().tolist() for line in ax.lines if len(line.get_ydata()) > 2]
+        assert shown == [rows["share"].tolist() for _, rows in runs]
+
+
+def test_evolution_is_relative_to_the_start():
+    table = table_of("03a_evolution")
+    for ax, mode in zip(panels_of("03a_evolution"), dict.fromkeys(table["resample"]), strict=True):
+        runs = of(table, resample=mode).dropna(subset=["train_loss"])
+        ratio = runs["train_loss"] / runs.groupby("seed")["train_loss"].transform("first")
+        solid = [line for line in ax.lines if line.get_color() == "C1" and line.get_linestyle() == "-"]
+        assert solid[0].get_ydata() == pytest.approx(ratio.groupby(runs["step"]).mean().to_numpy())
+        assert pd.Series(solid[0].get_xdata()).max() == pytest.approx(runs["step"].max() / 468)
