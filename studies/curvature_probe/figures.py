@@ -1,4 +1,4 @@
-"""Figures of notebook 04: the top of <H> along training, the stability number, and how well either is read."""
+"""Figures of notebook 04: the top of <H> along training, the stability number, and the accuracy of the readings."""
 
 import numpy as np
 import pandas as pd
@@ -12,10 +12,11 @@ RANKS = ("C0", "C1", "C2", "C3", "C4")
 
 
 def spectrum(data: pd.DataFrame) -> Figure:
-    """The top three eigenvalues of <H> against step, a panel a phase: exact (points), thermometer (lines, one stderr).
+    """The top three eigenvalues of <H> against step, one panel per phase: exact (points), thermometer (lines).
 
-    data: phase, sigma, step, method ("exact", "thermometer"), rank, value, stderr of one seed; and, method "NIW decay",
-    the curvature that the plain weights of the node fell with, at the middle of its window of steps (a star).
+    data: phase, sigma, step, method ("exact", "thermometer"), rank, value, stderr of one seed; with method "NIW
+    decay", the curvature from the decay of the node's plain weights, at the middle of its window of steps (star).
+    Bands: one stderr.
     """
     phases = [phase for phase in PHASES if phase in set(data["phase"])]
     figure, axes = panels(-(-len(phases) // 2), 2, height=0.6, sharey=True, sharex=True)
@@ -47,8 +48,8 @@ def spectrum(data: pd.DataFrame) -> Figure:
 def stability(data: pd.DataFrame) -> Figure:
     """Stability number eta lambda against step: of the network without noise, and of weights and NIW under noise.
 
-    data: phase, seed, step, eta_sharpness, eta_noisy_sharpness, noisy_loss. Lines are means over seeds, points the
-    runs; the line at 2 is where gradient descent stops being stable.
+    data: phase, seed, step, eta_sharpness, eta_noisy_sharpness, noisy_loss. Lines are means over seeds, points are
+    runs; gradient descent is unstable above the line at 2.
     """
     figure, axes = panels(1, 3, height=1.0)
     titles = {
@@ -72,7 +73,7 @@ def stability(data: pd.DataFrame) -> Figure:
 
 
 def accuracy(data: pd.DataFrame) -> Figure:
-    """Thermometer against exact eigenvalue, and the distance of the two in units of the error bar.
+    """Thermometer against exact eigenvalue, and their difference in units of the error bar.
 
     data: activation, rank, exact, value, stderr over steps and seeds.
     """
@@ -97,7 +98,7 @@ def accuracy(data: pd.DataFrame) -> Figure:
 
 
 def decay(data: pd.DataFrame) -> Figure:
-    """Curvature read from plain NIW against the exact one; data: network, read, stderr, exact, over seeds."""
+    """Curvature read from plain NIW against the exact one; data: network, read, stderr, exact, one row per seed."""
     figure, axes = panels(1, 2, height=0.8)
     for ax, linear in zip(axes[0], (True, False), strict=True):
         rows = data[(data["network"] == "linear net") == linear]
@@ -117,7 +118,7 @@ def decay(data: pd.DataFrame) -> Figure:
 
 
 def amplitudes(data: pd.DataFrame) -> Figure:
-    """What a thermometer of amplitude A reads at a network at rest, one panel an activation.
+    """Reading of a thermometer of amplitude A on a network that does not train, one panel per activation.
 
     data: activation, amplitude, read, stderr, averaged, averaged_stderr, autograd.
     """

@@ -1,4 +1,4 @@
-"""The top of <H> along a training run: exact, by a thermometer, and the history of the noise injection weights."""
+"""The largest eigenvalues of <H> along a run, exact and by a thermometer, and the history of W_NI."""
 
 import itertools
 import math
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from nin.model.data import Dataset, load_data
@@ -25,14 +25,14 @@ from nin.training.start import layer_name, members
 
 @dataclass(frozen=True)
 class Spectra:
-    """What `follow` saw.
+    """What `follow` recorded.
 
-    spectrum  a row per step, method ("exact", "thermometer") and rank (1: the largest): value, stderr (0 where exact)
-    losses    a row per step: noisy_loss, niw_norm; where <H> was taken exactly the clean train_loss; where it was asked
-              for sharpness, the top eigenvalue of the Hessian in all parameters without noise, and noisy_sharpness,
-              that in the noise injection weights too, under one draw of the noise
-    niw       W_NI before each update (steps + 1, nodes, d); nothing without a node
-    network   as training left it
+    spectrum  one row per step, method ("exact", "thermometer") and rank (1: the largest): value, stderr (0 if exact)
+    losses    one row per step: noisy_loss, niw_norm; at the steps of exact_at, the clean train_loss; at those of
+              sharp_at, sharpness, the largest eigenvalue of the Hessian in all parameters without noise, and
+              noisy_sharpness, the same with the noise injection weights, for one draw of the noise
+    niw       W_NI before each update (steps + 1, nodes, d); empty without a node
+    network   the trained network
     """
 
     config: RunConfig
@@ -55,20 +55,20 @@ def follow(
     progress: bool = False,
     **thermometer: float,
 ) -> Spectra:
-    """Train one run in a plain loop and read the top of <H> at its node's layer as it goes.
+    """Train one run in a plain loop and measure the largest eigenvalues of <H> at its node's layer along the way.
 
-    config    the run; nodes=0 follows the network alone
-    data, network    the user's own, as in `nin.train`
-    exact_at  steps at which <H> (`local_hessian`) is taken, and the clean loss, on all eval_samples
-    sharp_at  steps at which the sharpness is
-    ranks     eigenvalues that are kept, the largest first
-    every     steps between two readings of the thermometer, which is warm at step 0; None: no thermometer
-    samples   of a reading, from passes through the data of its own, in an order of their own
+    config    the run; nodes=0 follows the network without a node
+    data, network    your own data and network, as in `nin.train`
+    exact_at  steps at which <H> (`local_hessian`) and the clean loss are computed, on all eval_samples
+    sharp_at  steps at which the sharpness is computed
+    ranks     number of eigenvalues kept, the largest first
+    every     steps between readings of the thermometer, which is warmed up before step 0; None: no thermometer
+    samples   samples per reading, from shuffled passes through the data that are independent of the training batches
     thermometer    further arguments of `Thermometer`
 
-    Weights, batches and noise are those of `nin.train`, and the same with and without a thermometer, bit for bit. A
-    run whose loss is not finite ends there.
-    Raises ValueError as `nin.train` does, and for every or samples < 1.
+    Weights, batches and noise are those of `nin.train`, bit for bit the same with and without a thermometer. A run
+    ends at the first loss that is not finite.
+    Raises ValueError as `nin.train` does, and for ranks, every or samples < 1.
     """
     check_count("ranks", ranks)
     check_count("samples", samples)
@@ -84,18 +84,18 @@ def follow(
         "adam": (torch.optim.Adam, {}),
     }[config.optimizer]
     optimizer = kind(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, **options)
-    probe = None if every is None else Thermometer(plain, layer, seed=config.seed, **thermometer)
-    probed = _passes(len(x), min(samples, len(x)), config.generator("thermometer"))
+    meter = None if every is None else Thermometer(plain, layer, seed=config.seed, **thermometer)
+    passes = _passes(len(x), min(samples, len(x)), config.generator("thermometer"))
     exact_at, sharp_at = ({int(step) for step in steps} for steps in (exact_at, sharp_at))
     fixed = slice(config.eval_samples)
     kept = model.draw(len(x[fixed])) if isinstance(model, NoisyNetwork) else None
     history = (config.steps + 1, *model.niw.flatten(1).shape) if kept is not None else (0, 0, 0)
-    spectrum, losses, niw = [], [], x.new_empty(history)  # at once: a copy a step would fragment the heap
+    spectrum, losses, niw = [], [], x.new_empty(history)  # allocated at once: a copy per step would fragment the heap
     bar = ProgressBar(range(config.steps + 1), total=config.steps, progress=progress, desc="following", unit="step")
     for step, (index, eps) in zip(bar, batches(config, len(x)), strict=False):
-        if probe is not None and step % every == 0:
-            for rows in itertools.islice(probed, 1 if step else probe.memory):  # warm before the first step
-                reading = probe.read(x[rows], y[rows], loss=loss)
+        if meter is not None and step % every == 0:
+            for rows in itertools.islice(passes, 1 if step else meter.memory):  # warm before the first step
+                reading = meter.read(x[rows], y[rows], loss=loss)
             spectrum += _rows(step, "thermometer", reading.eigenvalues, reading.stderr, ranks)
         noise = () if eps is None else (config.sigma * eps.to(x),)
         value = loss(model(x[index], *noise), y[index]).mean()
@@ -130,7 +130,7 @@ def follow(
 
 
 def errors(spectrum: pd.DataFrame) -> pd.DataFrame:
-    """Each exact value beside the last reading of its rank: exact, value, stderr, error = value / exact - 1."""
+    """Each exact value with the latest reading of the same rank: exact, value, stderr, error = value / exact - 1."""
     exact, read = (
         spectrum[spectrum["method"] == method].drop(columns="method").sort_values("step")
         for method in ("exact", "thermometer")
@@ -143,8 +143,8 @@ def errors(spectrum: pd.DataFrame) -> pd.DataFrame:
 def at_rest(
     model: nn.Module,
     layer: str,
-    x: Tensor,
-    y: Tensor,
+    x: Float[Tensor, " n *shape"],
+    y: Shaped[Tensor, "n ..."],
     *,
     loss: Callable[[Tensor, Tensor], Tensor],
     amplitudes: Iterable[float],
@@ -152,22 +152,19 @@ def at_rest(
     samples: int = 256,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The top of <H> of a network that does not train, as thermometers of several amplitudes A read it.
+    """The largest eigenvalue of <H> of a network that does not train, read by thermometers of several amplitudes A.
 
-    Columns: amplitude; read, stderr: the thermometer's largest eigenvalue after so many readings; averaged,
-    averaged_stderr: the noise-averaged curvature (`noise_averaged`) measured directly along its direction; autograd:
-    v.<H>v along it from exact second derivatives, which drop the kinks of ReLU.
+    Columns: amplitude; read, stderr: the thermometer's largest eigenvalue after all readings; averaged,
+    averaged_stderr: the noise-averaged curvature (`noise_averaged`) measured directly along its eigenvector; autograd:
+    v.<H>v along the same vector from exact second derivatives, which miss the kinks of ReLU.
     """
     check_count("readings", readings)
     rows = []
     for amplitude in amplitudes:
-        probe, batch = (
-            Thermometer(model, layer, amplitude=amplitude, memory=readings // 2, seed=seed),
-            min(samples, len(x)),
-        )
-        index = _passes(len(x), batch, torch.Generator().manual_seed(seed))
-        for picked in itertools.islice(index, readings):
-            reading = probe.read(x[picked], y[picked], loss=loss)
+        meter = Thermometer(model, layer, amplitude=amplitude, memory=readings // 2, seed=seed)
+        passes = _passes(len(x), min(samples, len(x)), torch.Generator().manual_seed(seed))
+        for rows_read in itertools.islice(passes, readings):
+            reading = meter.read(x[rows_read], y[rows_read], loss=loss)
         v = reading.vectors[0].to(x)
         averaged = noise_averaged(model, layer, x, y, loss=loss, direction=v, amplitude=amplitude)
         exact = v @ local_hessian(model, layer, x, y, loss=loss) @ v
@@ -175,8 +172,8 @@ def at_rest(
     return pd.DataFrame(rows, columns=["amplitude", "read", "stderr", "averaged", "averaged_stderr", "autograd"])
 
 
-def _passes(count: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Batches of indices from endless shuffled passes; what a pass leaves over begins the next batch."""
+def _passes(count: int, size: int, generator: torch.Generator) -> Iterator[Int[Tensor, " size"]]:
+    """Batches of indices from endless shuffled passes; the remainder of a pass begins the next batch."""
     left = torch.empty(0, dtype=torch.long)
     for _ in itertools.count():
         left = torch.cat([left, torch.randperm(count, generator=generator)])
@@ -185,6 +182,6 @@ def _passes(count: int, size: int, generator: torch.Generator) -> Iterator[Tenso
             left = left[size:]
 
 
-def _rows(step: int, method: str, values: Tensor, stderr: Tensor, ranks: int) -> list[tuple]:
+def _rows(step: int, method: str, values: Float[Tensor, " k"], stderr: Float[Tensor, " k"], ranks: int) -> list[tuple]:
     pairs = zip(values[:ranks].tolist(), stderr[:ranks].tolist(), strict=True)
     return [(step, method, rank, value, error) for rank, (value, error) in enumerate(pairs, start=1)]

@@ -1,4 +1,4 @@
-"""Curvature read from plain noise injection weights, beside the exact one, for several networks and seeds."""
+"""Curvature read from plain noise injection weights, compared with the exact one, for several networks and seeds."""
 
 import copy
 from collections.abc import Iterable
@@ -15,12 +15,12 @@ from nin.training.config import RunConfig
 from nin.training.start import layer_name
 from studies.curvature_probe.follow import follow
 
-# A node in a network that barely moves meanwhile: |W_NI| sigma sqrt(nodes) is about 0.8, small beside pre-activations.
+# The network barely moves during a reading: |W_NI| sigma sqrt(nodes) is about 0.8, small beside the pre-activations.
 NODES, SIGMA, NIW_STD, LR, BATCH, STEPS = 8, 4.0, 0.0066, 0.005, 1024, 150
 
 
 def linear_net(seeds: Iterable[int], *, width: int = 2048) -> pd.DataFrame:
-    """Blind readings in the linear net, <H> = v v^T / N of eigenvalue |v|^2 / N: seed, read, stderr, exact."""
+    """Blind readings in the linear net; <H> = v v^T / N has the eigenvalue |v|^2 / N: seed, read, stderr, exact."""
     rows = []
     for seed in seeds:
         config = RunConfig(
@@ -35,11 +35,11 @@ def linear_net(seeds: Iterable[int], *, width: int = 2048) -> pd.DataFrame:
 
 
 def trained_network(base: RunConfig, data: Dataset, seeds: Iterable[int], *, before: int = 300) -> pd.DataFrame:
-    """Readings in networks that have trained for some steps without a node, along their top mode and blind.
+    """Readings in networks trained for some steps without a node: along their top mode, and blind.
 
-    base, before    the run that comes first, and its steps
-    Columns: seed, read and stderr along the top mode of <H> at the start; exact, its v.<H>v, mean of
-    start and end; blind, blind_stderr and blind_exact: along the direction of the strongest fall.
+    base, before    the first run, without a node, and its number of steps
+    Columns: seed; read, stderr: along the top mode of <H> at the start; exact: v.<H>v along it, mean of start and
+    end; blind, blind_stderr, blind_exact: the same along the direction in which the weights decay most.
     """
     rows = []
     for seed in seeds:

@@ -13,7 +13,7 @@ from nin.phases import of_kappa
 def noise_output(data: pd.DataFrame) -> Figure:
     """n(t) for one kappa_0 per panel: SGD (points) over the closed map (line), its noise average and the wide limit.
 
-    data: rows of `linear_case.simulate`, one seed.
+    data: rows of `measure.simulate`, one seed.
     """
     kappas = sorted(data["kappa0"].unique())
     figure, axes = panels(2, 2, height=0.55)
@@ -104,9 +104,9 @@ def end_points(data: pd.DataFrame) -> Figure:
 
 
 def equal_decay(data: pd.DataFrame) -> Figure:
-    """Noise output |n| and signal residual |E| against step, one panel a sigma / sigma_x; each over its start.
+    """Noise output |n| and signal residual |E| against step, one panel per sigma / sigma_x, over their initial values.
 
-    data: rows of `linear_case.equal_decay`; lines are means over seeds, bands their range.
+    data: rows of `measure.equal_decay`; lines are means over seeds, bands their range.
     """
     ratios = sorted(data["ratio"].unique())
     figure, axes = panels(1, len(ratios), height=0.9, sharey=True)

@@ -29,7 +29,7 @@ def order_parameters(noisy: NoisyNetwork) -> LinearState:
 def batch_statistics(config: RunConfig, data: Dataset, *, target: float = 1.0) -> dict[str, np.ndarray]:
     """p = <x^2>, q = <eps^2>, c = <x eps>, and <xi x>, <xi eps> of the label noise xi = y - target x, each (steps,).
 
-    They are those of the very batches and noise that `nin.train` uses for this config.
+    Computed from the same batches and noise that `nin.train` uses for this config.
     """
     x, y = data.x_train[:, 0].double(), data.y_train[:, 0].double()
     rows = []
@@ -48,7 +48,7 @@ def run_map(state: LinearState, statistics: dict, *, eta: float, width: int, tar
     return LinearState(*(np.array(values) for values in zip(*states, strict=True)))
 
 
-def averaged(sigma: np.ndarray, steps: int, *, x_std: float = 1.0) -> dict[str, np.ndarray]:
+def averaged(sigma: float | np.ndarray, steps: int, *, x_std: float = 1.0) -> dict[str, np.ndarray]:
     """Statistics of the noise average: p = x_std^2, q = sigma^2, c = 0 at every step, each (steps, *sigma.shape)."""
     sigma = np.asarray(sigma, dtype=float)
     q = np.broadcast_to(sigma**2, (steps, *sigma.shape))
@@ -56,14 +56,14 @@ def averaged(sigma: np.ndarray, steps: int, *, x_std: float = 1.0) -> dict[str, 
 
 
 def start_state(width: int, seed: int) -> LinearState:
-    """Order parameters that SGD of a run with this width and seed starts from."""
+    """Order parameters at the start of an SGD run with this width and seed."""
     config = RunConfig(dataset="linear_teacher", network="linear", loss="mse", widths=(width,), seed=seed, steps=0,
                        batch_size=1, eval_points=2, eval_samples=1, curvature_pairs=1, dtype="float64")  # fmt: skip
     return order_parameters(train(config, data=linear_teacher(n_train=2, n_test=2)).model(0))
 
 
 def own_sigma(kappa0: float, state: LinearState, eta: float) -> float:
-    """The sigma at which eta sigma^2 (V + W) of this very start is kappa0."""
+    """The sigma for which eta sigma^2 (V + W) of this initial state equals kappa0."""
     return float(np.sqrt(kappa0 / (eta * (state.V + state.W))))
 
 
@@ -80,8 +80,8 @@ def simulate(
 ) -> pd.DataFrame:
     """SGD on full batches of `samples` with noise re-drawn each step, and the closed map on the same draws.
 
-    Each seed has its own sigma, so that its kappa0 = eta sigma^2 (V + W) is as asked. One row per run and step: kappa0,
-    seed, sigma, step, n (SGD), n_map, E_map, kappa_map, n_averaged (the map of the noise average) and n_wide =
+    Each seed has its own sigma, for which kappa0 = eta sigma^2 (V + W) has the given value. One row per run and step:
+    kappa0, seed, sigma, step, n (SGD), n_map, E_map, kappa_map, n_averaged (the map of the noise average) and n_wide =
     n(0) (1 - kappa0)^t. With x_std = 0 there is no signal: the noise-only sector.
     """
     data = linear_teacher(n_train=samples, n_test=2, x_std=x_std)
@@ -107,9 +107,9 @@ def simulate(
 def equal_decay(
     *, width: int, steps: int, ratios: tuple[float, ...], seeds: int, eta: float = 0.004, samples: int = 128
 ) -> pd.DataFrame:
-    """|n| and |E| of SGD, each over its start, for sigma = ratio sigma_x: columns ratio, seed, step, n, E.
+    """|n| and |E| of SGD over their initial values, for sigma = ratio sigma_x: columns ratio, seed, step, n, E.
 
-    The residual is read from the clean loss, E^2 = 2 L / <x^2>. Rademacher noise, whose <eps^2> does not fluctuate.
+    The residual follows from the clean loss, E^2 = 2 L / <x^2>. For the noise, Rademacher, <eps^2> does not fluctuate.
     """
     data = linear_teacher(n_train=samples, n_test=2, target=3.0)  # far from a(0) ~ N(0, 1): E starts large
     x_std = data.x_train.double().square().mean().sqrt().item()
@@ -128,8 +128,9 @@ def equal_decay(
 def decay_ratio(table: pd.DataFrame, *, width: int, floor: float = 0.05) -> pd.DataFrame:
     """(log-decay of n) / (log-decay of E) of each run of `equal_decay`: columns ratio, seed, measured, predicted.
 
-    Measured by a line through the start, while both exceed `floor` of it: below, the cross term <x eps> of finite
-    batches takes over. Predicted: sigma^2 (V + W) / (sigma_x^2 (U + V)) of the seed's own start (derived).
+    Measured as the slope of a line through the start, over the steps at which both exceed `floor` times their initial
+    values; below, the cross term <x eps> of finite batches dominates. Predicted: sigma^2 (V + W) / (sigma_x^2 (U + V))
+    at the start of the same seed (derived).
     """
     rows = []
     for (ratio, seed), run in table.groupby(["ratio", "seed"]):
@@ -179,7 +180,7 @@ def random_states(width: int, count: int, *, seed: int = 0) -> LinearState:
 def measured_stationary_variance(
     batch: int, *, kappa0: float, eta: float, label_noise: float, width: int = 10**6, steps: int = 400, seed: int = 0
 ) -> tuple[float, float]:
-    """(measured, predicted) stationary Var(n) with label noise; chains of the closed map on drawn batches.
+    """(measured, predicted) stationary Var(n) with label noise, from chains of the closed map on random batches.
 
     Predicted: `theory.stationary_noise_output` times 1 + sigma_x^2 Var E / sigma_xi^2 with the measured Var E.
     """
@@ -204,7 +205,7 @@ def measured_stationary_variance(
 
 
 def one_step_multipliers(kappas: np.ndarray, *, batch: int, law: str, draws: int, seed: int = 0) -> pd.DataFrame:
-    """<(n'/n)^2> of one step of the closed map, noise-only sector, drawn batches: kappa0, multiplier, stderr."""
+    """<(n'/n)^2> of one step of the closed map without signal, over random batches: kappa0, multiplier, stderr."""
     generator = torch.Generator().manual_seed(seed)
     unit = draw_noise(draws, batch, law=law, generator=generator).square().mean(1).numpy()  # <eps^2> / sigma^2
     start = LinearState(0.0, 1.0, 1.0, 1.0, 1.0, 0.0)

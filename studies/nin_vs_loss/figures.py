@@ -18,9 +18,9 @@ RESAMPLE = {"epoch": "re-drawn every epoch", "fixed": "fixed", "step": "re-drawn
 
 
 def evolution(data: pd.DataFrame, *, steps_per_epoch: float) -> Figure:
-    """NIW norm, clean training and test loss against epoch, one panel a resampling; mean over seeds, band +- 1 std.
+    """NIW norm, clean training and test loss against epoch, one panel per resampling; mean over seeds, band +- 1 std.
 
-    data: resample, seed, step, niw_norm, train_loss, test_loss. Each curve over its value at the start; dashed: the
+    data: resample, seed, step, niw_norm, train_loss, test_loss. Each curve is divided by its first value; dashed: the
     exponential fit of the mean curve (`phases.fit_decay`) in its window.
     """
     modes = list(dict.fromkeys(data["resample"]))
@@ -44,7 +44,7 @@ def evolution(data: pd.DataFrame, *, steps_per_epoch: float) -> Figure:
 def similarity(data: pd.DataFrame) -> Figure:
     """Correlation of the log curves, exponent and ratio of decay times against sigma; mean, 95 % interval over seeds.
 
-    data: rows of `similarity.similarity`. The thin line marks 1, what following the loss strictly would give.
+    data: rows of `measure.similarity`. The thin line marks 1, the value of weights that follow the loss exactly.
     """
     figure, axes = panels(1, 3, height=1.0)
     labels = {
@@ -69,7 +69,7 @@ def similarity(data: pd.DataFrame) -> Figure:
 def mechanism(data: pd.DataFrame) -> Figure:
     """Left: <tr(diag p - p p^T)> under its bound 2 ell, and tr <H> at the node; right: the rate of the NIW.
 
-    data: rows of `similarity.curvature_clock`, several seeds of one sigma; points are runs, lines their mean.
+    data: rows of `measure.curvature_clock`, several seeds of one sigma; points are runs, lines their mean.
     """
     figure, axes = panels(1, 2, height=0.85)
     mean = data.groupby("step").mean(numeric_only=True)

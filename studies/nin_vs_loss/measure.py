@@ -1,10 +1,11 @@
-"""How alike the noise injection weights and the unperturbed loss evolve, and why: curvature is a clock of the loss."""
+"""How alike the noise injection weights and the unperturbed loss evolve, and why: curvature follows the loss."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from nin.model.data import Dataset
@@ -18,13 +19,13 @@ from nin.training.trajectories import Trajectories
 
 
 def similarity(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a run with a node: `summarise`, and how its NIW compares with the loss of the unperturbed network.
+    """One row per run with a node: `summarise`, and how its NIW compare with the loss of the unperturbed network.
 
     The unperturbed network is the run of the same seed with sigma = 0, which must be in the frame.
     correlation   Pearson correlation of ln |W_NI| with ln of the unperturbed training loss, over evaluated steps
-    exponent      slope of ln |W_NI| against ln of that loss: |W_NI| ~ L^exponent; 1 would be "follows the loss"
+    exponent      slope of ln |W_NI| against ln of that loss: |W_NI| ~ L^exponent; 1: the NIW follow the loss
     ratio         tau of |W_NI| over tau of the unperturbed training loss
-    Raises ValueError where the frame has no unperturbed run for a seed.
+    Raises ValueError if a seed has no unperturbed run in the frame.
     """
     plain = frame[frame["sigma"] == 0]
     missing = set(frame["seed"]) - set(plain["seed"])
@@ -49,8 +50,8 @@ def similarity(frame: pd.DataFrame) -> pd.DataFrame:
     return joined.assign(ratio=joined["tau_niw"] / joined["seed"].map(tau))
 
 
-def softmax_curvature(outputs: Tensor) -> Tensor:
-    """tr(diag p - p p^T) = 1 - sum p^2 of the cross-entropy in its logits; (..., classes) -> (...); at most 2 ell."""
+def softmax_curvature(outputs: Float[Tensor, "*batch classes"]) -> Float[Tensor, "*batch"]:
+    """tr(diag p - p p^T) = 1 - sum p^2 of the cross-entropy in its logits; at most 2 ell."""
     return 1 - outputs.softmax(-1).square().sum(-1)
 
 
@@ -61,7 +62,7 @@ def curvature_clock(
 
     loss           clean training loss ell, mean over the evaluation samples
     softmax_trace  <tr(diag p - p p^T)>; sample by sample at most 2 ell
-    excess         largest tr(diag p - p p^T) - 2 ell of any sample, never above 0
+    excess         tr(diag p - p p^T) - 2 ell, the largest of all samples: never above 0
     layer_trace    tr <H> at the node's pre-activation, without noise
     rate           kappa_avg at that step: the rate per step at which |W_NI| should fall
     measured_rate  -d ln |W_NI| / dt between the recorded steps on either side
@@ -96,7 +97,7 @@ def curvature_clock(
 
 
 def _rate(trajectories: Trajectories, run: int, step: int) -> float:
-    """-d ln |W_NI| / dt by a line through the recorded steps within 20 % of a step, three at the least."""
+    """-d ln |W_NI| / dt from a line through the recorded steps within 20 % of this one, at least three."""
     steps, norms = trajectories.steps, trajectories.curves["niw_norm"][:, run]
     near = np.abs(steps - step) <= max(0.2 * step, 1)
     if near.sum() < 3:

@@ -12,7 +12,7 @@ from nin.phases import PHASES, majority
 
 
 def trajectories(data: pd.DataFrame) -> Figure:
-    """Noisy loss and |W_NI| / |W_NI(0)| against step; one colour a phase, all seeds thin, the first one bold.
+    """Noisy loss and |W_NI| / |W_NI(0)| against step; one colour per phase, the first seed bold and the others thin.
 
     data: phase, sigma, seed, step, noisy_loss, niw_norm.
     """
@@ -34,7 +34,7 @@ def trajectories(data: pd.DataFrame) -> Figure:
 def decay_times(data: pd.DataFrame, *, sigma_cat: float, eta: float, lambda_H: float, steps: int) -> Figure:
     """Decay times of NIW, training and test loss against sigma, with the four regions, slope -2 and sigma_cat.
 
-    data: one row a run as of `phases.summarise`, and tau_initial = 1 / kappa_avg. Lines are medians over seeds, bands
+    data: one row per run as in `phases.summarise`, and tau_initial = 1 / kappa_avg. Lines are medians over seeds, bands
     their range. sigma_cat and lambda_H (median over seeds) are measured on the plain network at step 0.
     """
     figure, axes = panels(1, 1, height=0.55)
@@ -94,7 +94,7 @@ def phase_diagram(data: pd.DataFrame, *, lambda_H: float, kappa_max: float) -> F
 
 
 def shade_phases(ax: Axes, data: pd.DataFrame) -> None:
-    """Shade the sigma axis by the phase most runs have at each sigma; data: sigma, phase."""
+    """Shade the sigma axis by the phase of most runs at each sigma; data: sigma, phase."""
     found = majority(data)
     sigma = found["sigma"].to_numpy()
     middles = np.sqrt(sigma[1:] * sigma[:-1])

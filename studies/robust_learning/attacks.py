@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from nin.model.evaluating import evaluating
@@ -11,7 +12,16 @@ from nin.support.arguments import check_count, check_number
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def fgsm(model: nn.Module, x: Tensor, y: Tensor, *, loss: Loss, radius: float, low: float, high: float) -> Tensor:
+def fgsm(
+    model: nn.Module,
+    x: Float[Tensor, " n *shape"],
+    y: Shaped[Tensor, "n ..."],
+    *,
+    loss: Loss,
+    radius: float,
+    low: float,
+    high: float,
+) -> Float[Tensor, " n *shape"]:
     """x + radius sign(dl/dx), clipped to [low, high]: the fast gradient sign method (Goodfellow et al., 1412.6572).
 
     radius, low, high in the units of x. Raises ValueError for a negative radius.
@@ -22,8 +32,8 @@ def fgsm(model: nn.Module, x: Tensor, y: Tensor, *, loss: Loss, radius: float, l
 
 def pgd(
     model: nn.Module,
-    x: Tensor,
-    y: Tensor,
+    x: Float[Tensor, " n *shape"],
+    y: Shaped[Tensor, "n ..."],
     *,
     loss: Loss,
     radius: float,
@@ -31,11 +41,11 @@ def pgd(
     high: float,
     steps: int = 20,
     seed: int = 0,
-) -> Tensor:
+) -> Float[Tensor, " n *shape"]:
     """Projected gradient descent in the l_infinity ball from a random start (Madry et al., 1706.06083).
 
-    Each of `steps` steps goes 2.5 radius / steps along sign(dl/dx) and back into the ball and [low, high].
-    Raises ValueError for a negative radius and steps < 1.
+    Each step moves by 2.5 radius / steps along sign(dl/dx) and is projected back onto the ball and [low, high].
+    Raises ValueError for a negative radius or steps < 1.
     """
     check_number("radius", radius)
     check_count("steps", steps)

@@ -1,4 +1,4 @@
-"""Corrupted test images: what a network meets that it was not trained for."""
+"""Corrupted test images, of kinds that a network was not trained on."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from nin.support.arguments import check_choice, check_number
 
 @dataclass(frozen=True)
 class Pixels:
-    """The images behind the standardised rows of a Dataset: their side, and what black and white became."""
+    """How the standardised rows of a Dataset become images: side in pixels, and the values of black and white."""
 
     side: int
     low: float
@@ -24,17 +24,19 @@ class Pixels:
 
     @classmethod
     def of(cls, data: Dataset) -> "Pixels":
-        """Of a data set of square images; ValueError where its rows are none."""
+        """Those of a data set of square images; ValueError if the rows do not have a square number of pixels."""
         side = math.isqrt(data.x_train.shape[1])
         if side**2 != data.x_train.shape[1]:
-            raise ValueError(f"data of {data.x_train.shape[1]} columns holds no square images.")
+            raise ValueError(
+                f"data has rows of {data.x_train.shape[1]} values; pass square images, side * side values a row."
+            )
         return cls(side, data.x_train.min().item(), data.x_train.max().item())
 
-    def images(self, x: Float[Tensor, "n pixels"]) -> np.ndarray:
+    def images(self, x: Float[Tensor, "n pixels"]) -> Float[np.ndarray, "n side side"]:
         """(n, side, side) in [0, 1], black 0."""
         return ((x.double().cpu().numpy() - self.low) / (self.high - self.low)).reshape(-1, self.side, self.side)
 
-    def rows(self, images: np.ndarray) -> Float[Tensor, "n pixels"]:
+    def rows(self, images: Float[np.ndarray, "n side side"]) -> Float[Tensor, "n pixels"]:
         """Standardised rows of images, clipped to [0, 1]."""
         clipped = np.clip(images, 0, 1).reshape(len(images), -1)
         return torch.from_numpy((self.low + clipped * (self.high - self.low)).astype(np.float32))
@@ -84,14 +86,14 @@ def corrupt(
 ) -> Float[Tensor, "n pixels"]:
     """Corrupt standardised images; pixels stay between black and white.
 
-    gaussian         + N(0, strength^2), of the range from black to white
-    uniform          + U(-strength, strength)
-    salt_and_pepper  that fraction of the pixels becomes black or white
-    blur             Gaussian filter of that width in pixels
-    contrast         the distance of each pixel from the image's mean shrinks by that fraction
-    translation      by that many pixels in a direction drawn for each image, black beyond the edge
+    gaussian         adds N(0, strength^2), in units of the range from black to white
+    uniform          adds U(-strength, strength), in the same units
+    salt_and_pepper  the fraction `strength` of the pixels becomes black or white
+    blur             Gaussian filter with a standard deviation of `strength` pixels
+    contrast         each pixel's distance from the mean of its image shrinks by the fraction `strength`
+    translation      by `strength` pixels in a random direction for each image, black beyond the edge
     The kinds are those of MNIST-C and arXiv 2210.15764 as far as they are known; the strengths are ours.
-    Raises ValueError for an unknown kind and a negative strength, for a fraction above 1.
+    Raises ValueError for an unknown kind, a negative strength, or a fraction above 1.
     """
     check_choice("kind", kind, CORRUPTIONS)
     check_number("strength", strength)

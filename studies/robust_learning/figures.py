@@ -1,4 +1,4 @@
-"""Figures of notebook 05: what each training method gains on corrupted images, and the law behind it."""
+"""Figures of notebook 05: the gain of each training method on corrupted images, and the quadratic law."""
 
 import numpy as np
 import pandas as pd
@@ -19,10 +19,10 @@ NAMES = {"salt_and_pepper": "salt and pepper", "fgsm": "FGSM", "pgd": "PGD"}
 
 
 def robustness(data: pd.DataFrame) -> Figure:
-    """Gain in test accuracy over the plain network of the same seed, one panel a corruption or attack.
+    """Gain in test accuracy over the plain network of the same seed, one panel per corruption or attack.
 
     data: method, seed, test, strength, accuracy. Points are means over seeds with their 95 % interval; below each
-    strength stands the accuracy of the plain network.
+    strength, the accuracy of the plain network.
     """
     tests = [test for test in dict.fromkeys(data["test"]) if data.loc[data["test"] == test, "strength"].nunique() > 1]
     methods = [method for method in dict.fromkeys(data["method"]) if method != "none"]
@@ -68,7 +68,7 @@ def tuning(data: pd.DataFrame) -> Figure:
 
 
 def law(data: pd.DataFrame) -> Figure:
-    """Rise of the loss by noise, and pull on the weights of the node, beside the quadratic law.
+    """Rise of the loss under noise and pull on the node's weights, with the quadratic law.
 
     data: activation, sigma, rise, rise_law, pull, pull_law.
     """

@@ -1,4 +1,4 @@
-"""Robust learning by noise nodes, dropout or weight decay, tuned alike and tested on corrupted images."""
+"""Robust learning by noise nodes, dropout or weight decay, all tuned in the same way and tested on corrupted images."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float, Int
 from scipy import ndimage
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ class Recipe:
     """How a network is trained.
 
     method     "none"; "nin_input": a node at the first layer; "nin_layers": one at every layer but the last; "dropout":
-               behind every hidden layer; "l2": weight decay
+               after every hidden layer; "l2": weight decay
     strength   sigma of the nodes, probability of dropout, or weight decay
     architecture    "fully_connected", three hidden ReLU layers of `width`; "convolutional", two ReLU convolutions of
                16 and 32 channels, stride 2, and a hidden layer of `width`
@@ -79,16 +80,18 @@ def build(recipe: Recipe, inputs: int, classes: int, seed: int) -> nn.Module:
     return network
 
 
-def fit(recipe: Recipe, data: Dataset, *, seed: int, keep: Sequence[int] | None = None) -> nn.Module:
-    """Train a network by a recipe on the training samples (those in `keep`); returned in eval mode, without nodes.
+def fit(
+    recipe: Recipe, data: Dataset, *, seed: int, keep: Sequence[int] | Int[Tensor, " kept"] | None = None
+) -> nn.Module:
+    """Train a network by a recipe on the training samples (those in `keep`); return it in eval mode, without nodes.
 
-    Noise of the nodes is drawn anew for every sample at every epoch (arXiv 2210.15764: adaptive noise injection); their
+    The nodes' noise is redrawn for every sample in every epoch (arXiv 2210.15764: adaptive noise injection); their
     initial weights have a norm of about one. Raises ValueError for a batch larger than the training set.
     """
     x, y = (data.x_train, data.y_train) if keep is None else (data.x_train[keep], data.y_train[keep])
     if recipe.batch_size > len(x):
         raise ValueError(f"batch_size={recipe.batch_size} is larger than the training set of {len(x)}.")
-    with torch.random.fork_rng(devices=[]):  # torch's layers draw from the global generator as they are made
+    with torch.random.fork_rng(devices=[]):  # torch's layers draw from the global generator when they are made
         network = build(recipe, x.shape[1], data.classes, seed).to(x)
     layers = [name for name, module in network.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))][:-1]
     model = network
@@ -112,7 +115,7 @@ def fit(recipe: Recipe, data: Dataset, *, seed: int, keep: Sequence[int] | None 
 def fit_each(
     recipes: Mapping[str, Recipe], data: Dataset, *, seeds: Sequence[int], progress: bool = False
 ) -> dict[str, list[nn.Module]]:
-    """`fit` a network by each recipe from each seed, as `evaluate` takes them."""
+    """`fit` one network for each recipe and seed; the result can be passed to `evaluate`."""
     cases = [(name, recipe, seed) for name, recipe in recipes.items() for seed in seeds]
     networks: dict[str, list[nn.Module]] = {name: [] for name in recipes}
     for name, recipe, seed in ProgressBar(cases, progress=progress, desc="training", unit="network"):
@@ -146,10 +149,10 @@ def tune(
     noise: float = 0.3,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Train each method of a grid of strengths without every fifth sample, and score it on these.
+    """Train each method at the strengths of its grid, without every fifth sample, and score it on the samples left out.
 
-    Columns: method, strength, clean, noisy (under Gaussian noise of that strength), mean of both, over seeds; best
-    marks the strength of each method with the largest mean, its tuned one. "none" has no strength and is not tuned.
+    Columns: method, strength, clean, noisy (accuracy under Gaussian noise of strength `noise`), mean of the two, all
+    over seeds; best marks each method's strength with the largest mean. "none" has no strength and is not tuned.
     """
     held = torch.arange(len(data.x_train)) % VALIDATION == 0
     kept, pixels = (~held).nonzero().squeeze(1), Pixels.of(data)
@@ -178,10 +181,10 @@ def evaluate(
 ) -> pd.DataFrame:
     """Test accuracy of networks, by method and seed, on clean, corrupted and attacked images.
 
-    corruptions    strengths by kind (`nin.corruptions.corrupt`); one draw for all networks
+    corruptions    strengths by kind (`corruptions.corrupt`); one draw for all networks
     attacks    radii of FGSM and PGD in the l_infinity norm, as fractions of the range from black to white
-    attacked   test samples that are attacked
-    others     further test sets by name, x and y
+    attacked   number of test samples that are attacked
+    others     further test sets, (x, y) by name
     Columns: method, seed, test, strength, accuracy.
     """
     pixels, x, y = Pixels.of(data), data.x_test, data.y_test
@@ -204,15 +207,15 @@ def evaluate(
     return pd.DataFrame(rows, columns=["method", "seed", "test", "strength", "accuracy"])
 
 
-def digits_as_mnist(data: Dataset) -> tuple[Tensor, Tensor]:
-    """scikit-learn's digits, all 1,797, drawn as MNIST draws them: a real change of domain for networks trained there.
+def digits_as_mnist(data: Dataset) -> tuple[Float[Tensor, "n pixels"], Int[Tensor, " n"]]:
+    """All 1,797 digits of scikit-learn in the format of MNIST: a real change of domain for networks trained on MNIST.
 
-    Its 8 x 8 images are enlarged to 20 x 20 (bilinear) in the middle of 28 x 28, and standardised as `data`, MNIST, is.
-    Raises ValueError where data has no 28 x 28 images.
+    The 8 x 8 images are enlarged to 20 x 20 (bilinear), centred in 28 x 28, and standardised like `data`, MNIST.
+    Raises ValueError if data does not hold 28 x 28 images.
     """
     pixels = Pixels.of(data)
     if pixels.side != 28:
-        raise ValueError(f"data has images of {pixels.side} x {pixels.side} pixels; MNIST's have 28 x 28.")
+        raise ValueError(f"data has images of {pixels.side} x {pixels.side} pixels; pass MNIST, of 28 x 28.")
     digits = load_digits()
     large = ndimage.zoom(digits.images / 16, (1, 2.5, 2.5), order=1)
     return pixels.rows(np.pad(large, ((0, 0), (4, 4), (4, 4)))).to(data.x_train), torch.from_numpy(digits.target)

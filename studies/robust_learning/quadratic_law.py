@@ -1,9 +1,10 @@
-"""The penalty that noise puts on curvature, measured beside its quadratic law."""
+"""The penalty that noise puts on curvature, compared with its quadratic law."""
 
 from collections.abc import Callable, Iterable
 
 import pandas as pd
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from nin.model.evaluating import evaluating
@@ -15,8 +16,8 @@ from nin.probes.curvature.averaged import antithetic
 def quadratic_law(
     network: nn.Module,
     layer: str,
-    x: Tensor,
-    y: Tensor,
+    x: Float[Tensor, " n *shape"],
+    y: Shaped[Tensor, "n ..."],
     *,
     loss: Callable[[Tensor, Tensor], Tensor],
     sigmas: Iterable[float],
@@ -25,9 +26,9 @@ def quadratic_law(
 ) -> pd.DataFrame:
     """E L - L against (sigma^2 / 2) W.<H>W, and E dL/dW_NI along W against sigma^2 W.<H>W, for one random W_NI.
 
-    Noise averages are over `pairs` antithetic draws +-sigma for every sample (Rademacher: eps^2 does not scatter).
+    Noise averages are over `pairs` antithetic draws +-sigma for every sample (Rademacher: eps^2 does not fluctuate).
     Columns: sigma; rise, pull: measured; rise_law, pull_law: predicted.
-    Source: arXiv 2210.13599, equations (7) and (8) of the reference; it ends where sigma |W_NI| is not small.
+    Source: arXiv 2210.13599, equations (7) and (8) of the reference; valid while sigma |W_NI| is small.
     """
     hessian = local_hessian(network, layer, x, y, loss=loss)
     with evaluating(network), torch.no_grad():

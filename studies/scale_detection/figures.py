@@ -52,7 +52,7 @@ def trained(data: pd.DataFrame, *, predicted: Sequence[Mapping[str, float]]) -> 
 
 
 def homogeneous_filters(data: pd.DataFrame, *, scale: float) -> Figure:
-    """Share of the homogeneous filter by layer, one line a network; data: case, seed, k, share; scale: log2(xi)."""
+    """Share of the homogeneous filter by layer, one line per network; data: case, seed, k, share; scale: log2(xi)."""
     cases = list(dict.fromkeys(data["case"]))
     figure, axes = panels(1, len(cases), height=1.0, sharey=True)
     for number, (ax, case) in enumerate(zip(axes[0], cases, strict=True)):

@@ -1,4 +1,4 @@
-"""Sensitivities and filters of networks that detect a scale, beside their closed forms (notebook 07)."""
+"""Sensitivities and filters of networks that detect a scale, compared with closed forms (notebook 07)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from studies.scale_detection.task import ScaleTask, single_pixels
 
 @dataclass(frozen=True, kw_only=True)
 class ConstantCase:
-    """A net of constant filters on single pixels of a ring: filter F, stride 1 or F, where noise is rectified."""
+    """A net of constant filters on single pixels of a ring: filter F, stride 1 or F; see `constant_filter_G`."""
 
     F: int = 2
     stride: int = 2
@@ -26,7 +26,7 @@ class ConstantCase:
 
 
 def constant_case(case: ConstantCase, *, draws: int = 4, positions: int = 256, seed: int = 0) -> pd.DataFrame:
-    """Columns k, quantity (D, G, R), measured, stderr, predicted; at stride F of all positions and moves."""
+    """Columns k, quantity (D, G, R), measured, stderr, predicted; at stride F over all positions and moves."""
     generator = torch.Generator().manual_seed(seed)
     activation = "linear" if case.rectified == "never" else "relu"
     net = constant_net(

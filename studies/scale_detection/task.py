@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -14,25 +14,25 @@ from nin.support.arguments import check_count
 
 
 class Changes(NamedTuple):
-    """Images (count, 1, L), and draws of them with moved pixels and with noise of the same mean square."""
+    """Images, and draws of them with moved pixels and with noise of the same mean square."""
 
-    x: Tensor
-    deformed: Tensor
-    noisy: Tensor
+    x: Float[Tensor, "count 1 *side"]
+    deformed: Float[Tensor, "draws count 1 *side"]
+    noisy: Float[Tensor, "draws count 1 *side"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleTask:
     """Two active pixels p, q of value sqrt(L/2) on a ring of L, in one of two classes.
 
-    number 1:  +1 if their circular distance d < xi - gap, -1 if d >= xi + gap; others do not occur
+    number 1:  +1 if their circular distance d < xi - gap, -1 if d >= xi + gap; other pairs do not occur
     number 2:  +1 if both lie in one block of xi pixels, floor(p / xi) = floor(q / xi), else -1
-    length, xi    the paper's are 128 and 32 (Task 2); the default is half of that, which trains in seconds
-    gap           of Task 1; the paper's is not known to us, the default is xi / 4
-    Raises ValueError for an unknown number, L that is no multiple of xi, xi or gap that leave a class empty.
+    length, xi    128 and 32 in the paper (Task 2); the defaults are half of that and train in seconds
+    gap           of Task 1; the paper's value is not known to us, the default is xi / 4
+    Raises ValueError for an unknown number, a length that is not a multiple of xi, or a gap that leaves a class empty.
     """
 
-    number: Literal[1, 2] = 2
+    number: int = 2
     length: int = 64
     xi: int = 16
     gap: int | None = None
@@ -68,8 +68,10 @@ class ScaleTask:
         """The images of pairs of positions; |x|^2 = L."""
         return F.one_hot(positions, self.length).sum(-2, keepdim=True) * (self.length / 2) ** 0.5
 
-    def split(self, n_train: int, n_test: int, *, seed: int) -> tuple[Tensor, Tensor]:
-        """Balanced, disjoint pairs (n_train, 2) and (n_test, 2); ValueError where a class has too few."""
+    def split(
+        self, n_train: int, n_test: int, *, seed: int
+    ) -> tuple[Int[Tensor, "n_train 2"], Int[Tensor, "n_test 2"]]:
+        """Balanced, disjoint pairs (n_train, 2) and (n_test, 2); ValueError if a class has too few."""
         for name, count in (("n_train", n_train), ("n_test", n_test)):
             check_count(name, count, minimum=2)
         generator = torch.Generator().manual_seed(seed)
@@ -80,8 +82,8 @@ class ScaleTask:
             ours, others = (n_train + odd) // 2, (n_test + odd) // 2
             if ours + others > len(rows):
                 raise ValueError(
-                    f"n_train={n_train} and n_test={n_test} ask for {ours + others} pairs of class {label:+d}, of "
-                    f"which there are {len(rows)}. Take fewer, or a longer ring."
+                    f"n_train={n_train} and n_test={n_test} ask for {ours + others} pairs of class {label:+d}, but "
+                    f"there are only {len(rows)}. Take fewer, or a longer ring."
                 )
             rows = rows[torch.randperm(len(rows), generator=generator)]
             train.append(rows[:ours])
@@ -89,7 +91,7 @@ class ScaleTask:
         return torch.cat(train), torch.cat(test)
 
     def move(self, positions: Int[Tensor, "... 2"], *, generator: torch.Generator) -> Int[Tensor, "... 2"]:
-        """Every active pixel moves by +1 or -1; what would change the label stays.
+        """Move every active pixel by +1 or -1, unless that would change the label.
 
         In Task 2 a pixel does not leave its block of xi; in Task 1 both pixels stay if their label would change.
         """
@@ -101,7 +103,7 @@ class ScaleTask:
         return torch.where(kept[..., None], moved, positions)
 
     def changes(self, positions: Int[Tensor, "count 2"], draws: int, *, generator: torch.Generator) -> Changes:
-        """Images, deformed and noisy ones for `nin.probes.stability.compare`; E |eta|^2 = < |tau x - x|^2 >."""
+        """Images, deformed and noisy, as `nin.probes.stability.compare` takes them; E |eta|^2 = < |tau x - x|^2 >."""
         check_count("draws", draws)
         x = self.images(positions)
         deformed = self.images(self.move(positions.expand(draws, *positions.shape), generator=generator))
@@ -118,15 +120,17 @@ def single_pixels(
 ) -> Changes:
     """Single active pixels on a ring or torus, moved by one, against Gaussian noise of E |eta|^2 = 2 amplitude^2.
 
-    Draws move by +1, -1 along the first axis, then the second, in turn: an even number of them (2 dimensions) at all
-    positions is exact. Arrays (count, 1, length) in one dimension, (count, 1, length, length) in two, and (draws, ...);
-    float64. The positions differ; ValueError where there are fewer than count.
+    Draws move by +1, -1 along the first axis, then the second, in turn: at all positions, any
+    multiple of 2 * dimensions draws is exact. Arrays (count, 1, length) in one dimension, (count, 1, length, length) in
+    two, and (draws, ...); float64. The positions differ; ValueError if there are fewer than count.
     """
     check_count("count", count, minimum=2)
     check_count("draws", draws)
     shape = (length,) * dimensions
     if count > length**dimensions:
-        raise ValueError(f"count={count} is more than the {length**dimensions} positions there are.")
+        raise ValueError(
+            f"count={count} is more than the {length**dimensions} positions; take fewer, or a longer ring."
+        )
     places = torch.randperm(length**dimensions, generator=generator)[:count]
     positions = torch.stack(torch.unravel_index(places, shape), -1)  # (count, dimensions)
     draw = torch.arange(draws)

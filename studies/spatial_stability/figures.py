@@ -20,7 +20,7 @@ STATES = {"initial": ("0.5", "--", "o"), "trained": ("C0", "-", "o"), "shuffled"
 
 
 def gallery(data: pd.DataFrame) -> Figure:
-    """Deformed images, one column a displacement, one row a cut-off; data: delta, c, T, row, column, value."""
+    """Deformed images, one column per displacement, one row per cut-off; data: delta, c, T, row, column, value."""
     cutoffs, deltas = sorted(data["c"].unique()), sorted(data["delta"].unique())
     figure, axes = panels(len(cutoffs), len(deltas), height=1.1)
     for (c, delta), rows in data.groupby(["c", "delta"]):
@@ -37,7 +37,7 @@ def gallery(data: pd.DataFrame) -> Figure:
 
 
 def sensitivities(data: pd.DataFrame) -> Figure:
-    """D, G and R against depth, one column an architecture; initial dashed, trained solid.
+    """D, G and R against depth, one column per architecture; initial dashed, trained solid.
 
     data: architecture, seed, state, place, D, G, R. Geometric means over seeds, 95 % intervals.
     """
@@ -63,8 +63,8 @@ def sensitivities(data: pd.DataFrame) -> Figure:
 def spectra(data: pd.DataFrame) -> Figure:
     """Share of each mode of the filters' grid Laplacian, times their number, after training; 1 for independent weights.
 
-    data: architecture, seed, state, depth, mode, eigenvalue, share. One line a layer, mean over seeds and over modes of
-    one eigenvalue.
+    data: architecture, seed, state, depth, mode, eigenvalue, share. One line per layer: mean over seeds and over the
+    modes of one eigenvalue.
     """
     data = data[data["state"] == "trained"]
     architectures = list(dict.fromkeys(data["architecture"]))

@@ -1,6 +1,8 @@
-"""What must hold of the stability probe whatever the data: measured in float64, as checks (notebook 06)."""
+"""Checks of the stability probe that hold for any data, measured in float64 (notebook 06)."""
 
+import pandas as pd
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from nin.checks import Check
@@ -32,7 +34,7 @@ def ensemble_checks(n: int = 28, c: float = 3.0, *, fields: int = 10_000, seed: 
         edges.append(torch.cat([tau[..., 0, :], tau[..., -1, :], tau[..., 0], tau[..., -1]]).abs().max())
     for _ in range(0, fields // 5, AT_ONCE):
         fine = displacement_field(65, c, T, AT_ONCE, **options) / 65
-        slopes.append(fine.diff(dim=2).mul(64).square().mean() * 65 / 64)  # of the two borders, one counts
+        slopes.append(fine.diff(dim=2).mul(64).square().mean() * 65 / 64)  # the mean counts one border of the two
     rms, gradient = torch.stack(squares).mean().sqrt().item(), torch.stack(slopes).mean().item()
     back = displacement_rms(T, n, c, exact=False)
     high = temperature_range(n, c).high
@@ -49,7 +51,7 @@ def ensemble_checks(n: int = 28, c: float = 3.0, *, fields: int = 10_000, seed: 
 
 
 def network_checks(*, seed: int = 0) -> list[Check]:
-    """Sensitivities of networks for which they are known, and the spectrum of independent filters."""
+    """Sensitivities of networks with known values, and the spectrum of independent filters."""
     x = smooth_images(40, seed=seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -82,15 +84,15 @@ def network_checks(*, seed: int = 0) -> list[Check]:
     ]
 
 
-def smooth_images(count: int, n: int = 28, *, seed: int = 0) -> Tensor:
-    """Random smooth images (count, 1, n, n), float64: where no data are needed."""
+def smooth_images(count: int, n: int = 28, *, seed: int = 0) -> Float[Tensor, "count 1 n n"]:
+    """Random smooth images (count, 1, n, n), float64, for checks that need no data."""
     generator = torch.Generator().manual_seed(seed)
     return displacement_field(n, 5, 1e-5, count, generator=generator, dtype=torch.float64)[:, :1]
 
 
 @torch.no_grad()
-def _linear_G(found, x: Tensor, layer: nn.Linear) -> float:
-    """<|eta|^2> |W|_F^2 / (2 d Tr W Sigma W^T), with <|eta|^2> as the input's G has it."""
+def _linear_G(found: pd.DataFrame, x: Float[Tensor, "samples 1 n n"], layer: nn.Linear) -> float:
+    """<|eta|^2> |W|_F^2 / (2 d Tr W Sigma W^T), with <|eta|^2> from G of the input."""
     flat, W = x.flatten(1), layer.weight
     covariance = torch.cov(flat.T, correction=0)
     mean_square = found["G"].iloc[0] * 2 * covariance.trace()

@@ -38,7 +38,7 @@ def gallery(
 
 
 def layer_sensitivities(network: nn.Module, x: Float[Tensor, "n 1 side side"], **columns: object) -> pd.DataFrame:
-    """Sensitivities of a network's layers, with these columns before them, and place: depth / depth of the output."""
+    """Sensitivities of a network's layers, preceded by these columns, and place: depth / depth of the output."""
     layers = [name for name, _ in network.named_children()]
     frame = sensitivities(network, x, layers=layers, draws=2)
     frame = frame.assign(place=frame["depth"] / frame["depth"].max())
@@ -83,14 +83,14 @@ def at_the_output(
 ) -> pd.DataFrame:
     """D, G, R of the trained networks' outputs and their test accuracy, for several training-set sizes.
 
-    Recipes are trained on the first `size` images with the epochs that make equally many steps as all images do.
+    Recipes are trained on the first `size` images, for as many steps as with all images.
     Columns: architecture, noise, n_train, seed, accuracy, D, G, R.
     """
     x, x_test = as_images(data.x_train), as_images(data.x_test)
     for size in sizes:
         check_count("sizes", size, minimum=2)
         if size > len(x):
-            raise ValueError(f"sizes={list(sizes)} asks for more than the {len(x)} training images there are.")
+            raise ValueError(f"sizes={list(sizes)} asks for more than the {len(x)} training images.")
     rows = []
     cases = [(recipe, size, seed) for recipe in recipes for size in sizes for seed in seeds]
     for recipe, size, seed in ProgressBar(cases, progress=progress, desc="trained", unit="network"):
@@ -104,7 +104,7 @@ def at_the_output(
 
 @dataclass(frozen=True)
 class Claim:
-    """That a ratio, with one value for each seed, lies above 1 (side=1) or below 1 (side=-1)."""
+    """The claim that a ratio, with one value per seed, lies above 1 (side=1) or below 1 (side=-1)."""
 
     text: str
     architecture: str

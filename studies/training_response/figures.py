@@ -1,4 +1,4 @@
-"""Figures of notebook 08: how the training response ages, what it is made of, and what training makes of features."""
+"""Figures of notebook 08: how the training response ages, its factors, and what training does to features."""
 
 from collections.abc import Sequence
 
@@ -31,7 +31,7 @@ def constant_kernel(data: pd.DataFrame) -> Figure:
 
 
 def aging(data: pd.DataFrame, *, low: float, high: float) -> Figure:
-    """Response (top) and bare kernel (bottom) against step, a column a loss; data: activation, loss, seed, step, ..."""
+    """Response (top) and kernel (bottom) against step, one column per loss; data: activation, loss, seed, step, ..."""
     losses = list(dict.fromkeys(data["loss"]))
     figure, axes = panels(2, len(losses), height=0.9, sharex=True, sharey="row")
     for column, loss in enumerate(losses):
@@ -54,7 +54,7 @@ def aging(data: pd.DataFrame, *, low: float, high: float) -> Figure:
 
 
 def factors(data: pd.DataFrame, *, distances: Sequence[dict] = ()) -> Figure:
-    """Share of the output weights in the kernel against step, a line an activation, a panel a loss; and its profile.
+    """Share of the output weights in the kernel against step, one panel per loss; and the kernel's profile.
 
     data: activation, loss, step, output_share; distances: records state, distance, value of the kernel's profile.
     """

@@ -1,4 +1,4 @@
-"""What must hold of kernels and responses whatever is trained: measured in float64, as checks (notebook 08)."""
+"""Checks of kernels and responses that hold for any network, measured in float64 (notebook 08)."""
 
 import math
 from collections.abc import Sequence

@@ -34,7 +34,7 @@ def task(name: str, recipe: SimpleRecipe, count: int = 64) -> tuple[Float[Tensor
     return x, x[..., 0] * x[..., 1] if name == "xor" else x[..., 0].clone()
 
 
-def every_network(recipe: SimpleRecipe, values: dict[str, Tensor]) -> pd.DataFrame:
+def every_network(recipe: SimpleRecipe, values: dict[str, Float[Tensor, "S A L"]]) -> pd.DataFrame:
     """Tensors (S, A, L) as rows: seed, activation, loss, slot (place among the losses), and a column each."""
     seeds, activations, slots = (range(len(part)) for part in (recipe.seeds, recipe.activations, recipe.losses))
     index = pd.MultiIndex.from_product([seeds, activations, slots]).to_frame(index=False).to_numpy()
@@ -49,11 +49,13 @@ def every_network(recipe: SimpleRecipe, values: dict[str, Tensor]) -> pd.DataFra
     return table.assign(**{name: value.flatten().numpy() for name, value in values.items()})
 
 
-def reading(networks: SimpleNetworks, x: Tensor, y: Tensor, *, responders: int = 16) -> pd.DataFrame:
+def reading(
+    networks: SimpleNetworks, x: Float[Tensor, "S n d"], y: Float[Tensor, "S n"], *, responders: int = 16
+) -> pd.DataFrame:
     """Columns response (mean |R(x_i | x_i)|, exact), self_kernel, output_share, stability, train_loss, accuracy."""
     some, labels = x[:, :responders], y[:, :responders]
     f, own = networks.outputs(x), networks.factors(x)
-    diagonal = own.whole.diagonal(dim1=-2, dim2=-1)
+    diagonal = own.whole.diagonal(dim1=-2, dim2=-1)  # (S, A, L, n)
     exact = networks.exact_responses(some, labels).diagonal(dim1=-2, dim2=-1)
     values = {
         "response": exact.abs().mean(-1),
@@ -68,8 +70,8 @@ def reading(networks: SimpleNetworks, x: Tensor, y: Tensor, *, responders: int =
 
 def along_training(
     recipe: SimpleRecipe,
-    x: Tensor,
-    y: Tensor,
+    x: Float[Tensor, "S n d"],
+    y: Float[Tensor, "S n"],
     steps: int,
     *,
     points: int = 30,
@@ -91,7 +93,7 @@ def along_training(
 
 
 def slopes(table: pd.DataFrame, quantity: str, *, low: int, high: int) -> pd.DataFrame:
-    """d ln quantity / d ln step between two steps, one fit a network: seed, activation, loss, slope, r2."""
+    """d ln quantity / d ln step between two steps, one fit per network: seed, activation, loss, slope, r2."""
     late = table[table["step"].between(low, high) & (table[quantity] > 0)]
     rows = []
     for case, part in late.groupby(CASE, sort=False):
@@ -101,33 +103,33 @@ def slopes(table: pd.DataFrame, quantity: str, *, low: int, high: int) -> pd.Dat
     return pd.DataFrame(rows, columns=[*CASE, "slope", "r2"])
 
 
-def by_distance(networks: SimpleNetworks, x: Tensor) -> pd.DataFrame:
+def by_distance(networks: SimpleNetworks, x: Float[Tensor, "S n d"]) -> pd.DataFrame:
     """The kernel of each network against Hamming distance, in units of the self-kernel: distance, value."""
-    kernel = networks.factors(x).whole
+    kernel = networks.factors(x).whole  # (S, A, L, n, n)
     kernel = kernel / kernel.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
-    distance = ((x[:, :, None] - x[:, None]).abs().sum(-1) / 2).round()
+    distance = ((x[:, :, None] - x[:, None]).abs().sum(-1) / 2).round()  # (S, n, n)
     tables = []
     for d in sorted(distance.unique().tolist()):
-        mask = (distance == d)[:, None, None].double()
-        mean = (kernel * mask).sum((-1, -2)) / mask.sum((-1, -2))
+        mask = (distance == d)[:, None, None].double()  # (S, 1, 1, n, n)
+        mean = (kernel * mask).sum((-1, -2)) / mask.sum((-1, -2))  # (S, A, L)
         tables.append(every_network(networks.recipe, {"value": mean}).assign(distance=d))
     return pd.concat(tables, ignore_index=True).dropna(subset=["value"])
 
 
 def splitting(recipe: SimpleRecipe, steps: int, *, points: int = 12, count: int = 32) -> pd.DataFrame:
-    """y = sign x on a line: within and across, the mean normalised kernel of pairs on one and on two sides of 0.
+    """y = sign x on a line: mean normalised kernel of pairs on the same side of 0 (within) and on both sides (across).
 
     Columns: those of `every_network`, step, within, across, ratio = (1 - across) / (1 - within).
     """
     recipe = replace(recipe, inputs=1)
     x = torch.linspace(-1, 1, count, dtype=torch.float64)[None, :, None].expand(len(recipe.seeds), -1, -1).contiguous()
     y = x[..., 0].sign()
-    same = (y[:, :, None] == y[:, None]) & ~torch.eye(count, dtype=torch.bool)
+    same = (y[:, :, None] == y[:, None]) & ~torch.eye(count, dtype=torch.bool)  # (S, n, n)
     networks, tables = SimpleNetworks(recipe), []
     with threads(1):
         for step in networks.train(x, y, steps, at=log_spaced(steps, points)):
             kernel = networks.factors(x).whole
-            size = kernel.diagonal(dim1=-2, dim2=-1).sqrt()
+            size = kernel.diagonal(dim1=-2, dim2=-1).sqrt()  # (S, A, L, n)
             kernel = kernel / (size[..., None] * size[..., None, :])
             within, across = (
                 (kernel * mask[:, None, None]).sum((-1, -2)) / mask[0].sum()
@@ -139,10 +141,10 @@ def splitting(recipe: SimpleRecipe, steps: int, *, points: int = 12, count: int 
 
 
 def features(networks: SimpleNetworks) -> pd.DataFrame:
-    """effective_rank, participation and live_units of the hidden features on all 2^d strings, one row a network."""
+    """effective_rank, participation and live_units of the hidden features on all 2^d strings, one row per network."""
     recipe = networks.recipe
     every = strings(2**recipe.inputs, recipe.inputs, recipe.seeds)
-    h, _ = networks.hidden(every)
+    h, _ = networks.hidden(every)  # (S, A, L, H, 2^d)
     measures = {"effective_rank": effective_rank, "participation": participation, "live_units": live_units}
     shape = networks.c.shape
     found = {name: torch.empty(shape, dtype=torch.float64) for name in measures}
@@ -152,7 +154,9 @@ def features(networks: SimpleNetworks) -> pd.DataFrame:
     return every_network(recipe, found)
 
 
-def fragility(networks: SimpleNetworks, x: Tensor, y: Tensor, *, noise: float = 0.5) -> pd.DataFrame:
+def fragility(
+    networks: SimpleNetworks, x: Float[Tensor, "S n d"], y: Float[Tensor, "S n"], *, noise: float = 0.5
+) -> pd.DataFrame:
     """flips, worst_neuron, weight_noise, margin and the error of each network, as a module."""
     shape = networks.c.shape
     names = ("error", "flips", "worst_neuron", "weight_noise", "margin")
@@ -169,11 +173,17 @@ def fragility(networks: SimpleNetworks, x: Tensor, y: Tensor, *, noise: float = 
 
 
 def plasticity(
-    recipe: SimpleRecipe, x: Tensor, y: Tensor, befores: Sequence[int], *, cap: int, every: int = 20
+    recipe: SimpleRecipe,
+    x: Float[Tensor, "S n d"],
+    y: Float[Tensor, "S n"],
+    befores: Sequence[int],
+    *,
+    cap: int,
+    every: int = 20,
 ) -> pd.DataFrame:
-    """Steps that networks take to relearn when all labels flip after some steps of training: before, relearning.
+    """Steps that networks need to relearn when all labels flip after some steps of training: before, relearning.
 
-    Learned: every sample has the new sign; looked at every so many steps, `cap` where it is not reached.
+    Learned: every sample has the new sign, checked every `every` steps; `cap` if that is not reached.
     """
     networks, tables = SimpleNetworks(recipe), []
     with threads(1):
@@ -192,7 +202,7 @@ def plasticity(
 def drift_by_width(recipe: SimpleRecipe, widths: Sequence[int], steps: int, *, eta: float = 0.02) -> pd.DataFrame:
     """The kernel's drift |Theta - Theta_0| / |Theta_0| in a run, against width: hidden, seed, activation, drift.
 
-    The learning rate, eta at H = 64, falls as 1/H: the kernel of v ~ N(0, 1/H) grows with H.
+    The learning rate, eta at H = 64, falls as 1/H because the kernel of v ~ N(0, 1/H) grows with H.
     """
     tables = []
     for width in widths:

@@ -1,8 +1,8 @@
 """The very simple network of the training response, f(x) = sum_j v_j phi(w_j . x + b_j) + c: many at once, exactly.
 
 One network for each of several activations, losses and seeds; those of one seed share data, order and initial weights.
-Gradients are written out, so that a step of all of them is a dozen operations (arXiv 2405.04074; its widths, rates and
-encodings are not known to us: those here are the reference's workable ones).
+Gradients are written out, so that one step of all networks takes a dozen operations (arXiv 2405.04074; its widths,
+rates and encodings are not known to us: those here are workable ones of the reference).
 """
 
 import copy
@@ -51,12 +51,12 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 class SimpleRecipe:
     """What is trained: activations x losses x seeds.
 
-    losses    a name may stand there several times, with learning rates or label noise of its own
+    losses    a name may occur several times, with different learning rates or label noise
     inputs, hidden    d and H
-    batch     samples a step, 1 as in the paper; None: all of them (gradient descent)
+    batch     samples per step, 1 as in the paper; None: all of them (gradient descent)
     eta       learning rate of each loss, or one for all; None: ETA of the loss
     label_noise       sigma of fresh Gaussian noise on the target at every step, of each loss or one for all
-    method    "sgd"; "momentum", with beta = 0.9; "adam", torch's, with one eta for all
+    method    "sgd"; "momentum", with beta = 0.9; "adam", with torch's defaults and one eta for all losses
     """
 
     activations: Sequence[str] = tuple(ACTIVATIONS)
@@ -67,7 +67,7 @@ class SimpleRecipe:
     batch: int | None = 1
     eta: float | Sequence[float] | None = None
     label_noise: float | Sequence[float] = 0.0
-    method: Literal["sgd", "momentum", "adam"] = "sgd"
+    method: str = "sgd"
 
     def __post_init__(self) -> None:
         for activation in self.activations:
@@ -87,7 +87,7 @@ class SimpleRecipe:
             check_number("label_noise", sigma)
 
     def per_loss(self, name: Literal["eta", "label_noise"]) -> list[float]:
-        """The learning rate or label noise of each loss. ValueError where they are not as many."""
+        """The learning rate or label noise of each loss. ValueError if there are more or fewer than losses."""
         value = getattr(self, name)
         if value is None:
             return [ETA[loss] for loss in self.losses]
@@ -101,10 +101,10 @@ class SimpleRecipe:
 class Factors:
     """The terms of Theta, equation (4), each (seeds, activations, losses, n, m), and their sum."""
 
-    output: Tensor
-    hidden: Tensor
-    bias: Tensor
-    whole: Tensor = field(init=False)
+    output: Float[Tensor, "S A L n m"]
+    hidden: Float[Tensor, "S A L n m"]
+    bias: Float[Tensor, "S A L n m"]
+    whole: Float[Tensor, "S A L n m"] = field(init=False)
 
     def __post_init__(self) -> None:
         self.whole = self.output + self.hidden + self.bias
@@ -137,7 +137,7 @@ class SimpleNetworks:
     def _parameters(self) -> list[Tensor]:
         return [self.w, self.b, self.v, self.c]
 
-    def hidden(self, x: Float[Tensor, "S n d"]) -> tuple[Tensor, Tensor]:
+    def hidden(self, x: Float[Tensor, "S n d"]) -> tuple[Float[Tensor, "S A L H n"], Float[Tensor, "S A L H n"]]:
         """phi(z) and phi'(z), (S, A, L, H, n)."""
         S, A, L, H, d = self.w.shape
         z = torch.baddbmm(self.b.view(S, -1, 1), self.w.view(S, -1, d), x.mT)  # (S, A L H, n)
@@ -186,7 +186,7 @@ class SimpleNetworks:
     def train(
         self, x: Float[Tensor, "S n d"], y: Float[Tensor, "S n"], steps: int, *, at: Sequence[int] = ()
     ) -> Iterator[int]:
-        """Train for some steps, and yield at each of the sorted steps `at`, before it is taken (or after the last)."""
+        """Train for `steps` steps; yield each of the sorted steps in `at` before it is taken (or after the last)."""
         due = iter([*at, None])
         following = next(due)
         for step, (rows, noise) in enumerate(self._order(x.shape[1], steps)):
@@ -244,7 +244,7 @@ class SimpleNetworks:
         return -self.factors(x).whole * g[..., None, :]
 
     def module(self, seed: int, activation: int, loss: int) -> nn.Sequential:
-        """One of the networks as an nn.Module, (n, d) -> (n, 1), by its places along S, A, L."""
+        """One of the networks as an nn.Module, (n, d) -> (n, 1), by its indices along S, A, L."""
         H, d = self.w.shape[-2:]
         first, last = nn.utils.skip_init(nn.Linear, d, H), nn.utils.skip_init(nn.Linear, H, 1)
         network = nn.Sequential(first, MODULES[self.recipe.activations[activation]](), last).double()
@@ -260,7 +260,7 @@ class SimpleNetworks:
 
 
 def strings(count: int, inputs: int, seeds: Sequence[int]) -> Float[Tensor, "S count inputs"]:
-    """Random strings of +-1, different within a seed; ValueError where there are fewer than count."""
+    """Random strings of +-1, different within a seed; ValueError if there are fewer than count."""
     check_count("count", count)
     if count > 2**inputs:
         raise ValueError(f"count={count} is more than the {2**inputs} strings of {inputs} bits.")
