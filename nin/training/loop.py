@@ -1,9 +1,10 @@
 """Training an ensemble of runs at once with an ordinary optimiser."""
 
-import math
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from nin.model.data import Dataset, load_data
@@ -80,7 +81,7 @@ def _train(
     configs: Sequence[RunConfig],
     data: Dataset,
     ensemble: Ensemble,
-    alive: Tensor,
+    alive: Int[Tensor, " K"],
     recorder: Recorder,
     snapshots: set[int],
     observe: Callable[[int, int, nn.Module], None] | None,
@@ -91,50 +92,55 @@ def _train(
     kappa = kappa_avg(ensemble, [configs[run] for run in alive], data)[: len(configs)]
     optimizer, scale = make_optimizer(configs, ensemble)
     scale = scale.to(data.x_train)[alive]
-    for step in ProgressBar(
-        range(first.steps + 1), total=first.steps, progress=progress, desc=f"{len(configs)} runs", unit="step"
-    ):
-        if (step in snapshots and observe is None) or step == first.steps:
+    bar = {"total": first.steps, "progress": progress, "desc": f"{len(configs)} runs", "unit": "step"}
+    for step in ProgressBar(range(first.steps + 1), **bar):
+        if step == first.steps or (step in snapshots and observe is None):
             recorder.keep_networks(step, ensemble, alive)
         x, y, noise = feed.next()
-        loss = ensemble.backward(x, y, noise, loss=first.loss, scale=scale)
-        healthy = None if math.isfinite(loss.sum()) else loss.isfinite().cpu()
-        if healthy is not None:
-            recorder.diverged_at[alive[~healthy].numpy()] = step
-        if observe is not None and step in snapshots:
-            _show(observe, step, ensemble, alive, healthy)
+        loss = ensemble.backward(x, y, noise, loss=first.loss, scale=scale)  # (K,)
+        finite = np.isfinite(loss.numpy(force=True))
+        recorder.diverged_at[alive.numpy()[~finite]] = step
+        if step in snapshots and observe is not None:
+            _show(observe, step, ensemble, alive, finite)
         if recorder.due(step):
             recorder.record(step, loss, ensemble, alive)
         if step == first.steps:
             break
         optimizer.step()
-        if healthy is not None and not healthy.all():
-            left = _at_least_two(healthy.nonzero().squeeze(1))
-            if len(left) == 0:
-                break
-            ensemble.keep(left, optimizer)
-            alive, scale = alive[left], scale[left]
-            feed.keep(alive)
+        if finite.all():
+            continue
+        if not finite.any():
+            break
+        left = _at_least_two(torch.from_numpy(finite.nonzero()[0]))
+        ensemble.keep(left, optimizer)
+        alive, scale = alive[left], scale[left]
+        feed.keep(alive)
     return recorder.trajectories(kappa)
 
 
 def _show(
-    observe: Callable[[int, int, nn.Module], None], step: int, ensemble: Ensemble, alive: Tensor, healthy: Tensor | None
+    observe: Callable[[int, int, nn.Module], None],
+    step: int,
+    ensemble: Ensemble,
+    alive: Int[Tensor, " K"],
+    finite: Bool[np.ndarray, " K"],
 ) -> None:
-    """Call observe for each run whose loss is finite, once."""
-    state, places = ensemble.state(), dict(zip(alive.tolist(), range(len(alive)), strict=True))
-    for run, place in places.items():
-        if healthy is None or healthy[place]:
+    """Call observe once for each run whose loss is finite; a lone run has two places in the ensemble."""
+    state, place_of = ensemble.state(), dict(zip(alive.tolist(), range(len(alive)), strict=True))
+    for run, place in place_of.items():
+        if finite[place]:
             observe(run, step, member(ensemble.template, state, place))
 
 
-def _at_least_two(members: Tensor) -> Tensor:
-    """A lone member twice: the product of one matrix takes another kernel than a stack's, and rounds differently."""
+def _at_least_two(members: Int[Tensor, " members"]) -> Int[Tensor, " at_least_two"]:
+    """A lone member twice: the product of one matrix uses a different kernel than a stack's, and rounds differently."""
     return members.repeat(2) if len(members) == 1 else members
 
 
-def make_optimizer(configs: Sequence[RunConfig], ensemble: Ensemble) -> tuple[torch.optim.Optimizer, Tensor]:
-    """The optimiser, and the factor (K,) of each member's loss."""
+def make_optimizer(
+    configs: Sequence[RunConfig], ensemble: Ensemble
+) -> tuple[torch.optim.Optimizer, Float[Tensor, " runs"]]:
+    """The optimiser, and the factor (runs,) by which the loss of each run is multiplied."""
     first, parameters = configs[0], list(ensemble.parameters.values())
     ones = torch.ones(len(configs), dtype=torch.float64)
     if first.optimizer == "adam":
