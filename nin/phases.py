@@ -50,15 +50,38 @@ class Criteria:
         return "decay" if self.kept < DECAYED else "decoupled"
 
 
+DIVERGED_AT_ONCE = Criteria(spike=np.inf, kept=np.nan, peak=np.nan, finite=False)
+
+
 def criteria(frame: pd.DataFrame, *, niw: str = "niw_norm", spike_window: int = SPIKE_WINDOW) -> Criteria:
     """Measure one run, a frame with the columns step, noisy_loss and niw_norm.
 
     niw           column that holds the size of the noise injection weights; in the wide linear net |W_NI| barely
                   moves, use "noise_output" there
     spike_window  steps in which a spike counts, by default the first 50
-    A NaN at the last step is a run that diverged, a NaN before it a step that was not measured.
-    Raises ValueError for a missing column, an empty frame, a frame of several runs.
+    A NaN at the last step means that the run diverged; a NaN before it, that the step was not measured.
+    Raises ValueError for a missing column, an empty frame, a frame of several runs, or no row with both values.
     """
+    _check_one_run(frame, niw)
+    frame = frame.sort_values("step")
+    last = frame[["noisy_loss", niw]].iloc[-1]
+    measured = frame.dropna(subset=["noisy_loss", niw])
+    if measured.empty:
+        if len(frame) == 1 and pd.notna(last[niw]):
+            return DIVERGED_AT_ONCE
+        raise ValueError(f"frame has no row with both noisy_loss and {niw}; pass the records of a run that has a node.")
+    step, loss = measured["step"].to_numpy(dtype=float), measured["noisy_loss"].to_numpy(dtype=float)
+    size = measured[niw].abs().to_numpy(dtype=float)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        return Criteria(
+            spike=float(loss[step <= step[0] + spike_window].max() / loss[0]),
+            kept=float(size[-max(1, len(size) // 10) :].mean() / size[0]),
+            peak=float(size.max() / size[0]),
+            finite=bool(np.isfinite([*loss, *size, *last]).all()),
+        )
+
+
+def _check_one_run(frame: pd.DataFrame, niw: str) -> None:
     missing = {"step", "noisy_loss", niw} - set(frame.columns)
     if missing:
         raise ValueError(f"frame has no column {', '.join(sorted(missing))}; it needs step, noisy_loss and {niw}.")
@@ -66,22 +89,6 @@ def criteria(frame: pd.DataFrame, *, niw: str = "niw_norm", spike_window: int = 
         raise ValueError("frame is empty; a run has at least one row.")
     if frame["step"].duplicated().any():
         raise ValueError("frame holds several runs; classify one at a time: for run, rows in frame.groupby('run').")
-    frame = frame.sort_values("step")
-    finite = bool(np.isfinite(frame[["noisy_loss", niw]].iloc[-1]).all())
-    measured, frame = frame, frame[frame["noisy_loss"].notna() & frame[niw].notna()]
-    if frame.empty and measured[niw].notna().any() and len(measured) == 1:
-        return Criteria(spike=np.inf, kept=np.nan, peak=np.nan, finite=False)  # the first loss is no number
-    if frame.empty:
-        raise ValueError(f"frame holds no row with both noisy_loss and {niw}.")
-    step, loss, size = (frame[name].to_numpy(dtype=float) for name in ("step", "noisy_loss", niw))
-    size = np.abs(size)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        return Criteria(
-            spike=float(loss[step <= step[0] + spike_window].max() / loss[0]),
-            kept=float(size[-max(1, len(size) // 10) :].mean() / size[0]),
-            peak=float(size.max() / size[0]),
-            finite=finite and bool(np.isfinite(loss).all() and np.isfinite(size).all()),
-        )
 
 
 def classify(frame: pd.DataFrame, *, niw: str = "niw_norm", spike_window: int = SPIKE_WINDOW) -> str:

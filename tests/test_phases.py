@@ -61,7 +61,7 @@ def test_linear_net_is_classified_by_its_noise_output():
         (pd.DataFrame({"step": [0]}), "frame has no column niw_norm, noisy_loss"),
         (run(FALLING, FALLING)[:0], "frame is empty"),
         (pd.concat([run(FALLING, FALLING)] * 2), "frame holds several runs"),
-        (run(np.full(len(STEPS), np.nan), FALLING), "frame holds no row with both"),
+        (run(np.full(len(STEPS), np.nan), FALLING), "frame has no row with both"),
     ],
 )
 def test_bad_frames_are_named(frame, message):
