@@ -4,7 +4,7 @@ import copy
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
@@ -13,7 +13,7 @@ from nin.model.networks import MLP
 from nin.model.nodes import NoisyNetwork
 from nin.training.stacked_mlp import StackedMLP, aligned
 
-CHUNK = 128  # samples at a time where many are evaluated: they stay in the cache, and every ensemble sums alike
+CHUNK = 128  # samples evaluated at a time: they stay in the cache, and every ensemble sums in the same order
 
 
 class Ensemble:
@@ -44,7 +44,7 @@ class Ensemble:
     def __call__(
         self, x: Float[Tensor, "K batch inputs"], noise: Float[Tensor, "K batch nodes"] | None = None
     ) -> Float[Tensor, "K batch outputs"]:
-        """Outputs of all members, to be used before the next call; noise is eps itself, sigma included, or None."""
+        """Outputs of all members, to be used before the next call overwrites them; noise is eps, sigma included."""
         return self._mlp.forward(x, noise) if self._mlp else self._vmap(x, noise)
 
     def backward(
@@ -56,22 +56,24 @@ class Ensemble:
         loss: str,
         scale: Float[Tensor, " K"] | float = 1.0,
     ) -> Float[Tensor, " K"]:
-        """Each member's mean loss over its batch; the gradient of scale times it goes into the parameters' `.grad`."""
+        """Each member's mean loss over its batch; writes the gradients of scale * loss into the parameters' `.grad`."""
         if self._mlp:
-            losses, gradient = WITH_GRADIENT[loss](self._mlp.forward(x, noise), y)
+            losses, gradient = WITH_GRADIENT[loss](self._mlp.forward(x, noise), y)  # (K, batch), (K, batch, outputs)
             factor = scale[:, None, None] if isinstance(scale, Tensor) else scale
             self._mlp.backward(gradient.mul_(factor / y.shape[1]))
             return losses.mean(1)
         for parameter in self.parameters.values():
             parameter.grad = None
-        losses = LOSSES[loss](self._vmap(x, noise), y).mean(1)
+        losses = LOSSES[loss](self._vmap(x, noise), y).mean(1)  # (K,)
         (scale * losses).sum().backward()
         return losses.detach()
 
     def _restack(self) -> None:
         self._mlp = None if self._vectorise else StackedMLP(self.template, self.parameters)
 
-    def _vmap(self, x: Tensor, noise: Tensor | None) -> Tensor:
+    def _vmap(
+        self, x: Float[Tensor, "K batch ..."], noise: Float[Tensor, "K batch nodes"] | None
+    ) -> Float[Tensor, "K batch outputs"]:
         def one(parameters: dict, buffers: dict, *inputs: Tensor) -> Tensor:
             return functional_call(self.template, (parameters, buffers), inputs)
 
@@ -80,8 +82,8 @@ class Ensemble:
         inputs = (x,) if noise is None else (x, noise)
         return vmap(one)(self.parameters, self.buffers, *inputs)
 
-    def keep(self, members: Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """Drop all members but those of the given indices, from the parameters and from the optimiser's state."""
+    def keep(self, members: Int[Tensor, " kept"], optimizer: torch.optim.Optimizer) -> None:
+        """Keep only the members with these indices, in the parameters and in the optimiser's state."""
         (group,) = optimizer.param_groups
         group["params"] = []
         for name, old in self.parameters.items():
@@ -101,7 +103,7 @@ class Ensemble:
 
 
 def member(template: nn.Module, state: dict[str, Tensor], index: int) -> nn.Module:
-    """One member of an ensemble as a module of its own, from the ensemble's template and a state() of it."""
+    """One member of an ensemble as a separate module, from the ensemble's template and its `state()`."""
     module = copy.deepcopy(template).cpu()
     module.load_state_dict(module.state_dict() | {name: tensor[index] for name, tensor in state.items()})
     return module

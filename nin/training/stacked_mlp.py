@@ -16,7 +16,7 @@ BOUNDARY = 64  # bytes
 
 
 def _softplus(z: Tensor) -> Tensor:
-    """ln(1 + e^z) from functions that round alike in vectors and in what is left over from them; torch's does not."""
+    """ln(1 + e^z) from functions that round alike inside and after the full SIMD vectors; torch's softplus does not."""
     tail = z.abs().neg_().exp_().log1p_()
     return z.relu_().add_(tail)
 
@@ -35,62 +35,76 @@ PULL_BACK: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # g phi'(z) in the
 }
 
 
-def aligned_empty(like: Float[Tensor, "K ..."], *shape: int) -> Float[Tensor, "K ..."]:
-    """Memory for K matrices of a shape, each of which begins at a multiple of BOUNDARY bytes.
+def aligned_empty(like: Float[Tensor, " K *_"], *shape: int) -> Float[Tensor, " K *shape"]:
+    """Memory for K arrays of a shape, with dtype and device of `like`; each begins at a multiple of BOUNDARY bytes.
 
-    MKL chooses its kernel, and with it the rounding, by where a matrix begins. One matrix right after the other would
-    make the numbers of a run depend on its place in the ensemble.
+    MKL chooses its kernel, and with it the rounding, by the address at which a matrix begins. Matrices stored without
+    gaps would make the numbers of a run depend on its place in the ensemble.
     """
     size = math.prod(shape)
-    step = BOUNDARY // like.element_size()
-    memory = like.new_empty(len(like), -(-size // step) * step)
+    unit = BOUNDARY // like.element_size()  # numbers from one boundary to the next
+    padded = math.ceil(size / unit) * unit
+    memory = like.new_empty(len(like), padded)  # (K, padded)
     return memory[:, :size].unflatten(1, shape) if shape else memory[:, 0]
 
 
-def aligned(stack: Float[Tensor, "K ..."]) -> Float[Tensor, "K ..."]:
-    """The same values, each member at a multiple of BOUNDARY bytes: itself where they are already."""
-    begins = (stack.data_ptr(), stack.stride(0) * stack.element_size())
-    if not any(place % BOUNDARY for place in begins):
+def aligned(stack: Float[Tensor, " K *shape"]) -> Float[Tensor, " K *shape"]:
+    """The same values with each member at a multiple of BOUNDARY bytes: `stack` itself if its members are there."""
+    first, between = stack.data_ptr(), stack.stride(0) * stack.element_size()  # bytes
+    if first % BOUNDARY == 0 and between % BOUNDARY == 0:
         return stack
     return aligned_empty(stack, *stack.shape[1:]).copy_(stack)
 
 
 @dataclass(frozen=True)
 class StackedLayer:
-    """z = s x W^T + b + eps W_NI: weight (K, out, in), bias (K, out), scale s, and niw (K, nodes, out) at the node."""
+    """z = s x W^T + b + eps W_NI, with the fixed scale s; bias and niw are None if the layer has none."""
 
-    weight: Tensor
-    bias: Tensor | None
+    weight: Float[Tensor, "K out in"]
+    bias: Float[Tensor, "K out"] | None
     scale: float
-    niw: Tensor | None
+    niw: Float[Tensor, "K nodes out"] | None
 
-    def forward(self, x: Tensor, noise: Tensor | None, out: Tensor) -> Tensor:
-        start, beta = (out, 0) if self.bias is None else (self.bias.unsqueeze(1), 1)
-        torch.baddbmm(start, x, self.weight.mT, beta=beta, alpha=self.scale, out=out)
+    def forward(
+        self,
+        x: Float[Tensor, "K batch in"],
+        noise: Float[Tensor, "K batch nodes"] | None,
+        out: Float[Tensor, "K batch out"],
+    ) -> Float[Tensor, "K batch out"]:
+        """Write z into `out` and return it."""
+        start, beta = (out, 0) if self.bias is None else (self.bias.unsqueeze(1), 1)  # (K, 1, out)
+        torch.baddbmm(start, x, self.weight.mT, beta=beta, alpha=self.scale, out=out)  # (K, batch, in) (K, in, out)
         if self.niw is not None and noise is not None:
-            out.baddbmm_(noise, self.niw)
+            out.baddbmm_(noise, self.niw)  # (K, batch, nodes) (K, nodes, out)
         return out
 
-    def backward(self, g: Tensor, x: Tensor, noise: Tensor | None) -> None:
-        """Write the gradients of the layer's parameters; g = dL/dz (K, batch, out)."""
+    def backward(
+        self,
+        g: Float[Tensor, "K batch out"],
+        x: Float[Tensor, "K batch in"],
+        noise: Float[Tensor, "K batch nodes"] | None,
+    ) -> None:
+        """Write the gradients of the layer's parameters, given g = dL/dz."""
         weight = self.weight.grad
-        torch.baddbmm(weight, g.mT, x, beta=0, alpha=self.scale, out=weight)
+        torch.baddbmm(weight, g.mT, x, beta=0, alpha=self.scale, out=weight)  # (K, out, batch) (K, batch, in)
         if self.bias is not None:
-            torch.sum(g, 1, out=self.bias.grad)
+            torch.sum(g, 1, out=self.bias.grad)  # (K, out)
         if self.niw is not None:
-            torch.bmm(noise.mT, g, out=self.niw.grad)
+            torch.bmm(noise.mT, g, out=self.niw.grad)  # (K, nodes, batch) (K, batch, out)
 
-    def pull_back(self, g: Tensor, out: Tensor) -> Tensor:
-        """dL/dx = s g W (K, batch, in)."""
-        return torch.baddbmm(out, g, self.weight, beta=0, alpha=self.scale, out=out)
+    def pull_back(
+        self, g: Float[Tensor, "K batch out"], out: Float[Tensor, "K batch in"]
+    ) -> Float[Tensor, "K batch in"]:
+        """Write dL/dx = s g W into `out` and return it."""
+        return torch.baddbmm(out, g, self.weight, beta=0, alpha=self.scale, out=out)  # (K, batch, out) (K, out, in)
 
 
 class StackedMLP:
     """Forward and backward pass of K MLPs, with or without a node, in batched matrix products.
 
-    The backward pass is written out, so that nothing is allocated in a step: every activation has its place, and the
-    gradients go straight into the `.grad` of the parameters. On small networks that is several times faster than
-    autograd, whose fresh tensors cost page faults and whose weight gradients come out transposed and are copied.
+    The backward pass is written out so that a step allocates nothing: every activation has its own buffer, and the
+    gradients go straight into the `.grad` of the parameters. On small networks this is several times faster than
+    autograd, whose new tensors cost page faults and whose weight gradients come out transposed and have to be copied.
     """
 
     def __init__(self, template: nn.Module, parameters: Mapping[str, Tensor]) -> None:
@@ -109,36 +123,37 @@ class StackedMLP:
         ]
         for parameter in parameters.values():
             parameter.grad = aligned_empty(parameter, *parameter.shape[1:]).zero_()
-        self._memory: dict[int, tuple[list[Tensor], list[Tensor]]] = {}  # by batch: values and gradients of the layers
+        self._buffers: dict[int, tuple[list[Tensor], list[Tensor]]] = {}  # batch size -> values, gradients
         self._x = self._noise = None
 
     @torch.no_grad()
     def forward(
         self, x: Float[Tensor, "K batch inputs"], noise: Float[Tensor, "K batch nodes"] | None
     ) -> Float[Tensor, "K batch outputs"]:
-        """Outputs, in memory that the next call of this batch size overwrites."""
+        """Outputs, in a buffer that the next call with this batch size overwrites."""
         x, noise = aligned(x), None if noise is None else aligned(noise)
         self._x, self._noise = x, noise
-        values, _ = self._places(x)
+        values, _ = self._buffers_for(x)
         for layer, out in zip(self.layers[:-1], values[:-1], strict=True):
-            x = IN_PLACE[self.activation](layer.forward(x, noise, out))
+            x = IN_PLACE[self.activation](layer.forward(x, noise, out))  # (K, batch, width)
         return self.layers[-1].forward(x, noise, values[-1])
 
     @torch.no_grad()
     def backward(self, g: Float[Tensor, "K batch outputs"]) -> None:
-        """Write the gradients of all parameters for the last forward pass; g = dL/d outputs."""
-        g, (values, gradients) = aligned(g), self._places(self._x)
+        """Write the gradients of all parameters for the last forward pass, given g = dL/d outputs."""
+        g, (values, gradients) = aligned(g), self._buffers_for(self._x)
         for index in reversed(range(len(self.layers))):
             below = values[index - 1] if index else self._x
             self.layers[index].backward(g, below, self._noise)
             if index:
-                g = PULL_BACK[self.activation](self.layers[index].pull_back(g, gradients[index - 1]), below)
+                g = self.layers[index].pull_back(g, gradients[index - 1])  # dL/dh (K, batch, width)
+                g = PULL_BACK[self.activation](g, below)  # dL/dz of the layer below
 
-    def _places(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Where the layers' values and gradients (K, batch, width) go for a batch of this size."""
+    def _buffers_for(self, x: Float[Tensor, "K batch inputs"]) -> tuple[list[Tensor], list[Tensor]]:
+        """The buffers (K, batch, width) of the layers' values and gradients for this batch size."""
         batch = x.shape[1]
-        if batch not in self._memory:
+        if batch not in self._buffers:
             widths = [layer.weight.shape[1] for layer in self.layers]
             values, gradients = ([aligned_empty(x, batch, width) for width in widths] for _ in range(2))
-            self._memory[batch] = values, gradients
-        return self._memory[batch]
+            self._buffers[batch] = values, gradients
+        return self._buffers[batch]

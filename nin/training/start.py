@@ -136,9 +136,9 @@ def kappa_avg(ensemble: Ensemble, configs: Sequence[RunConfig], data: Dataset) -
     """kappa_avg = eta W.E[dL/dW] / |W|^2 at W = W_NI for each of K runs (K,): the initial rate of fall of |W_NI|.
 
     E[dL/dW] = E[eps dl/dz(z + eps W)] (eq. (4)) over eval_samples training samples and curvature_pairs antithetic draws
-    +-eps for each, which cancel the random walk <eps g>. To lowest order in sigma it is eta sigma^2 W.<H>W / |W|^2 for
-    smooth networks; for ReLU, whose autograd Hessian lacks the kinks, it is the curvature that counts.
-    NaN without a node and for W_NI = 0.
+    +-eps for each, which cancel the random walk <eps g>. To lowest order in sigma, kappa_avg is
+    eta sigma^2 W.<H>W / |W|^2 for smooth networks; for ReLU networks, whose autograd Hessian lacks the kinks, it is the
+    curvature that matters. NaN without a node and for W_NI = 0.
     """
     if ensemble.niw is None:
         return np.full(len(configs), np.nan)
@@ -151,15 +151,14 @@ def kappa_avg(ensemble: Ensemble, configs: Sequence[RunConfig], data: Dataset) -
             config.sigma * draw_noise(len(x), config.nodes, law=config.law, generator=generator)
             for config, generator in zip(configs, generators, strict=True)
         ]
-        for part_x, part_y, eps in zip(
-            x.split(CHUNK), y.split(CHUNK), torch.stack(draws).to(x).split(CHUNK, dim=1), strict=True
-        ):
-            inputs = part_x.expand(len(configs), *part_x.shape)
-            labels = part_y.expand(len(configs), *part_y.shape)
-            for noise in (eps, -eps):
+        eps = torch.stack(draws).to(x)  # (K, samples, nodes)
+        for part_x, part_y, part_eps in zip(x.split(CHUNK), y.split(CHUNK), eps.split(CHUNK, dim=1), strict=True):
+            inputs = part_x.expand(len(configs), *part_x.shape)  # (K, chunk, d)
+            labels = part_y.expand(len(configs), *part_y.shape)  # (K, chunk, ...)
+            for noise in (part_eps, -part_eps):
                 ensemble.backward(inputs, labels, noise, loss=first.loss, scale=float(len(part_x)))
-                pull += (ensemble.niw.detach() * ensemble.niw.grad).flatten(1).sum(1).double().cpu()
+                pull += (ensemble.niw.detach() * ensemble.niw.grad).flatten(1).sum(1).double().cpu()  # (K,)
     pull = pull.numpy() / (2 * first.curvature_pairs * len(x))
-    square = ensemble.niw.detach().double().square().flatten(1).sum(1).cpu().numpy()
+    square = ensemble.niw.detach().double().square().flatten(1).sum(1).cpu().numpy()  # (K,)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.array([config.lr for config in configs]) * pull / square

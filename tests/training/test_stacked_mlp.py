@@ -1,13 +1,17 @@
-"""Catches: a written-out gradient that is not autograd's, buffers that a second call or a smaller ensemble spoils."""
+"""Catches: a written-out gradient that is not autograd's, buffers that a second call or a smaller ensemble spoils,
+numbers that depend on where in memory a member begins.
+"""
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 
-from nin import inject
+from nin import RunConfig, inject, train
 from nin.model.networks import ACTIVATIONS, INITS, MLP, linear_net
 from nin.training.ensemble import Ensemble
+from nin.training.stacked_mlp import BOUNDARY, aligned, aligned_empty
 
 K, BATCH = 3, 7
 
@@ -86,3 +90,53 @@ def test_outputs_are_the_members_own():
         torch.testing.assert_close(outputs[k], member(x[k], noise[k]), rtol=1e-12, atol=1e-14)
     silent = Ensemble(stack)(x)
     torch.testing.assert_close(silent[0], stack[0].network(x[0]), rtol=1e-12, atol=1e-14)
+
+
+def begins_at_boundaries(stack):
+    """Whether every member begins at a multiple of BOUNDARY bytes."""
+    return all(member.data_ptr() % BOUNDARY == 0 for member in stack)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (9, 7), (2, 3, 5)])
+def test_aligned_keeps_values_and_moves_members_to_boundaries(dtype, shape):
+    stack = torch.randn(K, *shape, dtype=dtype)
+    moved = aligned(stack)
+    assert moved.dtype == dtype and torch.equal(moved, stack)
+    assert begins_at_boundaries(moved)
+    assert all(member.is_contiguous() for member in moved)
+
+
+def test_aligned_is_the_identity_where_members_are_aligned_already():
+    stack = aligned_empty(torch.zeros(K), 9, 7).normal_()
+    assert aligned(stack) is stack
+    assert aligned(stack[:, :, 1:]) is not stack  # one column on: the members no longer begin at boundaries
+    assert torch.equal(aligned(stack[:, :, 1:]), stack[:, :, 1:])
+
+
+def test_aligned_gives_the_members_of_an_expanded_tensor_the_memory_they_share():
+    """A stride of 0 keeps to the boundary: a batch that all members share is not copied."""
+    shared = aligned_empty(torch.zeros(1), 9, 7).normal_()
+    assert aligned(shared.expand(K, 9, 7)).data_ptr() == shared.data_ptr()
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (9, 7), (4, 4)])
+def test_aligned_empty_separates_members_by_the_fewest_whole_boundaries(shape):
+    like = torch.zeros(K, 5)
+    memory = aligned_empty(like, *shape)
+    assert memory.shape == (K, *shape) and memory.dtype == like.dtype
+    numbers = BOUNDARY // like.element_size()
+    assert memory.stride(0) == -(-torch.Size(shape).numel() // numbers) * numbers
+    assert begins_at_boundaries(memory)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_odd_sizes_give_the_same_curves_alone_and_in_a_group(blobs, dtype):
+    """Neither widths nor batch fill whole boundaries: without `aligned` the members begin at different offsets."""
+    base = RunConfig(widths=(9, 7), batch_size=7, steps=40, lr=0.1, eval_points=5, curvature_pairs=2, dtype=dtype)
+    configs = [base.replace(sigma=sigma, seed=seed) for sigma in (0.5, 2.0) for seed in (0, 1, 2)]
+    together = train(configs, data=blobs)
+    for run, config in enumerate(configs):
+        alone = train(config, data=blobs)
+        for name, curve in alone.curves.items():
+            np.testing.assert_array_equal(together.curves[name][:, run], curve[:, 0], err_msg=f"{name} of run {run}")
