@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from nin import theory
 
@@ -122,7 +124,7 @@ class DecayFit:
 NO_DECAY = DecayFit(np.inf, np.nan, np.nan, (np.nan, np.nan), np.inf, np.inf)
 
 
-def fit_decay(steps: np.ndarray, values: np.ndarray) -> DecayFit:
+def fit_decay(steps: ArrayLike, values: ArrayLike) -> DecayFit:
     """Least squares of ln|values| = const - step / tau in the decaying window.
 
     The window opens at the maximum of |values| and closes where the curve has made 95 % of its fall (in the log)
@@ -158,14 +160,14 @@ def fit_decay(steps: np.ndarray, values: np.ndarray) -> DecayFit:
     )
 
 
-def _tau(steps: np.ndarray, logs: np.ndarray) -> float:
+def _tau(steps: Float[np.ndarray, " n"], logs: Float[np.ndarray, " n"]) -> float:
     if len(steps) < 2:
         return np.inf
     slope = _line(steps, logs)[0]
     return -1 / slope if slope < 0 else np.inf
 
 
-def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float]:
+def _line(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> tuple[float, float, float]:
     """Slope, its standard error and R^2 of the least-squares line."""
     dx, dy = x - x.mean(), y - y.mean()
     slope = float(dx @ dy / (dx @ dx))

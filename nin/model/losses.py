@@ -1,11 +1,14 @@
 """The losses of the papers, per sample; a training or probe loss is their mean over the batch."""
 
 import torch
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Targets = Float[Tensor, "*batch C"] | Int[Tensor, " *batch"]  # regression targets, or labels
 
-def cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
+
+def cross_entropy(outputs: Float[Tensor, "*batch classes"], y: Int[Tensor, " *batch"]) -> Float[Tensor, " *batch"]:
     """ell = -ln softmax(f)_y; outputs (..., classes), y (...) integer -> (...), in nats.
 
     The softmax runs over (..., classes, batch): over a short last axis torch does not vectorise it, which takes 5 to 20
@@ -17,7 +20,7 @@ def cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
     return loss.reshape(y.shape)
 
 
-def mse(outputs: Tensor, y: Tensor) -> Tensor:
+def mse(outputs: Float[Tensor, "*batch C"], y: Targets) -> Float[Tensor, " *batch"]:
     """ell = 1/2 sum_c (f_c - y_c)^2; outputs (..., C), y (..., C), or labels (...) as one-hot -> (...)."""
     if not y.is_floating_point():
         y = F.one_hot(y, outputs.shape[-1]).to(outputs.dtype)
@@ -27,14 +30,18 @@ def mse(outputs: Tensor, y: Tensor) -> Tensor:
 LOSSES = {"cross_entropy": cross_entropy, "mse": mse}
 
 
-def cross_entropy_and_gradient(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def cross_entropy_and_gradient(
+    outputs: Float[Tensor, "*batch classes"], y: Int[Tensor, " *batch"]
+) -> tuple[Float[Tensor, " *batch"], Float[Tensor, "*batch classes"]]:
     """ell as `cross_entropy` gives it, and d ell / df = softmax(f) - e_y (..., batch, classes)."""
     log_p, label = F.log_softmax(outputs.mT, dim=-2), y.unsqueeze(-2)
     loss = -log_p.gather(-2, label).squeeze(-2)
     return loss, log_p.exp_().scatter_add_(-2, label, log_p.new_tensor(-1.0).expand(label.shape)).mT
 
 
-def mse_and_gradient(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def mse_and_gradient(
+    outputs: Float[Tensor, "*batch C"], y: Targets
+) -> tuple[Float[Tensor, " *batch"], Float[Tensor, "*batch C"]]:
     """ell as `mse` gives it, and d ell / df = f - y."""
     if not y.is_floating_point():
         y = F.one_hot(y, outputs.shape[-1]).to(outputs.dtype)
@@ -45,7 +52,7 @@ def mse_and_gradient(outputs: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 WITH_GRADIENT = {"cross_entropy": cross_entropy_and_gradient, "mse": mse_and_gradient}
 
 
-def accuracy(outputs: Tensor, y: Tensor) -> Tensor:
+def accuracy(outputs: Float[Tensor, "*batch C"], y: Targets) -> Float[Tensor, " *batch"]:
     """1 where the largest output is the label, else 0; NaN for targets that are no labels. Shapes as cross_entropy."""
     if y.is_floating_point():
         return torch.full(outputs.shape[:-1], float("nan"), dtype=outputs.dtype, device=outputs.device)
@@ -53,7 +60,7 @@ def accuracy(outputs: Tensor, y: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def score(network: nn.Module, x: Tensor, y: Tensor) -> float:
+def score(network: nn.Module, x: Shaped[Tensor, "n ..."], y: Shaped[Tensor, "n ..."]) -> float:
     """The fraction of samples that are classified rightly; 0 for a network that is not finite."""
     outputs = network(x)
     return accuracy(outputs, y).mean().item() if outputs.isfinite().all() else 0.0

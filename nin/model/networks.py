@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd
@@ -40,7 +41,7 @@ class ScaledLinear(nn.Linear):
     def reset_parameters(self) -> None:
         """Draw nothing: MLP.initialise fills the weights."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         return F.linear(x if self.scale == 1 else self.scale * x, self.weight, self.bias)
 
     def extra_repr(self) -> str:
@@ -95,15 +96,20 @@ class MLP(nn.Module):
             if layer.bias is not None:
                 layer.bias.zero_()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch outputs"]:
         phi = ACTIVATIONS[self.activation]
         for layer in self.layers[:-1]:
-            x = phi(layer(x))  # (batch, width)
+            x = phi(layer(x))  # (*batch, width)
         return self.layers[-1](x)
 
 
 def linear_net(
-    width: int, *, inputs: int = 1, outputs: int = 1, dtype: torch.dtype = torch.float64, generator=None
+    width: int,
+    *,
+    inputs: int = 1,
+    outputs: int = 1,
+    dtype: torch.dtype = torch.float64,
+    generator: torch.Generator | None = None,
 ) -> MLP:
     """f(x) = N^(-1/2) v.(u x), N = width: the linear test case of arXiv 2210.13599, all entries N(0, 1).
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from nin.model.noise import LAWS, draw_noise
@@ -37,7 +38,7 @@ class NoisyNetwork(nn.Module):
         network: nn.Module,
         sites: Sequence[Site],
         *,
-        niw: Sequence[Tensor],
+        niw: Sequence[Float[Tensor, "nodes ..."]],
         sigma: Sequence[float],
         law: str,
         generator: torch.Generator,
@@ -114,10 +115,10 @@ class NoisyNetwork(nn.Module):
         generator.set_state(state["generator"])
         super().__setstate__(state | {"generator": generator})
 
-    def _weights(self) -> list[Tensor]:
+    def _weights(self) -> list[Float[Tensor, "nodes ..."]]:
         return [self.niw] if len(self.sites) == 1 else [self.niw[layer] for layer in self.layers]
 
-    def _checked(self, noise: Noise, batch: int) -> list[Tensor]:
+    def _checked(self, noise: Noise, batch: int) -> list[Float[Tensor, "batch nodes"]]:
         """The noise of each layer, of the shape it must have."""
         if len(self.sites) == 1 and isinstance(noise, Tensor):
             noise = {self.layer: noise}
@@ -131,7 +132,9 @@ class NoisyNetwork(nn.Module):
                 raise ValueError(f"noise{at} has shape {found}, expected (batch, nodes) = {(batch, len(niw))}.")
         return [noise[layer].to(niw) for layer, niw in zip(self.layers, self._weights(), strict=True)]
 
-    def _hook(self, index: int, eps: Tensor, niw: Tensor, calls: list[int]) -> torch.utils.hooks.RemovableHandle:
+    def _hook(
+        self, index: int, eps: Float[Tensor, "batch nodes"], niw: Float[Tensor, "nodes ..."], calls: list[int]
+    ) -> torch.utils.hooks.RemovableHandle:
         site = self.sites[index]
         module = self.network.get_submodule(site.layer)
 
@@ -221,7 +224,7 @@ def inject(
     return NoisyNetwork(model, sites, niw=niw, sigma=sigmas, law=law, generator=generator)
 
 
-def _initial(site: Site, nodes: int, std: float | None, generator: torch.Generator) -> Tensor:
+def _initial(site: Site, nodes: int, std: float | None, generator: torch.Generator) -> Float[Tensor, "nodes ..."]:
     entries = math.prod(site.shape)
     scale = entries**-0.5 if std is None else std
     return scale * torch.randn(nodes, *site.shape, dtype=torch.float64, generator=generator)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
@@ -27,7 +28,9 @@ class Site:
     shape: tuple[int, ...]
     channels_first: bool
 
-    def add(self, values: Tensor, eps: Tensor, niw: Tensor) -> Tensor:
+    def add(
+        self, values: Float[Tensor, "*values"], eps: Float[Tensor, "batch nodes"], niw: Float[Tensor, " nodes *shape"]
+    ) -> Float[Tensor, "*values"]:
         """values + eps W_NI, eps (batch, nodes), niw (nodes, *shape): the same for all tokens, or pixels behind a conv.
 
         Raises ValueError where values are not those that the site was made for, samples first.
@@ -44,7 +47,7 @@ class Site:
             )
         if not between:  # in one pass over the values
             return torch.addmm(values.flatten(1), eps, niw.flatten(1)).view(values.shape)
-        shift = eps @ niw
+        shift = eps @ niw  # (batch, features or channels)
         return values + shift.view((batch, -1, *between) if self.channels_first else (batch, *between, -1))
 
 

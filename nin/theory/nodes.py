@@ -11,11 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from nin.support.arguments import check_count
 
+Values = NDArray[np.float64] | np.float64  # NumPy returns a number where all arguments are numbers
 KURTOSIS = {"gaussian": 3.0, "uniform": 9 / 5, "rademacher": 1.0}  # E eps^4 / sigma^4
 KAPPA_MAX = 4.0  # of the wide two-layer linear net (CAT); ReLU networks survive more
 
 
-def kappa(eta: ArrayLike, sigma: ArrayLike, lam: ArrayLike) -> NDArray:
+def kappa(eta: ArrayLike, sigma: ArrayLike, lam: ArrayLike) -> Values:
     """kappa = eta sigma^2 lam, the control number of a mode of curvature lam: factor 1 - kappa per step (NIN).
 
     eta: learning rate per step, >= 0; sigma: standard deviation of the noise, >= 0. Raises ValueError for negative or
@@ -29,19 +30,19 @@ def kappa(eta: ArrayLike, sigma: ArrayLike, lam: ArrayLike) -> NDArray:
         return eta * sigma**2 * np.asarray(lam, dtype=float)
 
 
-def sigma_catapult(eta: ArrayLike, lam: ArrayLike) -> NDArray:
+def sigma_catapult(eta: ArrayLike, lam: ArrayLike) -> Values:
     """sigma_cat = sqrt(2 / (eta lam)), where kappa = 2: noise above it makes the NIW grow at first (NIN)."""
     return sigma_divergent(eta, lam, kappa_max=2.0)
 
 
-def sigma_divergent(eta: ArrayLike, lam: ArrayLike, *, kappa_max: float = KAPPA_MAX) -> NDArray:
+def sigma_divergent(eta: ArrayLike, lam: ArrayLike, *, kappa_max: float = KAPPA_MAX) -> Values:
     """sigma_div = sqrt(kappa_max / (eta lam)); kappa_max = 4 in the wide linear net (CAT). ValueError below 0."""
     eta, lam, kappa_max = _at_least(0, eta=eta, lam=lam, kappa_max=kappa_max)
     with np.errstate(divide="ignore"):
         return np.sqrt(kappa_max / (eta * lam))
 
 
-def decay_time(kappa: ArrayLike) -> NDArray:
+def decay_time(kappa: ArrayLike) -> Values:
     """tau = 1 / |ln |1 - kappa||, in steps (equation (9)): 0 at kappa = 1, inf at 0 and 2, a growth time above 2.
 
     >>> decay_time([0, 1, 2]).tolist()
@@ -52,14 +53,14 @@ def decay_time(kappa: ArrayLike) -> NDArray:
         return 1 / np.abs(np.where(kappa < 0.5, np.log1p(-np.minimum(kappa, 0.5)), np.log(np.abs(1 - kappa))))
 
 
-def mean_square_multiplier(kappa: ArrayLike, batch: ArrayLike, kurtosis: ArrayLike) -> NDArray:
+def mean_square_multiplier(kappa: ArrayLike, batch: ArrayLike, kurtosis: ArrayLike) -> Values:
     """E (1 - kappa q / sigma^2)^2 = (1 - kappa)^2 + kappa^2 (k4 - 1) / |B|, q = <eps^2> of a batch (derived)."""
     batch, kurtosis = _at_least(1, batch=batch, kurtosis=kurtosis)
     kappa = np.asarray(kappa, dtype=float)
     return (1 - kappa) ** 2 + kappa**2 * (kurtosis - 1) / batch
 
 
-def kappa_mean_square(batch: ArrayLike, kurtosis: ArrayLike) -> NDArray:
+def kappa_mean_square(batch: ArrayLike, kurtosis: ArrayLike) -> Values:
     """kappa_MS = 2 / (1 + (k4 - 1) / |B|), where the mean square of a mode starts to grow (derived).
 
     kurtosis: k4 = E eps^4 / sigma^4, see KURTOSIS, or k4 <H^2> / <H>^2 where the curvature varies between samples.
@@ -71,7 +72,7 @@ def kappa_mean_square(batch: ArrayLike, kurtosis: ArrayLike) -> NDArray:
     return 2 / (1 + (kurtosis - 1) / batch)
 
 
-def random_walk(eta: ArrayLike, sigma: ArrayLike, trace_G: ArrayLike, batch: ArrayLike) -> NDArray:
+def random_walk(eta: ArrayLike, sigma: ArrayLike, trace_G: ArrayLike, batch: ArrayLike) -> Values:
     """E |dW_NI|^2 = eta^2 sigma^2 tr G / |B| of one step from W_NI = 0, G = <g g^T> (equation (6))."""
     eta, sigma, trace_G = _at_least(0, eta=eta, sigma=sigma, trace_G=trace_G)
     (batch,) = _at_least(1, batch=batch)
@@ -80,7 +81,7 @@ def random_walk(eta: ArrayLike, sigma: ArrayLike, trace_G: ArrayLike, batch: Arr
 
 def stationary_variance(
     *, eta: ArrayLike, G: ArrayLike, lam: ArrayLike, kappa: ArrayLike, batch: ArrayLike, ratio: ArrayLike = 3.0
-) -> NDArray:
+) -> Values:
     """Var(w) = eta G / (|B| lam [2 - kappa (1 + (r - 1)/|B|)]) of one mode that fresh noise drives (equation (10)).
 
     G: variance of the gradient along the mode; ratio: r = k4 <H^2>/<H>^2, 3 for Gaussian noise and equal H_i.
@@ -95,7 +96,7 @@ def stationary_variance(
 
 def stationary_noise_output(
     *, eta: ArrayLike, V: ArrayLike, W: ArrayLike, label_noise: ArrayLike, kappa: ArrayLike, batch: ArrayLike
-) -> NDArray:
+) -> Values:
     """Var(n) = eta (V+W) sigma_xi^2 / (|B| [2 - kappa (1 + 2/|B|)]) of the linear net (derived); Gaussian noise."""
     V, W = _at_least(0, V=V, W=W)
     rate = V + W
@@ -104,7 +105,7 @@ def stationary_noise_output(
     )
 
 
-def linear_optimum_rms(label_noise: ArrayLike, sigma: ArrayLike, samples: ArrayLike) -> NDArray:
+def linear_optimum_rms(label_noise: ArrayLike, sigma: ArrayLike, samples: ArrayLike) -> Values:
     """Rms n* = sigma_xi / (sigma sqrt D): what fixed noise fits of the label noise of D samples (derived)."""
     label_noise, sigma = _at_least(0, label_noise=label_noise, sigma=sigma)
     (samples,) = _at_least(1, samples=samples)
@@ -188,14 +189,14 @@ def linear_trajectory(
     return LinearState(*(np.stack(values) for values in zip(*states, strict=True)))
 
 
-def linear_loss(state: LinearState, *, target: ArrayLike, x_std: ArrayLike, sigma: ArrayLike) -> NDArray:
+def linear_loss(state: LinearState, *, target: ArrayLike, x_std: ArrayLike, sigma: ArrayLike) -> Values:
     """E L = sigma_x^2 E^2 / 2 + sigma^2 n^2 / 2, exact for the linear net (equation (3))."""
     with np.errstate(over="ignore", invalid="ignore"):
         E = np.asarray(state.a, dtype=float) - target
         return 0.5 * (np.square(x_std) * E**2 + np.square(sigma) * np.square(state.n))
 
 
-def catapult_map(f: ArrayLike, lam: ArrayLike, *, eta: ArrayLike, width: ArrayLike) -> tuple[NDArray, NDArray]:
+def catapult_map(f: ArrayLike, lam: ArrayLike, *, eta: ArrayLike, width: ArrayLike) -> tuple[Values, Values]:
     """f' = (1 - eta lam + eta^2 f^2/n) f,  lam' = lam + (eta f^2/n)(eta lam - 4)  (equation (12), CAT).
 
     Lazy for eta lam_0 < 2, catapult up to 4, divergent above. Raises ValueError for eta negative, width below 1.
@@ -208,7 +209,7 @@ def catapult_map(f: ArrayLike, lam: ArrayLike, *, eta: ArrayLike, width: ArrayLi
         return (1 - eta * lam + eta * square) * f, lam + square * (eta * lam - 4)
 
 
-def _at_least(minimum: float, **arguments: ArrayLike) -> list[NDArray]:
+def _at_least(minimum: float, **arguments: ArrayLike) -> list[NDArray[np.float64]]:
     """The arguments as float64 arrays; ValueError, naming the first that is below the minimum or missing."""
     arrays = []
     for name, value in arguments.items():

@@ -5,18 +5,21 @@ Inputs are single active pixels in 1-D (or 2-D) that move by one pixel, against 
 (their size cancels). Scalings: arXiv 2210.01506; closed forms derived from them.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 
 from nin.support.arguments import check_choice, check_count, check_number
+from nin.theory.nodes import Values
 
 Rectified = Literal["first", "input", "never"]
 RECTIFIED = ("first", "input", "never")
 
 
-def self_convolution(F: int, m: int) -> NDArray:
+def self_convolution(F: int, m: int) -> Float[np.ndarray, " {m*(F-1)+1}"]:
     """c_m, the m-fold convolution of the box filter (1/F, ..., 1/F) with itself: (m (F - 1) + 1,); sums to 1.
 
     >>> self_convolution(2, 2).tolist()
@@ -30,7 +33,7 @@ def self_convolution(F: int, m: int) -> NDArray:
     return c
 
 
-def constant_filter_D(k: ArrayLike, F: int, *, stride: int = 1, length: float = np.inf) -> NDArray:
+def constant_filter_D(k: ArrayLike, F: int, *, stride: int = 1, length: float = np.inf) -> Values:
     """D_k after k layers of constant filters; the ReLU between them changes nothing.
 
     stride 1:  1 - c_2k(1) / c_2k(0), moves along one axis, in any dimension; -> 3 / (k (F^2 - 1)), `large_depth_D`
@@ -49,7 +52,7 @@ def constant_filter_D(k: ArrayLike, F: int, *, stride: int = 1, length: float = 
     return _each(k, law)
 
 
-def large_depth_D(k: ArrayLike, F: int) -> NDArray:
+def large_depth_D(k: ArrayLike, F: int) -> Values:
     """3 / (k (F^2 - 1)), stride 1: the central limit of c_2k, 5 % off at k = 10 for F = 3 (derived)."""
     check_count("F", F, minimum=2)
     return 3 / (np.asarray(k, dtype=float) * (F**2 - 1))
@@ -63,7 +66,7 @@ def constant_filter_G(
     length: float = np.inf,
     rectified: Rectified = "first",
     dimensions: int = 1,
-) -> NDArray:
+) -> Values:
     """G_k after k layers of constant filters: rectified noise has a mean, which adds up coherently.
 
     rectified "never" (linear net):    1, for stride F over 1 - F^k / L: independent of depth
@@ -96,13 +99,13 @@ def constant_filter_R(
     length: float = np.inf,
     rectified: Rectified = "first",
     dimensions: int = 1,
-) -> NDArray:
+) -> Values:
     """R_k = D_k / G_k of constant filters; for stride F and large k 2 pi F^(1-2k) ("first"), 2 pi F^(-2k) ("input")."""
     D = constant_filter_D(k, F, stride=stride, length=length)
     return D / constant_filter_G(k, F, stride=stride, length=length, rectified=rectified, dimensions=dimensions)
 
 
-def task2_D(k: ArrayLike, xi: float, length: float) -> NDArray:
+def task2_D(k: ArrayLike, xi: float, length: float) -> Values:
     """D_k of constant filters, F = stride = 2, in Task 2, moves keeping every pixel in its block of xi (derived).
 
     (2^-k - 1/xi)_+ / (1 + 2^k / (2 xi) - 2 2^k / L): zero from 2^k = xi on, where all moves are pooled away.
@@ -132,26 +135,27 @@ def _rectified(depth: int, F: int, before: int, dimensions: int) -> float:
     return float((after * q).sum() * scale)
 
 
-def _at(c: NDArray, shift: int) -> float:
+def _at(c: Float[np.ndarray, " odd"], shift: int) -> float:
     """An element of a self-convolution of odd length, counted from its middle."""
     place = (len(c) - 1) // 2 + shift
     return float(c[place]) if place < len(c) else 0.0
 
 
-def _each(k: ArrayLike, law) -> NDArray:
+def _each(k: ArrayLike, law: Callable[[int], float]) -> NDArray[np.float64]:
+    """The law at each depth, in the shape of k."""
     depths = np.asarray(k)
     _check_depth(depths)
     return np.array([law(int(depth)) for depth in depths.flat], dtype=float).reshape(depths.shape)
 
 
-def _block(k: ArrayLike, F: int) -> NDArray:
+def _block(k: ArrayLike, F: int) -> Values:
     """F^k, the pixels that a site of layer k sees."""
     depths = np.asarray(k)
     _check_depth(depths)
     return float(F) ** depths
 
 
-def _apart(k: ArrayLike, F: int, length: float) -> NDArray:
+def _apart(k: ArrayLike, F: int, length: float) -> Values:
     """1 - F^k / L: the probability that two pixels are in different blocks; nan where one block is all."""
     share = _block(k, F) / length
     return np.where(share < 1, 1 - share, np.nan)

@@ -7,9 +7,11 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
 
 from nin.support.arguments import check_choice, check_count, check_number
+from nin.theory.nodes import Values
 
 LOSSES = ("mse", "ce", "sigmoid_mse")
 EXPONENTS = {  # of t = eta K x steps, large: logit response, response of p, error 1 - p (derived)
@@ -21,14 +23,14 @@ EXPONENTS = {  # of t = eta K x steps, large: logit response, response of p, err
 class Aging(NamedTuple):
     """One datum under a constant kernel, arrays (steps): margin m, |response| of the logit and of p, error 1 - p."""
 
-    step: NDArray
-    m: NDArray
-    logit: NDArray
-    p: NDArray
-    error: NDArray
+    step: Int[np.ndarray, " steps"]
+    m: Float[np.ndarray, " steps"]
+    logit: Float[np.ndarray, " steps"]
+    p: Float[np.ndarray, " steps"]
+    error: Float[np.ndarray, " steps"]
 
 
-def relu_kernel(angle: ArrayLike) -> NDArray:
+def relu_kernel(angle: ArrayLike) -> Values:
     """Theta(a) = [sin a + 2 (pi - a) cos a] / 2 pi: of infinitely wide ReLU, |x|^2 / d = 1, no biases (derived).
 
     angle: in radians, 0 to pi. Raises ValueError outside.

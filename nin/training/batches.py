@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import torch
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from nin.model.data import Dataset
@@ -13,14 +14,16 @@ AHEAD = 32  # steps whose samples are gathered at once: one call instead of many
 AHEAD_BYTES = 2**22  # and the memory that they may take
 
 
-def batches(config: RunConfig, samples: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+def batches(
+    config: RunConfig, samples: int
+) -> Iterator[tuple[Int[Tensor, " batch"], Float[Tensor, "batch nodes"] | None]]:
     """Yield a run's endless batches: sample indices (batch,) and eps / sigma (batch, nodes), None if nodes=0.
 
     Every epoch is a new permutation cut into full batches; what remains of samples / batch_size is left out.
     """
     order, noise = config.generator("order"), config.generator("noise")
 
-    def draw(count: int) -> Tensor:
+    def draw(count: int) -> Float[Tensor, "count nodes"]:
         return draw_noise(count, config.nodes, law=config.law, generator=noise)
 
     eps = draw(samples) if config.nodes and config.resample == "fixed" else None
@@ -50,14 +53,16 @@ class StackedBatches:
         self._next = self._ahead
         self.keep(torch.arange(len(configs)))
 
-    def keep(self, alive: Tensor) -> None:
+    def keep(self, alive: Int[Tensor, " K"]) -> None:
         """From now on, yield the batches of these runs, by their indices among all."""
         self._members = len(alive)
         self._stream = self._stream_of[alive].to(self.data.x_train.device)  # (K,)
         sigma = torch.tensor([self.configs[run].sigma for run in alive], dtype=torch.float64)
-        self._sigma = sigma[:, None, None]
+        self._sigma = sigma[:, None, None]  # (K, 1, 1)
 
-    def next(self) -> tuple[Tensor, Tensor, Tensor | None]:
+    def next(
+        self,
+    ) -> tuple[Float[Tensor, "K batch ..."], Shaped[Tensor, "K batch ..."], Float[Tensor, "K batch nodes"] | None]:
         """The next batch: x (K, batch, d), y (K, batch, ...), eps (K, batch, nodes) or None without a node."""
         if self._next == self._ahead:
             self._draw()
@@ -70,7 +75,7 @@ class StackedBatches:
     def _draw(self) -> None:
         """Draw the next steps of all streams: (steps, streams, batch, ...)."""
         drawn = [[next(stream) for stream in self._streams] for _ in range(self._ahead)]
-        index = torch.stack([torch.stack([index for index, _ in step]) for step in drawn])
+        index = torch.stack([torch.stack([index for index, _ in step]) for step in drawn])  # (steps, streams, batch)
         rows = index.flatten().to(self.data.x_train.device)
         self._x = self.data.x_train.index_select(0, rows).unflatten(0, index.shape)
         self._y = self.data.y_train.index_select(0, rows).unflatten(0, index.shape)
@@ -78,7 +83,7 @@ class StackedBatches:
         self._noise = None if without else torch.stack([torch.stack([eps for _, eps in step]) for step in drawn])
         self._next = 0
 
-    def _spread(self, values: Tensor, stream: Tensor) -> Tensor:
+    def _spread(self, values: Shaped[Tensor, "streams ..."], stream: Int[Tensor, " K"]) -> Shaped[Tensor, "K ..."]:
         """From one entry a stream to one a run: a view where all runs share one stream."""
         if len(values) == 1:
             return values.expand(self._members, *values.shape[1:])

@@ -1,6 +1,7 @@
 """A run as a value: everything that determines a trajectory, validated, frozen, and nothing else."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ NETWORKS = ("mlp", "linear")
 OPTIMIZERS = ("sgd", "adam")
 RESAMPLE = ("step", "epoch", "fixed")
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+Integer = int | np.integer  # NumPy integers, as grids yield them, are stored as int
 STREAMS = ("weights", "niw", "order", "noise", "curvature", "thermometer")
 
 
@@ -56,15 +58,15 @@ class RunConfig:
     """
 
     dataset: str = "digits"
-    n_train: int | None = None
+    n_train: Integer | None = None
     network: str = "mlp"
-    widths: tuple[int, ...] = (128, 128, 128)
+    widths: Sequence[int] = (128, 128, 128)
     activation: Literal["relu", "tanh", "softplus", "linear"] = "relu"
     init: Literal["he", "ntk"] = "he"
     loss: Literal["cross_entropy", "mse"] = "cross_entropy"
-    layer: int | str = 0
+    layer: Integer | str = 0
     sigma: float = 1.0
-    nodes: int = 1
+    nodes: Integer = 1
     niw_std: float | None = None
     law: Literal["gaussian", "uniform", "rademacher"] = "gaussian"
     resample: Literal["step", "epoch", "fixed"] = "epoch"
@@ -72,13 +74,13 @@ class RunConfig:
     lr: float = 0.05
     momentum: float = 0.0
     weight_decay: float = 0.0
-    batch_size: int = 128
-    steps: int = 1500
-    record_every: int = 10
-    eval_points: int = 30
-    eval_samples: int = 1024
-    curvature_pairs: int = 4
-    seed: int = 0
+    batch_size: Integer = 128
+    steps: Integer = 1500
+    record_every: Integer = 10
+    eval_points: Integer = 30
+    eval_samples: Integer = 1024
+    curvature_pairs: Integer = 4
+    seed: Integer = 0
     dtype: Literal["float32", "float64"] = "float32"
 
     def __post_init__(self) -> None:

@@ -42,14 +42,14 @@ class Ensemble:
 
     @torch.no_grad()
     def __call__(
-        self, x: Float[Tensor, "K batch inputs"], noise: Float[Tensor, "K batch nodes"] | None = None
+        self, x: Float[Tensor, "K batch ..."], noise: Float[Tensor, "K batch nodes"] | None = None
     ) -> Float[Tensor, "K batch outputs"]:
         """Outputs of all members, to be used before the next call overwrites them; noise is eps, sigma included."""
         return self._mlp.forward(x, noise) if self._mlp else self._vmap(x, noise)
 
     def backward(
         self,
-        x: Float[Tensor, "K batch inputs"],
+        x: Float[Tensor, "K batch ..."],
         y: Shaped[Tensor, "K batch ..."],
         noise: Float[Tensor, "K batch nodes"] | None,
         *,
@@ -97,12 +97,12 @@ class Ensemble:
         self.buffers = {name: buffer[members] for name, buffer in self.buffers.items()}
         self._restack()
 
-    def state(self) -> dict[str, Tensor]:
+    def state(self) -> dict[str, Shaped[Tensor, "K ..."]]:
         """A detached CPU copy of the stacked parameters and buffers."""
         return {name: p.detach().cpu().clone() for name, p in {**self.parameters, **self.buffers}.items()}
 
 
-def member(template: nn.Module, state: dict[str, Tensor], index: int) -> nn.Module:
+def member(template: nn.Module, state: dict[str, Shaped[Tensor, "K ..."]], index: int) -> nn.Module:
     """One member of an ensemble as a separate module, from the ensemble's template and its `state()`."""
     module = copy.deepcopy(template).cpu()
     module.load_state_dict(module.state_dict() | {name: tensor[index] for name, tensor in state.items()})

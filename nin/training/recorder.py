@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from nin.model.data import Dataset
@@ -40,11 +41,11 @@ class Recorder:
         return step in self._row
 
     @torch.no_grad()
-    def record(self, step: int, loss: Tensor, ensemble: Ensemble, alive: Tensor) -> None:
+    def record(self, step: int, loss: Float[Tensor, " K"], ensemble: Ensemble, alive: Int[Tensor, " K"]) -> None:
         """Enter the noisy loss (K,), the NIW and, where they are due, the clean losses before the update of a step."""
         members = alive.numpy()
 
-        def enter(name: str, values: Tensor) -> None:
+        def enter(name: str, values: Float[Tensor, " K"]) -> None:
             self.curves[name][self._row[step], members] = values.cpu().numpy()
 
         enter("noisy_loss", loss)
@@ -60,13 +61,13 @@ class Recorder:
                 enter(f"{part}_loss", clean_loss)
                 enter(f"{part}_accuracy", clean_accuracy)
 
-    def keep_networks(self, step: int, ensemble: Ensemble, alive: Tensor) -> None:
+    def keep_networks(self, step: int, ensemble: Ensemble, alive: Int[Tensor, " K"]) -> None:
         """Keep the networks of all runs alive as they are at a step."""
         state = ensemble.state()
         for index, run in enumerate(alive.tolist()):
             self.networks[run, step] = partial(member, ensemble.template, state, index)
 
-    def trajectories(self, kappa_avg: np.ndarray) -> Trajectories:
+    def trajectories(self, kappa_avg: Float[np.ndarray, " runs"]) -> Trajectories:
         """Everything recorded, as a value."""
         lam = np.array([mode.lam if mode else np.nan for mode in self.modes])
         eta, sigma = (np.array([getattr(c, name) for c in self.configs]) for name in ("lr", "sigma"))
@@ -83,20 +84,22 @@ class Recorder:
             networks=self.networks,
         )
 
-    def _noise_output(self, ensemble: Ensemble, alive: Tensor) -> Tensor:
+    def _noise_output(self, ensemble: Ensemble, alive: Int[Tensor, " K"]) -> Float[Tensor, " K"]:
         if self._top is None:  # the linear net: n = v.w / sqrt N
             readout = ensemble.parameters["network.layers.1.weight"]  # (K, 1, N)
-            projection = (ensemble.niw * readout).sum(-1) / readout.shape[-1] ** 0.5
+            projection = (ensemble.niw * readout).sum(-1) / readout.shape[-1] ** 0.5  # (K, nodes)
         else:
             projection = (ensemble.niw.flatten(2) * self._top[alive].unsqueeze(1)).sum(-1)  # (K, nodes)
         return projection[:, 0] if projection.shape[1] == 1 else torch.linalg.vector_norm(projection, dim=1)
 
-    def _clean(self, ensemble: Ensemble, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def _clean(
+        self, ensemble: Ensemble, x: Float[Tensor, "n ..."], y: Shaped[Tensor, "n ..."]
+    ) -> tuple[Float[Tensor, " K"], Float[Tensor, " K"]]:
         """Mean loss and accuracy (K,) of all members without noise."""
         loss, correct = 0, 0
         for part_x, part_y in zip(x.split(CHUNK), y.split(CHUNK), strict=True):
-            outputs = ensemble(part_x.expand(len(ensemble), *part_x.shape))
-            labels = part_y.expand(len(ensemble), *part_y.shape)
+            outputs = ensemble(part_x.expand(len(ensemble), *part_x.shape))  # (K, chunk, outputs)
+            labels = part_y.expand(len(ensemble), *part_y.shape)  # (K, chunk, ...)
             loss = loss + self.loss(outputs, labels).double().sum(1)
             correct = correct + accuracy(outputs, labels).double().sum(1)
         return loss / len(x), correct / len(x)

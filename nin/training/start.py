@@ -6,6 +6,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import nn
 
 from nin.model.data import Dataset
@@ -132,7 +133,7 @@ def _top_mode(
     return mode
 
 
-def kappa_avg(ensemble: Ensemble, configs: Sequence[RunConfig], data: Dataset) -> np.ndarray:
+def kappa_avg(ensemble: Ensemble, configs: Sequence[RunConfig], data: Dataset) -> Float[np.ndarray, " K"]:
     """kappa_avg = eta W.E[dL/dW] / |W|^2 at W = W_NI for each of K runs (K,): the initial rate of fall of |W_NI|.
 
     E[dL/dW] = E[eps dl/dz(z + eps W)] (eq. (4)) over eval_samples training samples and curvature_pairs antithetic draws

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Int
 from torch import nn
 
 from nin.training.config import RunConfig
@@ -27,12 +28,12 @@ class Trajectories:
     """
 
     configs: tuple[RunConfig, ...]
-    steps: np.ndarray
-    curves: dict[str, np.ndarray] = dataclasses.field(repr=False)
-    diverged_at: np.ndarray
-    lambda_H: np.ndarray
-    kappa_H: np.ndarray
-    kappa_avg: np.ndarray
+    steps: Int[np.ndarray, " R"]
+    curves: dict[str, Float[np.ndarray, "R K"]] = dataclasses.field(repr=False)
+    diverged_at: Float[np.ndarray, " K"]
+    lambda_H: Float[np.ndarray, " K"]
+    kappa_H: Float[np.ndarray, " K"]
+    kappa_avg: Float[np.ndarray, " K"]
     networks: dict[tuple[int, int], Callable[[], nn.Module]] = dataclasses.field(repr=False)
 
     def table(self, run: int) -> pd.DataFrame:

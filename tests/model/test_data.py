@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 
+import jaxtyping
 import numpy as np
 import pooch
 import pytest
@@ -161,7 +162,8 @@ def test_linear_teacher():
         (lambda: linear_teacher(target=float("inf")), "target=inf must be a finite number"),
     ],
 )
-def test_bad_arguments_are_named(call, message):
+def test_bad_arguments_are_named(call, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a wrong type has to reach our own check
     with pytest.raises(ValueError, match=message):
         call()
 

@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import jaxtyping
 import pytest
 import torch
 from torch import nn
@@ -182,7 +183,8 @@ def test_default_niw_has_norm_one():
         ({"at": "output"}, r"at='output' is unknown; choose one of preactivation, input"),
     ],
 )
-def test_bad_arguments_are_named(arguments, message):
+def test_bad_arguments_are_named(arguments, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a wrong type has to reach our own check
     with pytest.raises(ValueError, match=message):
         inject(network(), **({"layer": "layers.0", "sigma": 1.0} | arguments))
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -40,7 +41,8 @@ from nin import RunConfig
         ("eval_points", 1, r"eval_points=1 must be an integer >= 2"),
     ],
 )
-def test_bad_fields_are_named(field, value, message):
+def test_bad_fields_are_named(field, value, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a wrong type has to reach our own check
     with pytest.raises(ValueError, match=message):
         RunConfig(**{field: value})
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -279,7 +280,8 @@ def test_user_data_and_model_stay_as_they_were(blobs):
         ),
     ],
 )
-def test_bad_input_is_named(blobs, configs, arguments, message):
+def test_bad_input_is_named(blobs, configs, arguments, message, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a wrong type has to reach our own check
     with pytest.raises(ValueError, match=message):
         train(configs, data=blobs, **arguments)
 
