@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-# Each name is loaded when it is first asked for (PEP 562), so that `import nin` takes no time.
+# Each name is loaded on first access (PEP 562), so that `import nin` takes no time.
 _HOME = {
     "Dataset": "model.data",
     "NoisyNetwork": "model.nodes",

@@ -1,4 +1,4 @@
-"""A claim and what came of it: measured, predicted, tolerance, holds; the rows of figures/PROFILE/checks.csv."""
+"""A claim and its outcome: measured, predicted, tolerance, holds; the rows of figures/PROFILE/checks.csv."""
 
 import dataclasses
 import math
@@ -24,7 +24,7 @@ class Check:
     name       what is claimed, in a few words
     source     where it is stated: "NIN prediction 7" of docs/reference, or a paper
     relation   "=": |measured - predicted| <= tolerance; "<=", ">=": one-sided, the tolerance on the allowed side
-    A measured value that is not a number never holds.
+    A measured value that is NaN or infinite never holds.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Check:
 
     @property
     def holds(self) -> bool:
-        """Whether the measurement bears the claim out."""
+        """Whether the measurement supports the claim."""
         if not math.isfinite(self.measured):
             return False
         excess = self.measured - self.predicted
@@ -54,7 +54,7 @@ class Check:
 def save(checks: Sequence[Check], *, notebook: str | None = None, profile: str | None = None) -> pd.DataFrame:
     """Replace a notebook's rows in its profile's checks.csv by these checks, and return them as a table.
 
-    notebook, profile   None: those of the last `nin.figures.begin`; ValueError without one
+    notebook, profile   None: those of the last `nin.figures.begin`; ValueError if there was none
     """
     source = provenance.source()
     notebook, profile = notebook or source.notebook, profile or source.profile
@@ -71,6 +71,6 @@ def save(checks: Sequence[Check], *, notebook: str | None = None, profile: str |
 
 
 def table(folder: Path | None = None) -> pd.DataFrame:
-    """All checks in a figures folder (None: that of the quick profile), one row a claim; empty where there are none."""
+    """All checks in a figures folder (None: that of the quick profile), one row for each claim; empty if none exist."""
     path = (paths.figures("quick") if folder is None else Path(folder)) / "checks.csv"
     return pd.read_csv(path, dtype=dict.fromkeys(TEXT, str)) if path.exists() else pd.DataFrame(columns=COLUMNS)

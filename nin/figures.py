@@ -1,4 +1,4 @@
-"""One style; a figure is saved with its table and its provenance, found again by name, and drawn again from them."""
+"""One style; a figure is saved with its table and provenance, found by name, and redrawn from what was saved."""
 
 import importlib
 import io
@@ -38,16 +38,16 @@ __all__ = [
 FORMATS = ("pdf", "svg", "png")
 WITHOUT_DATE = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 PACKAGES = ("torch", "numpy", "pandas", "scipy", "scikit-learn", "matplotlib", "seaborn", "nin")
-PREFERRED = ("paper", "quick")  # profiles in which a figure is looked for first
-# seaborn's palette "colorblind", of which the phases have four
+PREFERRED = ("paper", "quick")  # profiles that are searched first for a figure
+# seaborn's palette "colorblind"; the phases use four of its colours
 PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9")
 PHASE_COLORS = {"decoupled": "#0173b2", "decay": "#029e73", "catapult": "#de8f05", "divergent": "#cc78bc"}
 
 
 def style() -> dict[str, Any]:
-    """rcParams of all figures: NeurIPS text width and font sizes, fonts shipped with matplotlib, a colourblind palette.
+    """rcParams of all figures: NeurIPS text width and font sizes, matplotlib's own fonts, a colour-blind-safe palette.
 
-    Use it as `with matplotlib.rc_context(nin.figures.style()): ...`; `nin figures export` knows other venues.
+    Use it as `with matplotlib.rc_context(nin.figures.style()): ...`; `nin figures export` offers other venues.
     """
     return (
         axes.lines()
@@ -83,9 +83,9 @@ def panels(rows: int, columns: int, *, height: float = 0.75, **kwargs: Any) -> t
 def save(draw: Callable[..., Figure], name: str, *, data: pd.DataFrame, **kwargs: Any) -> Figure:
     """Draw and save NAME.pdf, .svg, .png, the plotted table .csv and a .json sidecar; return the figure.
 
-    draw(data, **kwargs) -> Figure is a plain function of a module; kwargs must be JSON values. The figure is drawn
+    draw(data, **kwargs) -> Figure is a module-level function; kwargs must be JSON values. The figure is drawn
     from the table and the arguments as read back from disk, so `redraw` gives the same bytes.
-    Raises ValueError for a draw that cannot be imported by name or arguments that are no JSON, OSError where the
+    Raises ValueError for a draw that cannot be imported by name or arguments that are not JSON, OSError if the
     folder cannot be written.
     """
     dotted = f"{draw.__module__}.{draw.__qualname__}"
@@ -106,9 +106,9 @@ def save(draw: Callable[..., Figure], name: str, *, data: pd.DataFrame, **kwargs
 
 
 def redraw(name: str, *, profile: str = "quick") -> Figure:
-    """Draw a saved figure again from its table and sidecar alone: byte for byte the same files.
+    """Draw a saved figure again from its table and sidecar alone; the files are identical byte for byte.
 
-    Raises ValueError for a name that was never saved in figures/profile, with those that were, and as `Saved`.
+    Raises ValueError for a name that was never saved in figures/profile, listing those that were, and as `Saved`.
     """
     folder = paths.figures(profile)
     if not (folder / f"{name}.json").exists():
@@ -147,10 +147,7 @@ def _plain(value: Any) -> Any:
         return value.item()
     if isinstance(value, np.ndarray):
         return value.tolist()
-    raise TypeError(f"{type(value).__name__} is no JSON value")
-
-
-PREFERRED = ("paper", "quick")
+    raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
 @dataclass(frozen=True)
@@ -167,7 +164,7 @@ class Saved:
 
     @cached_property
     def sidecar(self) -> dict[str, Any]:
-        """What the figure was drawn by and from; ValueError where the file is damaged."""
+        """The figure's draw function, arguments and provenance; ValueError if the file is damaged."""
         path = self.path.with_name(f"{self.name}.json")
         try:
             sidecar = json.loads(path.read_text())
@@ -178,7 +175,7 @@ class Saved:
 
     @property
     def draw(self) -> Callable[..., Figure]:
-        """The function that draws the figure; ValueError where this version of nin does not have it."""
+        """The function that draws the figure; ValueError if this version of nin does not have it."""
         module, _, function = _present_name(self.sidecar["draw"]).rpartition(".")
         try:
             return getattr(importlib.import_module(module), function)
@@ -189,9 +186,9 @@ class Saved:
             ) from error
 
     def drawn(self) -> Figure:
-        """The figure, drawn from its table and arguments under the rcParams in force; not yet closed.
+        """The figure, drawn from its table and arguments with the current rcParams; the caller closes it.
 
-        Raises ValueError, with the cause, where the table is gone or the draw function does not take it.
+        Raises ValueError, with the cause, if the table is missing or the draw function does not accept it.
         """
         path, notebook = self.path.with_name(f"{self.name}.csv"), self.sidecar.get("notebook")
         if not path.exists():
@@ -208,7 +205,7 @@ class Saved:
 
 
 def _present_name(draw: str) -> str:
-    """Where a draw function is found today: until version 0.1, those of notebook X were in nin.plots.X."""
+    """The present name of a draw function: until version 0.1, those of notebook X were in nin.plots.X."""
     if not draw.startswith("nin.plots."):
         return draw
     study, _, function = draw.removeprefix("nin.plots.").rpartition(".")
@@ -216,7 +213,7 @@ def _present_name(draw: str) -> str:
 
 
 def profiles() -> list[str]:
-    """Return the profiles that have figures: paper, quick, then the others by name; ValueError where none has."""
+    """Return the profiles that have figures: paper, quick, then the others by name; ValueError if none has."""
     found = {path.parent.name for path in paths.figures("").glob("*/*.json")}
     if not found:
         raise ValueError(f"there are no figures in {paths.figures('')}; save some with python -m nin run.")
@@ -226,7 +223,7 @@ def profiles() -> list[str]:
 def saved(profile: str | None = None) -> list[Saved]:
     """Return the saved figures of a profile, or each figure once, from the first of `profiles` that has it.
 
-    Raises ValueError for an unknown profile, or where there are no figures at all.
+    Raises ValueError for an unknown profile, or if there are no figures at all.
     """
     found = profiles()
     if profile is not None:
@@ -239,7 +236,7 @@ def saved(profile: str | None = None) -> list[Saved]:
 
 
 def find(name: str, profile: str | None = None) -> Saved:
-    """Return the saved figure of a name; ValueError, with the nearest name, where there is none."""
+    """Return the saved figure of this name; ValueError, suggesting the nearest name, if none exists."""
     figures = {figure.name: figure for figure in saved(profile)}
     check_choice("figure", name, figures)
     return figures[name]

@@ -7,20 +7,20 @@ from collections.abc import Iterable
 
 
 def check_number(name: str, value: float, *, minimum: float = 0.0, exclusive: bool = False) -> None:
-    """Raise ValueError where value is no finite number >= minimum (> minimum if exclusive)."""
+    """Raise ValueError unless value is a finite number >= minimum (> minimum if exclusive)."""
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value < minimum or (exclusive and value == minimum):
         raise ValueError(f"{name}={value!r} must be a finite number {'>' if exclusive else '>='} {minimum:g}.")
 
 
 def check_count(name: str, value: int, *, minimum: int = 1) -> None:
-    """Raise ValueError where value is no integer >= minimum."""
+    """Raise ValueError unless value is an integer >= minimum."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < minimum:
         raise ValueError(f"{name}={value!r} must be an integer >= {minimum}.")
 
 
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
-    """Raise ValueError, with the nearest name as a suggestion, where value is not among the choices."""
+    """Raise ValueError, suggesting the nearest name, unless value is one of the choices."""
     choices = list(choices)
     if value not in choices:
         near = difflib.get_close_matches(str(value), choices, n=1)

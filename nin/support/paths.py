@@ -1,4 +1,4 @@
-"""Where things are, and the one way a file is written: whole or not at all."""
+"""The folders that nin reads and writes, and the one way to write a file: whole or not at all."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 
 def root() -> Path:
-    """Return the folder of the clone, or the working directory when nin was installed without one."""
+    """Return the folder of the clone, or the working directory if nin was installed without one."""
     beside_package = Path(__file__).resolve().parents[2]
     return beside_package if (beside_package / "notebooks").is_dir() else Path.cwd()
 
@@ -20,18 +20,18 @@ def notebooks() -> Path:
 
 
 def figures(profile: str) -> Path:
-    """Return the folder that takes the figures of a profile: NIN_FIGURES/profile, or figures/profile in the clone."""
+    """Return the folder for the figures of a profile: NIN_FIGURES/profile, or figures/profile in the clone."""
     return Path(os.environ.get("NIN_FIGURES") or root() / "figures") / profile
 
 
 def data() -> Path | None:
-    """Return the folder of the user's own data sets (NIN_DATA), or None where the variable is not set."""
+    """Return the folder of user-defined data sets (NIN_DATA), or None if the variable is not set."""
     folder = os.environ.get("NIN_DATA")
     return Path(folder).expanduser() if folder else None
 
 
 def cache() -> Path:
-    """Return the folder that takes downloads, data/cache in the clone; git ignores it."""
+    """Return the folder for downloads, data/cache in the clone; git ignores it."""
     return root() / "data" / "cache"
 
 
@@ -48,9 +48,9 @@ def write(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Yield a temporary file that takes the place of path in the end, so that no reader ever sees half a file.
+    """Yield a temporary file that replaces path on success, so that no reader ever sees half a file.
 
-    Raises OSError, naming the folder and what to do, where it cannot be written.
+    Raises OSError, naming the folder and what to do, if it cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def sync(folder: Path) -> None:
-    """Flush a folder's entries to the disk, so that a rename in it survives a power cut, where the system can."""
+    """Flush a folder's entries to the disk, so that a rename in it survives a power cut, if the system supports it."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -84,7 +84,7 @@ def sync(folder: Path) -> None:
 
 
 def umask() -> int:
-    """Return the permissions that new files of this process lack."""
+    """Return the permission bits that this process withholds from new files."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -1,4 +1,4 @@
-"""Progress bars that stay on one line where the cursor cannot move up."""
+"""Progress bars that stay on one line if the cursor cannot move up."""
 
 import sys
 import threading
@@ -9,11 +9,11 @@ from tqdm import tqdm
 
 
 class ProgressBar(tqdm):
-    """tqdm on stderr; where that is no terminal, a bar within another one is a note at the end of the outer one's line.
+    """tqdm on stderr; if that is not a terminal, a nested bar is a note at the end of the outer bar's line.
 
-    Notebooks and files know no cursor: each refresh of a second line would stay there as a line of its own.
-    Its lock is of one process, and no thread watches it: tqdm's lock is shared with forked workers, and where one is
-    killed while it holds it, stays locked for all of them, even for bars that are not shown.
+    Notebooks and files have no cursor: each refresh of a second line would stay there as a separate line.
+    The lock belongs to one process, and no thread monitors it. tqdm's own lock is shared with forked workers: if a
+    worker is killed while holding it, it stays locked for all of them, even for bars that are not shown.
     """
 
     monitor_interval = 0
@@ -22,7 +22,7 @@ class ProgressBar(tqdm):
         super().__init__(iterable, disable=not progress, leave=None, miniters=1, **options)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        """Draw this bar on its line, or its name and share behind the outer bar."""
+        """Draw this bar on its own line, or append its name and percentage to the outer bar."""
         outer = next((other for other in self._instances if other.pos == 0), self)
         if outer is self or not (self.pos if pos is None else pos) or sys.stderr.isatty():
             super().display(msg, pos)

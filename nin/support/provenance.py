@@ -1,4 +1,4 @@
-"""What made a result: the notebook and its parameters, the versions of the packages, the commit of the clone."""
+"""The origin of a result: the notebook and its parameters, the package versions, the commit of the clone."""
 
 import subprocess
 import time
@@ -25,21 +25,21 @@ _source = Source()
 
 
 def begin(notebook: str, *, profile: str, parameters: Mapping[str, Any], data: Mapping[str, str] | None = None) -> None:
-    """State the notebook, profile, parameters and data (name -> hash) behind all figures and checks saved from now on.
+    """Set the notebook, profile, parameters and data (name -> hash) of all figures and checks saved from now on.
 
-    In a notebook, `nin.companion.notebook.begin` finds profile and parameters by itself.
+    In a notebook, `nin.companion.notebooks.begin` finds profile and parameters by itself.
     """
     global _source
     _source = Source(notebook=notebook, profile=profile, parameters=dict(parameters), data=dict(data or {}))
 
 
 def source() -> Source:
-    """What `begin` stated last; without it, no notebook and the profile quick."""
+    """The source that `begin` set last; before any call, no notebook and the profile quick."""
     return _source
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
-    """The installed version of each package, leaving out those that are not installed."""
+    """The version of each package that is installed."""
     found = {}
     for package in packages:
         try:
@@ -50,7 +50,7 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The git commit of the clone, with a + where the tree differs from it; None where there is none."""
+    """The git commit of the clone, with a + if tracked files differ from it; None outside a git clone."""
     try:
         git = ["git", "-C", str(paths.root())]
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()

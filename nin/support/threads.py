@@ -1,4 +1,4 @@
-"""On how many threads torch works."""
+"""The number of threads that torch uses."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ ONE_THREAD_BELOW = 2**21  # multiply-adds in the largest product of a step; from
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """Run torch on that many threads, None: as many as it has, and set its number back afterwards."""
+    """Run torch on `count` threads (None: leave the number as it is), and restore the previous number afterwards."""
     before = torch.get_num_threads()
     if count is None or count == before:
         yield
@@ -23,5 +23,5 @@ def threads(count: int | None) -> Iterator[None]:
 
 
 def threads_for(multiply_adds: int) -> int | None:
-    """One thread where the largest product of a step is small and more would only wait for each other, else None."""
+    """1 if the largest product of a step is so small that more threads would only wait for each other, else None."""
     return 1 if multiply_adds < ONE_THREAD_BELOW else None
