@@ -12,18 +12,18 @@ from numpy.typing import ArrayLike
 from nin import theory
 
 PHASES = ("decoupled", "decay", "catapult", "divergent")
-SPIKE = 1.05  # peak of the noisy loss over its start that counts as a spike; batch noise alone stays below it
+SPIKE = 1.05  # ratio of the peak of the noisy loss to its start that counts as a spike; batch noise stays below
 SPIKE_WINDOW = 50  # steps; a catapult peaks after ~ln(width) of them
 # Upper ends in kappa_0 of the phases of the wide linear net: 2 and 4 are exact, 0.02 is kappa_0 T = 1 after 50 steps.
 KAPPA_BOUNDS = {"decoupled": 0.02, "decay": 2.0, "catapult": theory.KAPPA_MAX, "divergent": np.inf}
-DECAYED = 0.9  # |W_NI| at the end over its start below which the node has decayed: kappa T of order one
+DECAYED = 0.9  # ratio of |W_NI| at the end to its start below which the node has decayed: kappa T of order one
 
 
 @dataclass(frozen=True)
 class Criteria:
     """The numbers that decide the phase of a run.
 
-    spike   largest noisy loss within the spike window over the initial one (inf where it overflows)
+    spike   largest noisy loss within the spike window over the initial one (inf if it overflows)
     kept    mean NIW size over the last tenth of the records, over the initial one
     peak    largest NIW size over the initial one
     finite  whether the noisy loss and the NIW stay finite to the end
@@ -36,9 +36,9 @@ class Criteria:
 
     @property
     def collapsed(self) -> bool:
-        """Whether a run that spiked never came back: its NIW ends larger than it began, within 10 % of its peak.
+        """Whether a run that spiked never recovered: its NIW ends larger than it began, within 10 % of its peak.
 
-        ReLU networks survive a blow-up as a constant predictor, loss ln C, whose NIW no gradient reaches.
+        ReLU networks survive a blow-up as a constant predictor with loss ln C, whose NIW receives no gradient.
         """
         return self.spike > SPIKE and self.kept > 1 and self.kept > DECAYED * self.peak
 
@@ -58,8 +58,8 @@ DIVERGED_AT_ONCE = Criteria(spike=np.inf, kept=np.nan, peak=np.nan, finite=False
 def criteria(frame: pd.DataFrame, *, niw: str = "niw_norm", spike_window: int = SPIKE_WINDOW) -> Criteria:
     """Measure one run, a frame with the columns step, noisy_loss and niw_norm.
 
-    niw           column that holds the size of the noise injection weights; in the wide linear net |W_NI| barely
-                  moves, use "noise_output" there
+    niw           column that holds the size of the noise injection weights; use "noise_output" for the wide linear net,
+                  where |W_NI| barely moves
     spike_window  steps in which a spike counts, by default the first 50
     A NaN at the last step means that the run diverged; a NaN before it, that the step was not measured.
     Raises ValueError for a missing column, an empty frame, a frame of several runs, or no row with both values.
@@ -102,10 +102,10 @@ def classify(frame: pd.DataFrame, *, niw: str = "niw_norm", spike_window: int = 
 class DecayFit:
     """An exponential fit values ~ exp(-step / tau) within a window of steps.
 
-    tau, stderr   decay time and its standard error, in steps; tau = inf where nothing decays
+    tau, stderr   decay time and its standard error, in steps; tau = inf if nothing decays
     r2            fraction of the variance of the log that the line explains
     window        first and last step of the fit
-    early, late   tau of the first and of the second half of the fall (in the log); several rates make them differ
+    early, late   tau of the first and the second half of the fall (in the log); several rates make them differ
     """
 
     tau: float
@@ -117,7 +117,7 @@ class DecayFit:
 
     @property
     def several_rates(self) -> bool:
-        """Whether the two halves of the fall differ by more than 1.5x: one tau then says little."""
+        """Whether the two halves of the fall differ by more than 1.5x, so that one tau describes the curve poorly."""
         return not (1 / 1.5 < self.late / self.early < 1.5) if np.isfinite([self.early, self.late]).all() else True
 
 
@@ -128,16 +128,16 @@ def fit_decay(steps: ArrayLike, values: ArrayLike) -> DecayFit:
     """Least squares of ln|values| = const - step / tau in the decaying window.
 
     The window opens at the maximum of |values| and closes where the curve has made 95 % of its fall (in the log)
-    to its lowest point, so that neither a growth before nor a plateau after it counts. NaN values are left out.
-    Fewer than 3 points, or a fall of less than 1 %, is no decay: tau = inf.
-    Raises ValueError for arrays of different shapes or values that are all zero or missing.
+    to its lowest point, which excludes growth before and a plateau afterwards. NaN values are left out.
+    Fewer than 3 points, or a fall of less than 1 %, do not count as decay: tau = inf.
+    Raises ValueError for arrays of different shapes, or values that are all zero or NaN.
     """
     steps, values = np.asarray(steps, dtype=float), np.abs(np.asarray(values, dtype=float))
     if steps.shape != values.shape or steps.ndim != 1:
-        raise ValueError(f"steps {steps.shape} and values {values.shape} must be one-dimensional, of one length.")
+        raise ValueError(f"steps {steps.shape} and values {values.shape} must be one-dimensional and of equal length.")
     good = np.isfinite(values) & (values > 0) & np.isfinite(steps)
     if not good.any():
-        raise ValueError("values holds no positive finite number; there is nothing to fit.")
+        raise ValueError("values has no finite number other than 0: nothing to fit; pass a curve that was measured.")
     steps, logs = steps[good], np.log(values[good])
     start = int(np.argmax(logs))
     steps, logs = steps[start:], logs[start:]
@@ -181,10 +181,10 @@ DECAYS = {"niw": "niw_norm", "train": "train_loss", "test": "test_loss"}
 
 
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a run of `Trajectories.frame()`: what it was, its phase and criteria, and three decay times in steps.
+    """One row for each run of `Trajectories.frame()`: its settings, phase, criteria, and three decay times in steps.
 
     tau_niw, tau_train, tau_test: `fit_decay` of |W_NI| and of the clean training and test loss, with stderr_* and r2_*;
-    tau is inf where nothing decays, and NaN for the losses of a run that diverged.
+    tau is inf if nothing decays, and NaN, like the rest of the fit, for a run that diverged.
     """
     rows = []
     for run, curves in frame.groupby("run"):
@@ -200,7 +200,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_kappa(kappa: float) -> str:
-    """The phase that theory gives the wide linear net of this kappa_0 (KAPPA_BOUNDS).
+    """The phase of the wide linear net that theory predicts for this kappa_0 (KAPPA_BOUNDS).
 
     >>> of_kappa(2.5)
     'catapult'
@@ -209,7 +209,7 @@ def of_kappa(kappa: float) -> str:
 
 
 def vote(phases: Iterable[str]) -> str:
-    """The phase that occurs most often; a tie goes to the later one in the order of PHASES.
+    """The most frequent phase; a tie goes to the later one in the order of PHASES.
 
     >>> vote(["decay", "catapult", "decay", "catapult"])
     'catapult'
@@ -226,8 +226,8 @@ def majority(table: pd.DataFrame, by: str | list[str] = "sigma") -> pd.DataFrame
 def boundaries(phases: pd.DataFrame) -> dict[str, float]:
     """The sigma at which each phase but the first begins: geometric mean of the two grid points around it.
 
-    phases: columns sigma, phase, one row a sigma. A phase that never occurs is missing; one that occurs in several
-    stretches begins at the first.
+    phases: columns sigma, phase, one row for each sigma. A phase that never occurs is left out; one that occurs in
+    several stretches begins at the first of them.
     """
     phases = phases.sort_values("sigma")
     sigma, phase = phases["sigma"].to_numpy(), phases["phase"].to_numpy()
@@ -246,9 +246,9 @@ def representatives(phases: pd.DataFrame) -> dict[str, float]:
 
 
 def agreement(first: pd.DataFrame, second: pd.DataFrame) -> float:
-    """Fraction of the common sigmas at which two maps show one phase, those next to a boundary of the first left out.
+    """Fraction of common sigmas at which two maps have the same phase, excluding those next to a boundary of `first`.
 
-    first, second: columns sigma, phase. NaN where nothing is left to compare.
+    first, second: columns sigma, phase. NaN if no common sigma remains.
     """
     first = first.sort_values("sigma").reset_index(drop=True)
     changes = np.flatnonzero(first["phase"].to_numpy()[1:] != first["phase"].to_numpy()[:-1])
@@ -258,9 +258,9 @@ def agreement(first: pd.DataFrame, second: pd.DataFrame) -> float:
 
 
 def kappa_max(table: pd.DataFrame) -> float:
-    """The measured kappa_max: geometric mean of the largest kappa_H that survived and the next that did not.
+    """The measured kappa_max: geometric mean of the largest kappa_H that survived and the next one that did not.
 
-    The median over the series of one seed and one lr; table: rows of `phases.summarise`. NaN without a divergent run.
+    The median over series, each of one seed and one lr; table: rows of `phases.summarise`. NaN if no run diverged.
     """
     edges = []
     for _, series in table[table["kappa_H"] > 0].groupby(["seed", "lr"]):

@@ -101,9 +101,9 @@ def test_several_rates_are_reported():
 def test_no_decay_is_an_infinite_tau():
     for values in (np.ones(len(STEPS)), np.exp(STEPS / 100)):
         assert fit_decay(STEPS, values).tau == np.inf
-    with pytest.raises(ValueError, match="values holds no positive finite number"):
+    with pytest.raises(ValueError, match="values has no finite number other than 0"):
         fit_decay(STEPS, np.zeros(len(STEPS)))
-    with pytest.raises(ValueError, match="must be one-dimensional, of one length"):
+    with pytest.raises(ValueError, match="must be one-dimensional and of equal length"):
         fit_decay(STEPS, np.ones(3))
 
 

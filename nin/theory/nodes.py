@@ -1,7 +1,7 @@
-"""The equations, in numpy and float64: nothing but numbers in and out, vectorised over states.
+"""The equations of noise nodes, in numpy and float64: numbers in and out, vectorised over states.
 
-Papers: NIN, arXiv 2210.13599; CAT, arXiv 2003.02218. "Derived" marks what follows from the papers' set-up but
-does not stand in them.
+Papers: NIN, arXiv 2210.13599; CAT, arXiv 2003.02218. "Derived" marks results that follow from the papers' set-up but
+are not stated there.
 """
 
 from typing import NamedTuple
@@ -13,14 +13,14 @@ from nin.support.arguments import check_count
 
 Values = NDArray[np.float64] | np.float64  # NumPy returns a number where all arguments are numbers
 KURTOSIS = {"gaussian": 3.0, "uniform": 9 / 5, "rademacher": 1.0}  # E eps^4 / sigma^4
-KAPPA_MAX = 4.0  # of the wide two-layer linear net (CAT); ReLU networks survive more
+KAPPA_MAX = 4.0  # for the wide two-layer linear net (CAT); ReLU networks survive larger kappa
 
 
 def kappa(eta: ArrayLike, sigma: ArrayLike, lam: ArrayLike) -> Values:
-    """kappa = eta sigma^2 lam, the control number of a mode of curvature lam: factor 1 - kappa per step (NIN).
+    """kappa = eta sigma^2 lam, which controls a mode of curvature lam: each step multiplies it by 1 - kappa (NIN).
 
     eta: learning rate per step, >= 0; sigma: standard deviation of the noise, >= 0. Raises ValueError for negative or
-    missing values of eta or sigma.
+    NaN values of eta or sigma.
 
     >>> float(kappa(0.05, 20, 0.1))
     2.0
@@ -31,12 +31,12 @@ def kappa(eta: ArrayLike, sigma: ArrayLike, lam: ArrayLike) -> Values:
 
 
 def sigma_catapult(eta: ArrayLike, lam: ArrayLike) -> Values:
-    """sigma_cat = sqrt(2 / (eta lam)), where kappa = 2: noise above it makes the NIW grow at first (NIN)."""
+    """sigma_cat = sqrt(2 / (eta lam)), where kappa = 2: above it the NIW grow at first (NIN)."""
     return sigma_divergent(eta, lam, kappa_max=2.0)
 
 
 def sigma_divergent(eta: ArrayLike, lam: ArrayLike, *, kappa_max: float = KAPPA_MAX) -> Values:
-    """sigma_div = sqrt(kappa_max / (eta lam)); kappa_max = 4 in the wide linear net (CAT). ValueError below 0."""
+    """sigma_div = sqrt(kappa_max / (eta lam)); kappa_max = 4 in the wide linear net (CAT). ValueError if negative."""
     eta, lam, kappa_max = _at_least(0, eta=eta, lam=lam, kappa_max=kappa_max)
     with np.errstate(divide="ignore"):
         return np.sqrt(kappa_max / (eta * lam))
@@ -61,9 +61,9 @@ def mean_square_multiplier(kappa: ArrayLike, batch: ArrayLike, kurtosis: ArrayLi
 
 
 def kappa_mean_square(batch: ArrayLike, kurtosis: ArrayLike) -> Values:
-    """kappa_MS = 2 / (1 + (k4 - 1) / |B|), where the mean square of a mode starts to grow (derived).
+    """kappa_MS = 2 / (1 + (k4 - 1) / |B|), above which the mean square of a mode grows (derived).
 
-    kurtosis: k4 = E eps^4 / sigma^4, see KURTOSIS, or k4 <H^2> / <H>^2 where the curvature varies between samples.
+    kurtosis: k4 = E eps^4 / sigma^4, see KURTOSIS, or k4 <H^2> / <H>^2 if the curvature varies between samples.
 
     >>> [float(kappa_mean_square(1, k4)) for k4 in (1, 3)]
     [2.0, 0.6666666666666666]
@@ -73,7 +73,7 @@ def kappa_mean_square(batch: ArrayLike, kurtosis: ArrayLike) -> Values:
 
 
 def random_walk(eta: ArrayLike, sigma: ArrayLike, trace_G: ArrayLike, batch: ArrayLike) -> Values:
-    """E |dW_NI|^2 = eta^2 sigma^2 tr G / |B| of one step from W_NI = 0, G = <g g^T> (equation (6))."""
+    """E |dW_NI|^2 = eta^2 sigma^2 tr G / |B| after one step from W_NI = 0, with G = <g g^T> (equation (6))."""
     eta, sigma, trace_G = _at_least(0, eta=eta, sigma=sigma, trace_G=trace_G)
     (batch,) = _at_least(1, batch=batch)
     return eta**2 * sigma**2 * trace_G / batch
@@ -82,7 +82,7 @@ def random_walk(eta: ArrayLike, sigma: ArrayLike, trace_G: ArrayLike, batch: Arr
 def stationary_variance(
     *, eta: ArrayLike, G: ArrayLike, lam: ArrayLike, kappa: ArrayLike, batch: ArrayLike, ratio: ArrayLike = 3.0
 ) -> Values:
-    """Var(w) = eta G / (|B| lam [2 - kappa (1 + (r - 1)/|B|)]) of one mode that fresh noise drives (equation (10)).
+    """Var(w) = eta G / (|B| lam [2 - kappa (1 + (r - 1)/|B|)]) of one mode driven by fresh noise (equation (10)).
 
     G: variance of the gradient along the mode; ratio: r = k4 <H^2>/<H>^2, 3 for Gaussian noise and equal H_i.
     inf at and beyond kappa_MS, where no stationary state exists.
@@ -106,14 +106,14 @@ def stationary_noise_output(
 
 
 def linear_optimum_rms(label_noise: ArrayLike, sigma: ArrayLike, samples: ArrayLike) -> Values:
-    """Rms n* = sigma_xi / (sigma sqrt D): what fixed noise fits of the label noise of D samples (derived)."""
+    """Rms n* = sigma_xi / (sigma sqrt D): how much of the label noise of D samples fixed noise fits (derived)."""
     label_noise, sigma = _at_least(0, label_noise=label_noise, sigma=sigma)
     (samples,) = _at_least(1, samples=samples)
     return label_noise / (sigma * np.sqrt(samples))
 
 
 class LinearState(NamedTuple):
-    """Order parameters of the linear test case f = N^(-1/2) v.(u x + w eps), arrays of any one shape.
+    """Order parameters of the linear test case f = N^(-1/2) v.(u x + w eps), arrays of one common shape.
 
     a = u.v/sqrt N (signal), n = w.v/sqrt N (noise output), V = |v|^2/N, U = |u|^2/N, W = |w|^2/N, k = u.w/N.
     """
@@ -147,8 +147,8 @@ def linear_map(
         k' = k - eta (P n + Q a)/N + eta^2 P Q V/N
 
     p = <x^2>, q = <eps^2>, c = <x eps> of the batch (noise average: sigma_x^2, sigma^2, 0); label_x = <xi x>,
-    label_eps = <xi eps> for labels y = target x + xi. A state that blows up goes to inf and NaN without a warning.
-    Raises ValueError for eta or q or p negative or missing, width below 1.
+    label_eps = <xi eps> for labels y = target x + xi. A state that diverges goes to inf and NaN without a warning.
+    Raises ValueError for negative or NaN eta, p or q, or width below 1.
     """
     eta, p, q = _at_least(0, eta=eta, p=p, q=q)
     (N,) = _at_least(1, width=width)
@@ -178,7 +178,7 @@ def linear_trajectory(
     target: ArrayLike = 1.0,
     x_std: ArrayLike = 1.0,
 ) -> LinearState:
-    """The noise-averaged map (11), p = x_std^2, q = sigma^2, c = 0, for some steps: arrays (steps + 1, ...)."""
+    """The noise-averaged map (11), p = x_std^2, q = sigma^2, c = 0, iterated: arrays (steps + 1, ...)."""
     check_count("steps", steps, minimum=0)
     sigma, x_std = _at_least(0, sigma=sigma, x_std=x_std)
     shape = np.broadcast_shapes(*(np.shape(v) for v in (*state, eta, sigma, width, target, x_std)))
@@ -199,7 +199,7 @@ def linear_loss(state: LinearState, *, target: ArrayLike, x_std: ArrayLike, sigm
 def catapult_map(f: ArrayLike, lam: ArrayLike, *, eta: ArrayLike, width: ArrayLike) -> tuple[Values, Values]:
     """f' = (1 - eta lam + eta^2 f^2/n) f,  lam' = lam + (eta f^2/n)(eta lam - 4)  (equation (12), CAT).
 
-    Lazy for eta lam_0 < 2, catapult up to 4, divergent above. Raises ValueError for eta negative, width below 1.
+    Lazy for eta lam_0 < 2, catapult up to 4, divergent above. Raises ValueError for negative eta, or width below 1.
     """
     (eta,) = _at_least(0, eta=eta)
     (width,) = _at_least(1, width=width)
@@ -210,7 +210,7 @@ def catapult_map(f: ArrayLike, lam: ArrayLike, *, eta: ArrayLike, width: ArrayLi
 
 
 def _at_least(minimum: float, **arguments: ArrayLike) -> list[NDArray[np.float64]]:
-    """The arguments as float64 arrays; ValueError, naming the first that is below the minimum or missing."""
+    """The arguments as float64 arrays; ValueError naming the first one that is NaN or below the minimum."""
     arrays = []
     for name, value in arguments.items():
         try:

@@ -1,12 +1,11 @@
-"""What spatial pooling does to small moves and to noise: closed forms for nets of constant positive filters.
+"""How spatial pooling acts on small shifts and on noise: closed forms for nets of constant positive filters.
 
-Inputs are single active pixels in 1-D (or 2-D) that move by one pixel, against Gaussian noise of the same size,
-|eta|^2 = 2, far smaller on each pixel than the active one; filters are of size F in each dimension, all weights equal
-(their size cancels). Scalings: arXiv 2210.01506; closed forms derived from them.
+Inputs are single active pixels in 1-D (or 2-D) that move by one pixel, compared with Gaussian noise of the same norm,
+|eta|^2 = 2, which is far smaller on each pixel than the active one. Filters have size F in each dimension and equal
+weights (whose value cancels). Scalings: arXiv 2210.01506; closed forms derived from them.
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -15,8 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from nin.support.arguments import check_choice, check_count, check_number
 from nin.theory.nodes import Values
 
-Rectified = Literal["first", "input", "never"]
 RECTIFIED = ("first", "input", "never")
+Rectified = str  # one of RECTIFIED, which the functions check with a message
 
 
 def self_convolution(F: int, m: int) -> Float[np.ndarray, " {m*(F-1)+1}"]:
@@ -34,12 +33,12 @@ def self_convolution(F: int, m: int) -> Float[np.ndarray, " {m*(F-1)+1}"]:
 
 
 def constant_filter_D(k: ArrayLike, F: int, *, stride: int = 1, length: float = np.inf) -> Values:
-    """D_k after k layers of constant filters; the ReLU between them changes nothing.
+    """D_k after k layers of constant filters; ReLUs between the layers change nothing.
 
-    stride 1:  1 - c_2k(1) / c_2k(0), moves along one axis, in any dimension; -> 3 / (k (F^2 - 1)), `large_depth_D`
+    stride 1:  1 - c_2k(1) / c_2k(0), shifts along one axis, in any dimension; -> 3 / (k (F^2 - 1)), `large_depth_D`
     stride F:  F^-k / (1 - F^k / L), in 1-D
-    length   L, pixels of the (circular) input; inf: far apart. Stride 1 supposes L >> k F.
-    Raises ValueError for k or F below 1, any other stride: there is no such law.
+    length   L, pixels of the (circular) input; inf: pixels far apart. Stride 1 assumes L >> k F.
+    Raises ValueError for k below 1, F below 2, or any other stride, for which no such law exists.
     """
     _check(F, stride, length)
     if stride > 1:
@@ -53,7 +52,7 @@ def constant_filter_D(k: ArrayLike, F: int, *, stride: int = 1, length: float = 
 
 
 def large_depth_D(k: ArrayLike, F: int) -> Values:
-    """3 / (k (F^2 - 1)), stride 1: the central limit of c_2k, 5 % off at k = 10 for F = 3 (derived)."""
+    """3 / (k (F^2 - 1)), stride 1: from the central limit of c_2k; 5 % off at k = 10 for F = 3 (derived)."""
     check_count("F", F, minimum=2)
     return 3 / (np.asarray(k, dtype=float) * (F**2 - 1))
 
@@ -69,14 +68,14 @@ def constant_filter_G(
 ) -> Values:
     """G_k after k layers of constant filters: rectified noise has a mean, which adds up coherently.
 
-    rectified "never" (linear net):    1, for stride F over 1 - F^k / L: independent of depth
+    rectified "never" (linear net):    1, divided by 1 - F^k / L for stride F: independent of depth
               "first" (first ReLU):    sum_j c_2(k-1)(j) q(rho_j) c_2(0) / c_2k(0),  rho_j = c_2(j) / c_2(0); stride F:
                                        [F^(k-1) / 2 pi + 1/2 - 1/2 pi] / (1 - F^k / L)
-              "input" (on the pixels): the same with k in place of k - 1, and rho_j = 0 but for rho_0 = 1
+              "input" (on the pixels): the same with k in place of k - 1, and rho_j = 0 except rho_0 = 1
         with q(rho) = E relu(a) relu(b) = [sqrt(1 - rho^2) + rho (pi - arccos rho)] / 2 pi of unit Gaussians a, b with
         E ab = rho: q(0) = 1/2 pi, q(1) = 1/2
     dimensions    1 or 2; 2 with stride 1 only
-    Errors as `constant_filter_D`.
+    Raises ValueError as `constant_filter_D`, and for other values of `rectified` or `dimensions`.
     """
     _check(F, stride, length)
     check_choice("rectified", rectified, RECTIFIED)
@@ -106,9 +105,9 @@ def constant_filter_R(
 
 
 def task2_D(k: ArrayLike, xi: float, length: float) -> Values:
-    """D_k of constant filters, F = stride = 2, in Task 2, moves keeping every pixel in its block of xi (derived).
+    """D_k of constant filters, F = stride = 2, in Task 2; shifts keep every pixel in its block of xi (derived).
 
-    (2^-k - 1/xi)_+ / (1 + 2^k / (2 xi) - 2 2^k / L): zero from 2^k = xi on, where all moves are pooled away.
+    (2^-k - 1/xi)_+ / (1 + 2^k / (2 xi) - 2 2^k / L): zero from 2^k = xi on, where pooling removes all shifts.
 
     >>> task2_D([1, 2, 3, 4], 16, 64).tolist()
     [0.4375, 0.1875, 0.0625, 0.0]
@@ -120,7 +119,7 @@ def task2_D(k: ArrayLike, xi: float, length: float) -> Values:
 
 
 def _rectified(depth: int, F: int, before: int, dimensions: int) -> float:
-    """G of stride 1, where `before` linear layers precede the rectifier."""
+    """G for stride 1, with `before` linear layers ahead of the rectifier."""
     correlation, after = self_convolution(F, 2 * before), self_convolution(F, 2 * (depth - before))
     reach = (len(after) - 1) // 2
     rho = np.zeros(len(after))
@@ -136,7 +135,7 @@ def _rectified(depth: int, F: int, before: int, dimensions: int) -> float:
 
 
 def _at(c: Float[np.ndarray, " odd"], shift: int) -> float:
-    """An element of a self-convolution of odd length, counted from its middle."""
+    """The element of a self-convolution of odd length at a shift from its middle; 0 beyond its end."""
     place = (len(c) - 1) // 2 + shift
     return float(c[place]) if place < len(c) else 0.0
 
@@ -149,21 +148,21 @@ def _each(k: ArrayLike, law: Callable[[int], float]) -> NDArray[np.float64]:
 
 
 def _block(k: ArrayLike, F: int) -> Values:
-    """F^k, the pixels that a site of layer k sees."""
+    """F^k, the number of pixels that a site of layer k sees."""
     depths = np.asarray(k)
     _check_depth(depths)
     return float(F) ** depths
 
 
 def _apart(k: ArrayLike, F: int, length: float) -> Values:
-    """1 - F^k / L: the probability that two pixels are in different blocks; nan where one block is all."""
+    """1 - F^k / L: the probability that two pixels are in different blocks; NaN if one block covers the whole input."""
     share = _block(k, F) / length
     return np.where(share < 1, 1 - share, np.nan)
 
 
 def _check_depth(depths: NDArray) -> None:
     if not np.issubdtype(depths.dtype, np.integer) or (depths < 1).any():
-        raise ValueError(f"k={depths.tolist()!r} must be integers >= 1: layers that were passed.")
+        raise ValueError(f"k={depths.tolist()!r} must be integers >= 1, the numbers of layers.")
 
 
 def _check(F: int, stride: int, length: float) -> None:

@@ -1,6 +1,6 @@
-"""Training response where it can be solved: infinite width, and a constant kernel that still ages (arXiv 2405.04074).
+"""Solvable training response: infinite width, and a constant kernel, which still ages (arXiv 2405.04074).
 
-Numbers in and out; MSE is (f - y)^2 / 2, sigmoid + MSE (p - y)^2 / 2, ce the logistic loss.
+Numbers in and out; mse is (f - y)^2 / 2, sigmoid_mse (p - y)^2 / 2, ce the logistic loss.
 """
 
 import math
@@ -14,7 +14,7 @@ from nin.support.arguments import check_choice, check_count, check_number
 from nin.theory.nodes import Values
 
 LOSSES = ("mse", "ce", "sigmoid_mse")
-EXPONENTS = {  # of t = eta K x steps, large: logit response, response of p, error 1 - p (derived)
+EXPONENTS = {  # in large t = eta K x steps: logit response, response of p, error 1 - p (derived)
     "ce": {"logit": -1.0, "p": -2.0, "error": -1.0},
     "sigmoid_mse": {"logit": -1.0, "p": -1.5, "error": -0.5},
 }
@@ -31,9 +31,9 @@ class Aging(NamedTuple):
 
 
 def relu_kernel(angle: ArrayLike) -> Values:
-    """Theta(a) = [sin a + 2 (pi - a) cos a] / 2 pi: of infinitely wide ReLU, |x|^2 / d = 1, no biases (derived).
+    """Theta(a) = [sin a + 2 (pi - a) cos a] / 2 pi: infinitely wide ReLU net, |x|^2 / d = 1, no biases (derived).
 
-    angle: in radians, 0 to pi. Raises ValueError outside.
+    angle: in radians, 0 to pi; ValueError outside this range.
 
     >>> relu_kernel([0, np.pi / 2, np.pi]).round(4).tolist()
     [1.0, 0.1592, 0.0]
@@ -47,8 +47,8 @@ def relu_kernel(angle: ArrayLike) -> Values:
 def constant_kernel(loss: str, *, K: float, eta: float, steps: int, m: float = 0.0) -> Aging:
     """m' = m - eta K l'(m) with the label +1 (for mse: the target 1), step by step, and the response at each step.
 
-    The linear response of the logit is -eta K l'(m), that of p = sigmoid(m) the change of p in the step.
-    Raises ValueError for an unknown loss, K or eta not positive, steps below 1.
+    The linear response of the logit is -eta K l'(m); that of p = sigmoid(m) is the change of p in the step.
+    Raises ValueError for an unknown loss, K or eta that is not positive, or steps below 1.
     """
     check_choice("loss", loss, LOSSES)
     check_number("K", K, exclusive=True)
@@ -65,7 +65,7 @@ def constant_kernel(loss: str, *, K: float, eta: float, steps: int, m: float = 0
 
 
 def summed_response_gain(momentum: float) -> float:
-    """1 / (1 - beta): the response to one gradient, summed over all steps that momentum spreads it over (derived)."""
+    """1 / (1 - beta): the response to one gradient, summed over all steps over which momentum spreads it (derived)."""
     check_number("momentum", momentum)
     if momentum >= 1:
         raise ValueError(f"momentum={momentum!r} must be below 1.")
