@@ -1,1 +1,1 @@
-"""What is perturbed: networks, losses, data, and the node that feeds noise in."""
+"""The objects that are perturbed: networks, losses, data, and the node that injects noise."""

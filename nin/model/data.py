@@ -51,12 +51,12 @@ PARTS = ("x_train", "y_train", "x_test", "y_test")
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Training and test samples; two are equal if they are one.
+    """Training and test samples; data sets are compared by identity.
 
     x_train, x_test  (n, d) floating point
     y_train, y_test  (n,) integer labels, or (n, outputs) floating-point targets
     classes          number of classes or outputs
-    source           where the data come from, one line
+    source           origin of the data, one line
     """
 
     x_train: Float[Tensor, "n d"]
@@ -76,7 +76,7 @@ class Dataset:
         return digest.hexdigest()
 
     def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> "Dataset":
-        """A copy on a device whose floating-point tensors are of dtype; labels stay integers."""
+        """A copy on a device with floating-point tensors of this dtype; labels stay integers."""
         moved = {part: getattr(self, part).to(device) for part in PARTS}
         moved = {part: t.to(dtype) if t.is_floating_point() else t for part, t in moved.items()}
         return dataclasses.replace(self, **moved)
@@ -85,18 +85,19 @@ class Dataset:
 def load_data(name: str, *, n_train: int | None = None, n_test: int | None = None, seed: int = 0) -> Dataset:
     """Load a data set by name: "digits", "mnist", "fashion_mnist", "linear_teacher".
 
-    n_train, n_test  sizes of balanced subsets (class counts differ by at most one); None: all samples, in their order
-                     (1024 each for the linear teacher)
-    seed             chooses the subset, or the draws of the linear teacher; a smaller subset is part of a larger one
+    n_train, n_test  sizes of balanced subsets (class counts differ by at most one); None: all samples, in the original
+                     order (1024 each for the linear teacher)
+    seed             chooses the subset, or the draws of the linear teacher; a larger subset contains a smaller one
 
-    Images are rows (n, pixels) of float32, standardised by the one mean and standard deviation over all pixels of the
-    full training set: pixels keep their proportions, and E x^2 = 1 makes learning rates comparable between data sets.
-    digits: scikit-learn's bundled 8 x 8 images, split 1437 / 360 once and for all, stratified. mnist, fashion_mnist:
-    IDX files, gzip or plain, in the folder that NIN_DATA names, else fetched into data/cache/; the sha256 of the
+    Images are rows (n, pixels) of float32, standardised by the mean and standard deviation over all pixels of the
+    full training set together: pixels keep their proportions, and E x^2 = 1 makes learning rates comparable between
+    data sets.
+    digits: scikit-learn's bundled 8 x 8 images, in a fixed stratified split of 1437 / 360. mnist, fashion_mnist:
+    IDX files, gzip or plain, in the folder NIN_DATA, else downloaded into data/cache/; the sha256 of the
     decompressed bytes is checked.
 
-    Raises ValueError for an unknown name, impossible sizes, a file that is truncated, of wrong magic or wrong hash;
-    OSError where there is neither file nor network.
+    Raises ValueError for an unknown name, impossible sizes, or a file that is truncated or has a wrong magic
+    number or hash; OSError if there is neither a file nor a network.
     """
     check_choice("name", name, DATASETS)
     for argument, count in (("n_train", n_train), ("n_test", n_test)):
@@ -112,7 +113,7 @@ def load_data(name: str, *, n_train: int | None = None, n_test: int | None = Non
 
 
 def available(name: str) -> bool:
-    """Whether a data set is at hand without a download: bundled, in the folder of NIN_DATA, or in the cache."""
+    """Whether a data set is available without a download: bundled, in the folder of NIN_DATA, or in the cache."""
     check_choice("name", name, DATASETS)
     if name not in FOLDERS:
         return True
@@ -133,7 +134,7 @@ def linear_teacher(
 ) -> Dataset:
     """x ~ N(0, x_std^2), y = target sum_j x_j + label_noise xi, xi ~ N(0, 1): data of the linear test case, float64.
 
-    x (n, inputs), y (n, 1). Raises ValueError for sizes below 1, x_std or label_noise negative, numbers not finite.
+    x (n, inputs), y (n, 1). Raises ValueError for sizes below 1, negative x_std or label_noise, or numbers not finite.
     """
     for argument, count in (("n_train", n_train), ("n_test", n_test), ("inputs", inputs)):
         check_count(argument, count)
@@ -201,7 +202,7 @@ def read_idx(path: Path, *, sha256: str | None = None) -> np.ndarray:
     """Read an IDX file of bytes, gzip or plain: magic 0 0 8 ndim, big-endian sizes, data.
 
     Raises ValueError, naming the file and what was found, for a truncated file, a wrong magic number or a wrong hash of
-    the decompressed bytes; the file is left alone.
+    the decompressed bytes; the file is not changed.
     """
     content = path.read_bytes()
     if content[:2] == b"\x1f\x8b":
@@ -219,18 +220,18 @@ def read_idx(path: Path, *, sha256: str | None = None) -> np.ndarray:
     shape = tuple(np.frombuffer(header, dtype=">u4").tolist())
     expected = 4 + 4 * ndim + int(np.prod(shape))
     if len(content) != expected:
-        raise ValueError(f"{path} holds {len(content)} bytes, but its header {shape} asks for {expected}; replace it.")
+        raise ValueError(f"{path} holds {len(content)} bytes, but its header {shape} implies {expected}; replace it.")
     found = hashlib.sha256(content).hexdigest()
     if sha256 is not None and found != sha256:
-        raise ValueError(f"{path} has sha256 {found} (decompressed), expected {sha256}; it was left as it is.")
+        raise ValueError(f"{path} has sha256 {found} (decompressed), expected {sha256}; replace it.")
     return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * ndim).reshape(shape)
 
 
 def _folder(name: str) -> Path | None:
-    """The folder of the user's data, checked to exist."""
+    """The folder of user-defined data; OSError if it does not exist."""
     folder = paths.data()
     if folder is not None and not folder.is_dir():
-        raise OSError(f"NIN_DATA={folder} is not a folder; unset it, or name one that holds {name}'s IDX files.")
+        raise OSError(f"NIN_DATA={folder} is not a folder; unset it, or set it to a folder with {name}'s IDX files.")
     return folder
 
 
@@ -245,16 +246,16 @@ def _local(folder: Path | None, name: str, file: str) -> Path | None:
 
 
 def _fetch(name: str, part: str) -> Path:
-    """Download a file into the cache, with a progress bar; a download with a wrong hash does not stay there."""
+    """Download a file into the cache, with a progress bar; a download with a wrong hash is removed."""
     file = f"{FILES[part]}.gz"
     target = paths.cache() / name / file
     if target.exists():
         return target
-    import pooch  # its progress bar asks for widgets, with a warning in every notebook without them
+    import pooch  # imported late: its progress bar asks for widgets, with a warning in every notebook without them
 
     try:
         pooch.retrieve(SOURCES[name] + file, known_hash=None, fname=file, path=target.parent, progressbar=True)
-    except Exception as error:  # requests, urllib3 and the system each have their own
+    except Exception as error:  # requests, urllib3 and the system each raise their own
         raise OSError(
             f"{name}: {file} is neither in NIN_DATA nor in {target.parent}, and the download failed ({error}). "
             f"Connect to a network, or set NIN_DATA to a folder that holds {name}'s four IDX files."
@@ -268,6 +269,6 @@ def _fetch(name: str, part: str) -> Path:
 
 
 def as_images(x: Float[Tensor, "n pixels"]) -> Float[Tensor, "n 1 side side"]:
-    """Rows of pixels as square images of one channel."""
+    """Rows of pixels as square images with one channel."""
     side = int(x.shape[1] ** 0.5)
     return x.unflatten(1, (1, side, side))

@@ -1,4 +1,4 @@
-"""To look at a network and leave it as it was."""
+"""Evaluate a network and leave it as it was."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from torch import nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into eval mode, and each of its modules back into its own mode afterwards."""
+    """Put a model into eval mode, and restore the mode of each of its modules afterwards."""
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False

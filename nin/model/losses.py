@@ -11,9 +11,9 @@ Targets = Float[Tensor, "*batch C"] | Int[Tensor, " *batch"]  # regression targe
 def cross_entropy(outputs: Float[Tensor, "*batch classes"], y: Int[Tensor, " *batch"]) -> Float[Tensor, " *batch"]:
     """ell = -ln softmax(f)_y; outputs (..., classes), y (...) integer -> (...), in nats.
 
-    The softmax runs over (..., classes, batch): over a short last axis torch does not vectorise it, which takes 5 to 20
-    times as long; and a sample's value must not depend on how many networks stand beside it, as it would with the
-    classes first, by the rounding of the samples that are left over from whole vectors.
+    The softmax runs over (..., classes, batch). Over a short last axis torch does not vectorise it, which takes 5 to 20
+    times as long. With the classes first, a sample's rounding would depend on the ensemble size, because the samples
+    left over from full SIMD vectors take another code path.
     """
     outputs, y = (outputs, y) if outputs.dim() > 1 else (outputs[None], y[None])
     loss = -F.log_softmax(outputs.mT, dim=-2).gather(-2, y.unsqueeze(-2)).squeeze(-2)
@@ -33,7 +33,7 @@ LOSSES = {"cross_entropy": cross_entropy, "mse": mse}
 def cross_entropy_and_gradient(
     outputs: Float[Tensor, "*batch classes"], y: Int[Tensor, " *batch"]
 ) -> tuple[Float[Tensor, " *batch"], Float[Tensor, "*batch classes"]]:
-    """ell as `cross_entropy` gives it, and d ell / df = softmax(f) - e_y (..., batch, classes)."""
+    """ell as in `cross_entropy`, and d ell / df = softmax(f) - e_y (..., batch, classes)."""
     log_p, label = F.log_softmax(outputs.mT, dim=-2), y.unsqueeze(-2)
     loss = -log_p.gather(-2, label).squeeze(-2)
     return loss, log_p.exp_().scatter_add_(-2, label, log_p.new_tensor(-1.0).expand(label.shape)).mT
@@ -42,7 +42,7 @@ def cross_entropy_and_gradient(
 def mse_and_gradient(
     outputs: Float[Tensor, "*batch C"], y: Targets
 ) -> tuple[Float[Tensor, " *batch"], Float[Tensor, "*batch C"]]:
-    """ell as `mse` gives it, and d ell / df = f - y."""
+    """ell as in `mse`, and d ell / df = f - y."""
     if not y.is_floating_point():
         y = F.one_hot(y, outputs.shape[-1]).to(outputs.dtype)
     gradient = outputs - y
@@ -53,7 +53,7 @@ WITH_GRADIENT = {"cross_entropy": cross_entropy_and_gradient, "mse": mse_and_gra
 
 
 def accuracy(outputs: Float[Tensor, "*batch C"], y: Targets) -> Float[Tensor, " *batch"]:
-    """1 where the largest output is the label, else 0; NaN for targets that are no labels. Shapes as cross_entropy."""
+    """1 where the largest output is the label, else 0; NaN for targets that are not labels. Shapes as cross_entropy."""
     if y.is_floating_point():
         return torch.full(outputs.shape[:-1], float("nan"), dtype=outputs.dtype, device=outputs.device)
     return (outputs.argmax(-1) == y).to(outputs.dtype)
@@ -61,6 +61,6 @@ def accuracy(outputs: Float[Tensor, "*batch C"], y: Targets) -> Float[Tensor, " 
 
 @torch.no_grad()
 def score(network: nn.Module, x: Shaped[Tensor, "n ..."], y: Shaped[Tensor, "n ..."]) -> float:
-    """The fraction of samples that are classified rightly; 0 for a network that is not finite."""
+    """The fraction of samples that are classified correctly; 0 if any output is not finite."""
     outputs = network(x)
     return accuracy(outputs, y).mean().item() if outputs.isfinite().all() else 0.0

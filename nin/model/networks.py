@@ -24,7 +24,7 @@ INITS = ("he", "ntk")
 
 @torch.no_grad()
 def he_initialise(network: nn.Module, generator: torch.Generator | None) -> None:
-    """W ~ N(0, 2/fan_in), b = 0 of all linear layers and convolutions, module by module (He et al. 2015)."""
+    """W ~ N(0, 2/fan_in), b = 0 for all linear layers and convolutions, module by module (He et al. 2015)."""
     for module in network.modules():
         if isinstance(module, (nn.Linear, _ConvNd)):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
@@ -39,7 +39,7 @@ class ScaledLinear(nn.Linear):
         self.scale = scale
 
     def reset_parameters(self) -> None:
-        """Draw nothing: MLP.initialise fills the weights."""
+        """Do nothing: MLP.initialise draws the weights."""
 
     def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         return F.linear(x if self.scale == 1 else self.scale * x, self.weight, self.bias)
@@ -51,10 +51,10 @@ class ScaledLinear(nn.Linear):
 class MLP(nn.Module):
     """f(x) = W_L phi(... phi(W_0 x + b_0) ...) + b_L, x (batch, inputs) -> (batch, outputs).
 
-    init "he":  W ~ N(0, 2/fan_in), b = 0                        (He et al. 2015, for every layer, the last included)
-    init "ntk": W ~ N(0, 1) behind the scale fan_in^(-1/2), b = 0   (Jacot et al. 2018)
+    init "he":  W ~ N(0, 2/fan_in), b = 0                        (He et al. 2015, for every layer, including the last)
+    init "ntk": W ~ N(0, 1) times the scale fan_in^(-1/2), b = 0   (Jacot et al. 2018)
 
-    The layers are `layers.0`, `layers.1`, ...: these are the names that `nin.inject` takes.
+    The layers are `layers.0`, `layers.1`, ...: the names to pass to `nin.inject`.
     Weights are drawn in float64 from `generator` (CPU; None: torch's global one) and cast to `dtype`, so
     that float32 and float64 networks of one seed agree up to rounding.
     Raises ValueError for sizes below 1, an unknown activation or init.
@@ -89,7 +89,7 @@ class MLP(nn.Module):
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator | None) -> None:
-        """Draw all weights anew, in the order of the layers; biases start at 0."""
+        """Draw all weights again, in the order of the layers; set biases to 0."""
         for layer in self.layers:
             std = 1.0 if self.init == "ntk" else math.sqrt(2 / layer.in_features)
             layer.weight.copy_(std * torch.randn(layer.weight.shape, dtype=torch.float64, generator=generator))

@@ -18,19 +18,19 @@ Noise = Tensor | Mapping[str, Tensor]
 class NoisyNetwork(nn.Module):
     """A network with noise injection nodes: z = W x + b + sum_m eps_m W_NI^(m) (eq. (1)), or at an input (eq. (2)).
 
-    network  the wrapped model; its parameters are shared and train, its structure and hooks stay as they were
-    niw      Parameter (nodes, *shape), the noise injection weights W_NI; with several layers a mapping by layer
-    sigma    standard deviation of eps; with several layers a mapping by layer
+    network  the wrapped model; its parameters are shared and trained, its structure and hooks stay as they were
+    niw      Parameter (nodes, *shape), the noise injection weights W_NI; for several layers a mapping by layer
+    sigma    standard deviation of eps; for several layers a mapping by layer
 
-    `noisy(x)` draws eps (batch, nodes) in training mode and uses none in eval mode; `noisy(x, noise)` uses
-    noise as eps itself, sigma included, in either mode. With several layers each has nodes, and noise, of its own: a
-    mapping by layer. eps is one number per sample and node: all tokens, all pixels of a sample share it.
+    `noisy(x)` draws eps (batch, nodes) in training mode and uses no noise in eval mode; `noisy(x, noise)` uses
+    noise as eps itself, sigma included, in either mode. With several layers, each has its own nodes and noise: pass a
+    mapping by layer. eps is one number per sample and node, shared by all tokens or pixels of the sample.
     Further keyword arguments go to the network.
     The state_dict holds the network's entries under `network.`, `niw`, and the state of the noise generator, so that a
-    run which is saved and loaded goes on as it would have.
+    run that is saved and loaded continues exactly.
 
-    Raises ValueError for noise of another shape, a layer that a forward pass calls more or less than once, and one
-    that meets other shapes than the node was made for.
+    Raises ValueError for noise of another shape, for a layer that a forward pass does not call exactly once, and for
+    one that receives values of another shape than the node was made for.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class NoisyNetwork(nn.Module):
         return self._sigma[0] if len(self.sites) == 1 else dict(zip(self.layers, self._sigma, strict=True))
 
     def draw(self, count: int) -> Noise:
-        """Draw eps (count, nodes) of standard deviation sigma from the node's own generator; by layer for several.
+        """Draw eps (count, nodes) of standard deviation sigma from the node's generator; a mapping for several layers.
 
-        For noise that is fixed or re-drawn every epoch in a loop of one's own: draw once for all samples,
+        For noise that is fixed or re-drawn every epoch in your own loop: draw once for all samples,
         then call `noisy(x[batch], eps[batch])`.
         """
         check_count("count", count)
@@ -87,7 +87,7 @@ class NoisyNetwork(nn.Module):
         hooks = [self._hook(index, noise[index], weights[index], calls) for index in range(len(self.sites))]
         try:
             output = self.network(x, **inputs)
-        finally:  # hooks that come and go: the model itself is not changed
+        finally:  # the hooks live for one pass: the model itself is not changed
             for hook in hooks:
                 hook.remove()
         for site, count in zip(self.sites, calls, strict=True):
@@ -107,7 +107,7 @@ class NoisyNetwork(nn.Module):
         self.generator.set_state(state.cpu())
 
     def __getstate__(self) -> dict:
-        """Pickle the generator as its state, for torch.Generator itself is copied neither by pickle nor by deepcopy."""
+        """Pickle the generator as its state, because neither pickle nor deepcopy copies a torch.Generator."""
         return self.__dict__ | {"generator": self.generator.get_state()}
 
     def __setstate__(self, state: dict) -> None:
@@ -119,7 +119,7 @@ class NoisyNetwork(nn.Module):
         return [self.niw] if len(self.sites) == 1 else [self.niw[layer] for layer in self.layers]
 
     def _checked(self, noise: Noise, batch: int) -> list[Float[Tensor, "batch nodes"]]:
-        """The noise of each layer, of the shape it must have."""
+        """The noise of each layer, checked to have the right shape."""
         if len(self.sites) == 1 and isinstance(noise, Tensor):
             noise = {self.layer: noise}
         if not isinstance(noise, Mapping) or set(noise) != set(self.layers):
@@ -188,22 +188,22 @@ def inject(
     """Put noise injection nodes into a layer of a model, or into several: z = W x + b + W_NI eps, eps ~ (0, sigma^2).
 
     layer      dotted name of an nn.Linear or a convolution (as in model.named_modules()), or a sequence of names
-    sigma      standard deviation of eps, in units of what it is added to per unit of W_NI; or one for each layer
+    sigma      standard deviation of eps, in units of the values it is added to, per unit of W_NI; or one for each layer
     nodes      number of nodes M of each layer; the paper's experiments use 1
-    niw_std    standard deviation of the initial NIW entries; None: d^(-1/2) with d entries a node, so that |W_NI(0)| is
-               about 1 (our choice: the paper's initialisation is not known)
+    niw_std    standard deviation of the initial NIW entries; None: d^(-1/2) for d entries per node, so that
+               |W_NI(0)| is about 1 (our choice: the paper does not state its initialisation)
     at         "preactivation": one weight per output feature (eq. (1)), or per output channel, the same at all pixels;
                "input": one weight per input feature, or per channel and pixel of the representation that enters a
                convolution (eq. (2)); None: "preactivation" for an nn.Linear, "input" for a convolution
-    example    a batch that the model takes: its size fixes the pixels before a convolution; not needed otherwise
+    example    a batch of the model's inputs; gives the number of pixels before a convolution, not needed otherwise
     law        "gaussian" (default), "uniform", "rademacher"; all of standard deviation sigma
     generator  CPU generator of the initial NIW and of all noise; None: a new one, seeded from torch's global generator
 
-    The model is wrapped, not copied or changed, and its optimiser is any: `torch.optim.SGD(noisy.parameters(), lr)`.
+    The model is wrapped, neither copied nor changed; any optimiser works: `torch.optim.SGD(noisy.parameters(), lr)`.
     Source: arXiv 2210.13599 and 2210.15764, reference equations (1) and (2).
-    Raises ValueError for an unknown layer (the candidates are listed), one that takes no node, a convolution without
-    an example, an example that does not go through the model, half precision, several devices, sigma or niw_std
-    negative or not finite, a number of sigmas other than that of the layers, nodes < 1, an unknown law.
+    Raises ValueError for an unknown layer (the candidates are listed), one that cannot take a node, a convolution
+    without an example, an example that does not go through the model, half precision, several devices, sigma or niw_std
+    negative or not finite, a number of sigmas that differs from the number of layers, nodes < 1, an unknown law.
     """
     layers = (layer,) if isinstance(layer, str) else tuple(layer)
     if not layers or len(set(layers)) < len(layers):
@@ -235,7 +235,7 @@ def _check_calls(layer: str, count: int) -> None:
         often = "never called" if not count else f"called {'twice' if count == 2 else f'{count} times'}"
         raise ValueError(
             f"layer={layer!r} was {often} in one forward pass; a node needs exactly one call. A module that is shared "
-            "or whose weight alone is used takes no node."
+            "or of which only the weight is used cannot take a node."
         )
 
 

@@ -1,4 +1,4 @@
-"""The noise that a node feeds in: laws of mean 0 and variance 1."""
+"""The noise that a node injects: laws of mean 0 and variance 1."""
 
 import math
 from collections.abc import Callable

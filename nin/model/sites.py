@@ -1,4 +1,4 @@
-"""Where a node enters a network: a layer, its input or its pre-activation, and the shape of what it meets there."""
+"""Where a node enters a network: a layer, its input or its pre-activation, and the shape of the values there."""
 
 from dataclasses import dataclass
 
@@ -18,9 +18,9 @@ class Site:
     """A layer and the side of it where noise is added.
 
     layer           dotted name of an nn.Linear or a convolution
-    at              "preactivation": behind the layer; "input": on the representation that feeds it
-    shape           of a sample there: (features,); (channels,) behind a convolution, (channels, *pixels) before
-    channels_first  (batch, channels, *pixels), as convolutions have it; else (batch, ..., features)
+    at              "preactivation": on the output of the layer; "input": on the representation that enters it
+    shape           of a sample there: (features,); (channels,) after a convolution, (channels, *pixels) before it
+    channels_first  whether values are (batch, channels, *pixels), as for convolutions; else (batch, ..., features)
     """
 
     layer: str
@@ -31,9 +31,9 @@ class Site:
     def add(
         self, values: Float[Tensor, "*values"], eps: Float[Tensor, "batch nodes"], niw: Float[Tensor, " nodes *shape"]
     ) -> Float[Tensor, "*values"]:
-        """values + eps W_NI, eps (batch, nodes), niw (nodes, *shape): the same for all tokens, or pixels behind a conv.
+        """values + eps W_NI, eps (batch, nodes), niw (nodes, *shape): the same for all tokens or output pixels.
 
-        Raises ValueError where values are not those that the site was made for, samples first.
+        Raises ValueError if values do not have the shape that the site was made for, samples first.
         """
         batch, rank = len(eps), len(self.shape)
         between = [1] * (values.dim() - 1 - rank)
@@ -42,8 +42,8 @@ class Site:
             raise ValueError(
                 f"layer={self.layer!r} has {self.at} of shape {tuple(values.shape)}, and the node was made for "
                 f"{self.shape} in each of {batch} samples, which come first. Inject with an example of the same size; "
-                "a layer that sees samples second, or several rows a sample, takes no node (in transformers: "
-                "batch_first=True)."
+                "a layer with samples on the second axis, or with several rows per sample, cannot take a node (in "
+                "transformers, set batch_first=True)."
             )
         if not between:  # in one pass over the values
             return torch.addmm(values.flatten(1), eps, niw.flatten(1)).view(values.shape)
@@ -54,8 +54,8 @@ class Site:
 def find_site(model: nn.Module, layer: str, *, at: str | None = None, example: Tensor | None = None) -> Site:
     """The site of a layer: by default the pre-activation of an nn.Linear, and the input of a convolution (eq. (2)).
 
-    example: one or more samples that the model takes; needed for the pixels that a convolution sees.
-    Raises ValueError for an unknown layer, with the candidates, and for one that takes no node, with the reason.
+    example: one or more input samples of the model; needed for the number of pixels that enter a convolution.
+    Raises ValueError for an unknown layer, listing the candidates, or one that cannot take a node, with the reason.
     """
     module = find_layer(model, layer)
     convolution = isinstance(module, _ConvNd)
@@ -69,7 +69,7 @@ def find_site(model: nn.Module, layer: str, *, at: str | None = None, example: T
     elif example is None:
         raise ValueError(
             f"example=None: the node has one weight for each channel and pixel that feeds {layer!r}; pass example=x, "
-            "a batch that the model takes, or at='preactivation' for one weight for each output channel."
+            "a batch of the model's inputs, or at='preactivation' for one weight for each output channel."
         )
     else:
         shape = _seen(model, module, layer, example)
@@ -86,7 +86,7 @@ def _takes_a_node(module: nn.Module) -> bool:
 
 
 def find_layer(model: nn.Module, layer: str) -> nn.Module:
-    """The module of a layer; ValueError where it is unknown, with the candidates, or takes no node, and why."""
+    """The module of a layer; ValueError if it is unknown (candidates are listed) or cannot take a node (and why)."""
     modules = dict(model.named_modules())
     attention = [name for name, module in modules.items() if isinstance(module, nn.MultiheadAttention)]
     never_called = {f"{name}.out_proj".lstrip(".") for name in attention}
@@ -113,8 +113,8 @@ def find_layer(model: nn.Module, layer: str) -> nn.Module:
 def _check_weight(model: nn.Module, layer: str, weight: Tensor) -> None:
     if weight.dtype not in (torch.float32, torch.float64):
         raise ValueError(
-            f"layer={layer!r} has weights of {weight.dtype}, in which noise and gradients of a node drown; use float32 "
-            "or float64 (mixed precision by torch.autocast keeps its weights in float32)."
+            f"layer={layer!r} has weights of {weight.dtype}, too coarse for a node's noise and gradients; use "
+            "float32 or float64 (mixed precision by torch.autocast keeps its weights in float32)."
         )
     devices = sorted({str(parameter.device) for parameter in model.parameters()})
     if len(devices) > 1:
@@ -122,7 +122,7 @@ def _check_weight(model: nn.Module, layer: str, weight: Tensor) -> None:
 
 
 def _seen(model: nn.Module, module: nn.Module, layer: str, example: Tensor) -> tuple[int, ...]:
-    """The shape of what a sample of the example has at the layer's input; the model is left as it was."""
+    """The shape of one sample at the layer's input; the model is left as it was."""
     seen: list[torch.Size] = []
     hook = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
     try:
@@ -137,6 +137,7 @@ def _seen(model: nn.Module, module: nn.Module, layer: str, example: Tensor) -> t
         raise ValueError(f"layer={layer!r} is called {len(seen)} times in one forward pass; a node needs one call.")
     if seen[0][0] != len(example):
         raise ValueError(
-            f"layer={layer!r} meets {seen[0][0]} rows for an example of {len(example)} samples: a node needs one each."
+            f"layer={layer!r} receives {seen[0][0]} rows for an example of {len(example)} samples; a node needs one "
+            "row for each sample."
         )
     return tuple(seen[0][1:])

@@ -35,7 +35,7 @@ def test_idx_plain_and_gzip(tmp_path, pack):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (idx(IMAGES)[:-3], r"images holds 31 bytes, but its header \(2, 3, 3\) asks for 34"),
+        (idx(IMAGES)[:-3], r"images holds 31 bytes, but its header \(2, 3, 3\) implies 34"),
         (idx(IMAGES)[:9], r"images holds 9 bytes, but its header"),
         (gzip.compress(idx(IMAGES))[:-12], r"images is a truncated or damaged gzip file"),
         (b"\x1f\x8b" + b"x" * 40, r"images is a truncated or damaged gzip file"),

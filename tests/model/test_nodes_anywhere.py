@@ -252,7 +252,7 @@ def test_what_cannot_take_a_node_is_named(residual, encoder, monkeypatch):
         (residual, "first", {}, "example=None: the node has one weight for each channel and pixel that feeds 'first'"),
         (residual, "first", {"example": torch.zeros(2, 5, 8, 8).double()}, r"shape \(2, 5, 8, 8\) does not go through"),
         (residual, "first", {"example": 3}, r"example of shape \(\) does not go through the model"),
-        (half, "first", {"example": image}, "layer='first' has weights of torch.float16, in which noise"),
+        (half, "first", {"example": image}, "layer='first' has weights of torch.float16, too coarse for"),
         (scattered, "first", {"example": image}, "model lies on several devices: cpu, meta. Move it to one"),
         (nn.Sequential(nn.ConvTranspose2d(3, 3, 2)), "0", {"example": image}, "is a ConvTranspose2d, neither"),
         (Encoder(batch_first=False), "encoder.layers.0.linear1", {}, "sees tokens first and samples second"),
