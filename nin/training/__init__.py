@@ -1,1 +1,1 @@
-"""A run as a value; ensembles of runs under an ordinary optimiser."""
+"""A run as a value, and ensembles of runs trained with an ordinary optimiser."""

@@ -11,7 +11,7 @@ from nin.model.noise import draw_noise
 from nin.training.config import RunConfig
 
 AHEAD = 32  # steps whose samples are gathered at once: one call instead of many
-AHEAD_BYTES = 2**22  # and the memory that they may take
+AHEAD_BYTES = 2**22  # the most memory that these samples may take
 
 
 def batches(
@@ -19,7 +19,7 @@ def batches(
 ) -> Iterator[tuple[Int[Tensor, " batch"], Float[Tensor, "batch nodes"] | None]]:
     """Yield a run's endless batches: sample indices (batch,) and eps / sigma (batch, nodes), None if nodes=0.
 
-    Every epoch is a new permutation cut into full batches; what remains of samples / batch_size is left out.
+    Every epoch is a new permutation cut into full batches; the remainder of samples / batch_size is left out.
     """
     order, noise = config.generator("order"), config.generator("noise")
 
@@ -54,7 +54,7 @@ class StackedBatches:
         self.keep(torch.arange(len(configs)))
 
     def keep(self, alive: Int[Tensor, " K"]) -> None:
-        """From now on, yield the batches of these runs, by their indices among all."""
+        """From now on, yield only the batches of these runs, given by their indices among all runs."""
         self._members = len(alive)
         self._stream = self._stream_of[alive].to(self.data.x_train.device)  # (K,)
         sigma = torch.tensor([self.configs[run].sigma for run in alive], dtype=torch.float64)
@@ -79,12 +79,12 @@ class StackedBatches:
         rows = index.flatten().to(self.data.x_train.device)
         self._x = self.data.x_train.index_select(0, rows).unflatten(0, index.shape)
         self._y = self.data.y_train.index_select(0, rows).unflatten(0, index.shape)
-        without = drawn[0][0][1] is None
-        self._noise = None if without else torch.stack([torch.stack([eps for _, eps in step]) for step in drawn])
+        without_node = drawn[0][0][1] is None
+        self._noise = None if without_node else torch.stack([torch.stack([eps for _, eps in step]) for step in drawn])
         self._next = 0
 
     def _spread(self, values: Shaped[Tensor, "streams ..."], stream: Int[Tensor, " K"]) -> Shaped[Tensor, "K ..."]:
-        """From one entry a stream to one a run: a view where all runs share one stream."""
+        """From one entry per stream to one per run: a view if all runs share one stream."""
         if len(values) == 1:
             return values.expand(self._members, *values.shape[1:])
         return values[stream]

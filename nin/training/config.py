@@ -1,4 +1,4 @@
-"""A run as a value: everything that determines a trajectory, validated, frozen, and nothing else."""
+"""A run as a value: everything that determines a trajectory and nothing else, validated and frozen."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -24,14 +24,14 @@ STREAMS = ("weights", "niw", "order", "noise", "curvature", "thermometer")
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """All that determines a training run with a noise injection node (arXiv 2210.13599).
+    """Everything that determines a training run with a noise injection node (arXiv 2210.13599).
 
-    The paper's widths, learning rates, batch sizes and initial NIW are not known; the defaults are those of a
+    The paper does not state its widths, learning rates, batch sizes and initial NIW; the defaults are those of a
     small run on scikit-learn's digits that shows all four phases within a minute.
 
     dataset        name for nin.load_data
     n_train        size of a balanced training subset; None: all
-    network        "mlp", or "linear": the two-layer linear net (widths gives its one width N)
+    network        "mlp", or "linear": the two-layer linear net (widths holds its single width N)
     widths         widths of the hidden layers; the paper's network has three
     activation     "relu" (the paper's), "tanh", "softplus", "linear"
     init           "he" or "ntk" (nin.model.networks.MLP); the linear net is always "ntk"
@@ -45,16 +45,16 @@ class RunConfig:
     resample       noise re-drawn each "step", each "epoch" (one eps per sample and epoch), or "fixed"
     optimizer      "sgd" (the paper's: vanilla) or "adam"
     lr, momentum, weight_decay    of the optimiser; the paper's SGD has momentum = weight_decay = 0
-    batch_size     samples a step; the last, smaller batch of an epoch is left out
+    batch_size     samples per step; the last, smaller batch of an epoch is left out
     steps          number of optimiser steps
     record_every   steps between records of the noisy loss and the NIW norm after step 50
     eval_points    number of log-spaced steps at which the clean losses are measured
-    eval_samples   samples for these (fixed, the first ones); at the start and the end all samples are used
-    curvature_pairs  draws +-eps for each of these samples behind kappa_avg at step 0
+    eval_samples   number of samples for these (always the first ones); at the start and the end all samples are used
+    curvature_pairs  pairs +-eps drawn for each of these samples to estimate kappa_avg at step 0
     seed           fixes initial weights, batch order and noise draws
     dtype          "float32" or "float64"
 
-    Raises ValueError for any value that is not allowed, naming the field, the value and what is.
+    Raises ValueError for any value that is not allowed, naming the field, the value and the allowed values.
     """
 
     dataset: str = "digits"
@@ -103,7 +103,7 @@ class RunConfig:
         if self.n_train is not None:
             check_count("n_train", self.n_train)
             if self.batch_size > self.n_train:
-                raise ValueError(f"batch_size={self.batch_size} is larger than n_train={self.n_train}.")
+                raise ValueError(f"batch_size={self.batch_size} is larger than n_train={self.n_train}; lower it.")
         check_number("sigma", self.sigma)
         check_number("lr", self.lr, exclusive=True)
         for name in ("momentum", "weight_decay"):
@@ -126,8 +126,8 @@ class RunConfig:
         if self.network == "linear" and len(self.widths) != 1:
             raise ValueError(f"widths={self.widths!r}: the linear net has one width, for example widths=(1000,).")
         if self.optimizer == "adam" and self.momentum:
-            raise ValueError(f"momentum={self.momentum!r} belongs to optimizer='sgd'; leave it 0 with 'adam'.")
-        for field in dataclasses.fields(self):  # 1 and 1.0 are one run
+            raise ValueError(f"momentum={self.momentum!r} applies to optimizer='sgd' only; leave it at 0 with 'adam'.")
+        for field in dataclasses.fields(self):  # so that 1 and 1.0 are the same run
             if field.type in (float, float | None) and getattr(self, field.name) is not None:
                 object.__setattr__(self, field.name, float(getattr(self, field.name)))
 
@@ -141,9 +141,9 @@ class RunConfig:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def changes(self) -> dict[str, Any]:
-        """The fields that differ from their defaults, as JSON values: all that a key of the run store needs.
+        """The fields that differ from their defaults, as JSON values: they make up the key of the run store.
 
-        A field that is added to RunConfig, with a default that changes nothing, leaves the keys of stored runs alone.
+        A new field whose default changes nothing therefore leaves the keys of stored runs unchanged.
         """
         defaults = RunConfig().as_json()
         return {name: value for name, value in self.as_json().items() if value != defaults[name]}
@@ -151,7 +151,7 @@ class RunConfig:
     def generator(self, stream: str) -> torch.Generator:
         """Return the CPU generator of one of the run's random streams (STREAMS), a function of the seed alone.
 
-        One stream for each purpose: runs that share a seed share initial weights, batch order and noise draws
+        Each purpose has its own stream: runs with the same seed share initial weights, batch order and noise draws,
         whatever else differs between them (common random numbers).
         """
         entropy = np.random.SeedSequence([self.seed, STREAMS.index(stream)]).generate_state(1, np.uint64)[0]

@@ -37,7 +37,7 @@ class Ensemble:
 
     @property
     def niw(self) -> Float[Tensor, "K nodes ..."] | None:
-        """The stacked noise injection weights, None without a node."""
+        """The stacked noise injection weights; None without a node."""
         return self.parameters.get("niw")
 
     @torch.no_grad()

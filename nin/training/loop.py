@@ -1,4 +1,4 @@
-"""Training an ensemble of runs at once with an ordinary optimiser."""
+"""Train an ensemble of runs at once with an ordinary optimiser."""
 
 from collections.abc import Callable, Sequence
 
@@ -33,25 +33,25 @@ def train(
     """Train runs that differ in sigma, seed, NIW scale, law, resampling or lr as one ensemble, and record them.
 
     configs    the runs, or one run; all other fields must agree
-    data       the user's own Dataset in place of config.dataset
-    network    factory of the user's own network in place of config.network, called once for each seed with torch's
-               global generator seeded from the config and restored afterwards; it runs through torch.func.vmap
-    snapshots  steps at which networks are kept; those of the end always are
-    observe    called at the snapshots instead, with the index of a run, the step and a copy of its network, for each
-               run whose noisy loss is finite there; only the networks of the end are kept then
-    device     "auto": cuda where there is one, else cpu
-    progress   a bar on stderr
+    data       a user-defined Dataset in place of config.dataset
+    network    factory of a user-defined network in place of config.network, called once for each seed with torch's
+               global generator seeded from the config and restored afterwards; the network runs under torch.func.vmap
+    snapshots  steps at which networks are kept; the final networks are always kept
+    observe    called at the snapshots with the index of a run, the step and a copy of its network, for each run whose
+               noisy loss is finite there; only the final networks are then kept
+    device     "auto": cuda if available, else cpu
+    progress   whether to show a bar on stderr
 
-    With SGD the loss of member k is scaled by lr_k under torch.optim.SGD of learning rate 1, which trains members of
-    different lr and gives each the trajectory it has alone; with weight decay, or Adam, all lr must agree.
-    A run whose noisy loss is not finite is recorded as divergent at that step and leaves the ensemble.
+    With SGD, the loss of member k is scaled by lr_k and torch.optim.SGD has learning rate 1, so that members of
+    different lr train together and each follows the trajectory it has alone. With weight decay, or Adam, all lr must
+    agree. A run whose noisy loss is not finite is recorded as divergent at that step and leaves the ensemble.
 
     At step 0: lambda_H is the top eigenvalue of the local Hessian <H> without noise, kappa_H = lr sigma^2 lambda_H, and
-    kappa_avg = lr W.E[dL/dW] / |W|^2 the rate per step at which |W_NI| starts to fall, from antithetic noise.
+    kappa_avg = lr W.E[dL/dW] / |W|^2 is the rate per step at which |W_NI| starts to fall, from antithetic noise.
     noise_output is n = v.W_NI / sqrt N in the linear net, else the projection of W_NI on the top mode of <H> at
-    step 0; its norm where there are several nodes.
+    step 0; for several nodes, the norm of the projections.
 
-    Raises ValueError for no configs, configs that cannot be stacked, a batch larger than the data, an unknown layer.
+    Raises ValueError for no configs, configs that cannot be stacked, a batch larger than the data, or an unknown layer.
     """
     configs = (configs,) if isinstance(configs, RunConfig) else tuple(configs)
     check_stackable(configs)
@@ -61,7 +61,9 @@ def train(
     device = find_device(device)
     data = load_data(first.dataset, n_train=first.n_train) if data is None else data
     if first.batch_size > len(data.x_train):
-        raise ValueError(f"batch_size={first.batch_size} is larger than the training set of {len(data.x_train)}.")
+        raise ValueError(
+            f"batch_size={first.batch_size} is larger than the training set of {len(data.x_train)}; lower it."
+        )
     stack, modes = members(configs, data, network, device=device)
     data = data.to(DTYPES[first.dtype], device)
     alive = _at_least_two(torch.arange(len(configs)))
@@ -73,7 +75,7 @@ def train(
 
 
 def find_device(device: str) -> torch.device:
-    """The device of that name; "auto": cuda where there is one, else cpu."""
+    """The device with this name; "auto": cuda if available, else cpu."""
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
 
 

@@ -1,4 +1,4 @@
-"""What is measured while an ensemble trains."""
+"""The measurements taken while an ensemble trains."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,7 +19,7 @@ EARLY = 50  # a catapult spikes within ln(width) steps, so every step up to this
 
 
 class Recorder:
-    """Fills the curves of K runs; `alive` always holds the indices of the runs that are still in the ensemble."""
+    """Fills the curves of K runs; `alive` always holds the indices of the runs still in the ensemble."""
 
     def __init__(self, configs: Sequence[RunConfig], data: Dataset, modes: Sequence[Mode | None]) -> None:
         self.configs, self.first, self.data, self.modes = tuple(configs), configs[0], data, modes
@@ -42,7 +42,7 @@ class Recorder:
 
     @torch.no_grad()
     def record(self, step: int, loss: Float[Tensor, " K"], ensemble: Ensemble, alive: Int[Tensor, " K"]) -> None:
-        """Enter the noisy loss (K,), the NIW and, where they are due, the clean losses before the update of a step."""
+        """Record the noisy loss, the NIW and, if due, the clean losses, all before the update of a step."""
         members = alive.numpy()
 
         def enter(name: str, values: Float[Tensor, " K"]) -> None:
@@ -62,13 +62,13 @@ class Recorder:
                 enter(f"{part}_accuracy", clean_accuracy)
 
     def keep_networks(self, step: int, ensemble: Ensemble, alive: Int[Tensor, " K"]) -> None:
-        """Keep the networks of all runs alive as they are at a step."""
+        """Keep the present networks of all runs in the ensemble, under this step."""
         state = ensemble.state()
         for index, run in enumerate(alive.tolist()):
             self.networks[run, step] = partial(member, ensemble.template, state, index)
 
     def trajectories(self, kappa_avg: Float[np.ndarray, " runs"]) -> Trajectories:
-        """Everything recorded, as a value."""
+        """All records as one value."""
         lam = np.array([mode.lam if mode else np.nan for mode in self.modes])
         eta, sigma = (np.array([getattr(c, name) for c in self.configs]) for name in ("lr", "sigma"))
         with np.errstate(over="ignore"):

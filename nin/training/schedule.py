@@ -1,4 +1,4 @@
-"""At which steps a run is looked at."""
+"""The steps at which a run is probed."""
 
 import numpy as np
 

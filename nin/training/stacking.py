@@ -1,4 +1,4 @@
-"""Which runs one ensemble can train together."""
+"""Which runs can be trained as one ensemble."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,16 +9,17 @@ MAY_DIFFER = ("sigma", "seed", "niw_std", "law", "resample", "lr")
 
 
 def must_agree(config: RunConfig) -> tuple:
-    """The values of all fields in which the runs of one ensemble have to agree.
+    """The values of all fields in which the runs of one ensemble must agree.
 
-    lr is among them for Adam and with weight decay: only plain SGD's steps, momentum included, scale with the loss.
+    They include lr for Adam and for weight decay: only the steps of plain SGD, with or without momentum, scale with
+    the loss.
     """
     lr = config.lr if config.optimizer != "sgd" or config.weight_decay else None
     return (*(getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in MAY_DIFFER), lr)
 
 
 def check_stackable(configs: Sequence[RunConfig]) -> None:
-    """Raise ValueError, naming the fields, where the configs cannot be trained as one ensemble."""
+    """Raise ValueError, naming the fields, if the configs cannot be trained as one ensemble."""
     if not configs:
         raise ValueError("configs is empty: pass at least one RunConfig.")
     for config in configs:
@@ -31,10 +32,10 @@ def check_stackable(configs: Sequence[RunConfig]) -> None:
     if not_allowed:
         raise ValueError(
             f"configs cannot be stacked: they differ in {', '.join(not_allowed)}. One ensemble may differ in "
-            f"{', '.join(MAY_DIFFER)}; call train once for each other value, or nin.sweep, which groups them."
+            f"{', '.join(MAY_DIFFER)}; call train once for each value of the others, or nin.sweep, which groups them."
         )
     raise ValueError(
         f"configs cannot be stacked: they differ in lr with optimizer={configs[0].optimizer!r}, "
-        f"weight_decay={configs[0].weight_decay}; only plain SGD, momentum included, may. "
+        f"weight_decay={configs[0].weight_decay}; only plain SGD, with or without momentum, allows that. "
         "Call train once for each lr, or nin.sweep, which groups them."
     )

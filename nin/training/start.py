@@ -1,4 +1,4 @@
-"""The networks of runs, built from their configs, and the curvature that their nodes meet at the start."""
+"""The networks of runs, built from their configs, and the curvature at their nodes at the start."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -20,17 +20,17 @@ from nin.training.config import DTYPES, RunConfig
 from nin.training.ensemble import CHUNK, Ensemble
 
 Factory = Callable[[], nn.Module]
-# Threads of one process build their networks one after the other: a factory draws from torch's global generator, and a
+# Threads of one process build their networks one at a time: a factory draws from torch's global generator, and a
 # measurement puts the network into eval mode.
 _one_at_a_time = threading.Lock()
-# <H> takes a while and the groups of a sweep share it: the top modes, for as long as their data live.
+# <H> is expensive and the groups of a sweep share it: the top modes, kept as long as their data exist.
 _modes: WeakKeyDictionary[Dataset, dict[tuple, Mode]] = WeakKeyDictionary()
 
 
 def build(config: RunConfig, data: Dataset, factory: Factory | None = None) -> nn.Module:
-    """The network of a run, without a node: that of the config, or what the user's factory returns.
+    """The network of a run, without a node: that of the config, or of a user-defined factory.
 
-    The factory is called with torch's global generator seeded from the config, and restored afterwards.
+    The factory is called with torch's global generator seeded from the config and restored afterwards.
     Raises ValueError for a module that cannot be trained in an ensemble.
     """
     dtype, generator = DTYPES[config.dtype], config.generator("weights")
@@ -110,7 +110,7 @@ def _with_node(config: RunConfig, network: nn.Module, data: Dataset, factory: Fa
 def _known_mode(
     config: RunConfig, network: nn.Module, data: Dataset, factory: Factory | None, device: torch.device | str
 ) -> Mode:
-    if factory is not None:  # what it builds may change from call to call
+    if factory is not None:  # it may build another network at each call
         return _top_mode(config, network, data, factory, device)
     known = _modes.setdefault(data, {})
     shape = config.replace(sigma=1.0, lr=1.0, niw_std=None, law="gaussian", resample="epoch"), str(device)

@@ -1,4 +1,4 @@
-"""What training leaves behind: tidy curves, curvature numbers at the start, networks at chosen steps."""
+"""The results of training: tidy curves, curvature numbers at the start, networks at chosen steps."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ class Trajectories:
     configs      the runs, in the order given
     steps        recorded steps (R,)
     curves       one array (R, K) for each name of CURVES, NaN where not measured
-    diverged_at  (K,) step of the first noisy loss that is not finite, NaN where there is none
+    diverged_at  (K,) step of the first noisy loss that is not finite, NaN if all are finite
     lambda_H, kappa_H, kappa_avg   (K,) curvature numbers at step 0, NaN without a node; see `nin.train`
     networks     (run, step) -> function that builds the network
     """
@@ -37,7 +37,7 @@ class Trajectories:
     networks: dict[tuple[int, int], Callable[[], nn.Module]] = dataclasses.field(repr=False)
 
     def table(self, run: int) -> pd.DataFrame:
-        """The numbers of one run, one row a recorded step until it diverged: step, CURVES, OF_THE_RUN."""
+        """The numbers of one run, one row for each recorded step until it diverged: step, CURVES, OF_THE_RUN."""
         rows = ~(self.steps > self.diverged_at[run])  # NaN, never diverged, keeps all
         columns = {"step": self.steps[rows]} | {name: self.curves[name][rows, run] for name in CURVES}
         return pd.DataFrame(columns | {name: getattr(self, name)[run] for name in OF_THE_RUN})
@@ -45,15 +45,15 @@ class Trajectories:
     def frame(self) -> pd.DataFrame:
         """One row per run and recorded step, up to the step at which a run diverged.
 
-        Columns: the config's fields (widths as text, 128x128x128), run (its index), step, the CURVES, and for the run
-        as a whole diverged_at, lambda_H, kappa_H, kappa_avg.
+        Columns: the config's fields (widths as text, 128x128x128), run (its index), step, the CURVES, and for the
+        whole run diverged_at, lambda_H, kappa_H, kappa_avg.
         """
         return tidy(self.configs, [self.table(run) for run in range(len(self.configs))])
 
     def model(self, run: int, step: int = -1) -> nn.Module:
         """The network of a run before the update of that step, -1 for the end; a NoisyNetwork if it has a node.
 
-        Raises ValueError where no network was kept; `nin.train(..., snapshots=[step, ...])` keeps them.
+        Raises ValueError if no network was kept there; `nin.train(..., snapshots=[step, ...])` keeps them.
         """
         if run not in range(len(self.configs)):
             raise ValueError(f"run={run!r} is unknown; there are runs 0 to {len(self.configs) - 1}.")
@@ -63,14 +63,14 @@ class Trajectories:
             diverged = self.diverged_at[run]
             fate = "" if np.isnan(diverged) else f" (it diverged at step {diverged:.0f})"
             raise ValueError(
-                f"step={step!r}: no network of run {run}{fate} was kept there; kept are those of steps {kept}. "
+                f"step={step!r}: no network of run {run}{fate} was kept there; those of steps {kept} were. "
                 "Pass snapshots=[...] to nin.train."
             )
         return self.networks[run, step]()
 
 
 def tidy(configs: Sequence[RunConfig], tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The tables of several runs as one, each row with the fields of its config and the index of its run."""
+    """The tables of several runs as one; each row has the fields of its config and the index of its run."""
     fields = pd.DataFrame(
         [
             dataclasses.asdict(config) | {"widths": "x".join(map(str, config.widths)), "run": run}
