@@ -36,7 +36,7 @@ class Probing:
     """
 
     probes: Mapping[str, Probe]
-    snapshots: tuple[int, ...] | None = None
+    snapshots: Sequence[int] | None = None
     samples: int = 128
 
     def __post_init__(self) -> None:

@@ -178,7 +178,7 @@ def linear_trajectory(
     target: ArrayLike = 1.0,
     x_std: ArrayLike = 1.0,
 ) -> LinearState:
-    """The noise-averaged map (11), p = x_std^2, q = sigma^2, c = 0, iterated: arrays (steps + 1, ...)."""
+    """The noise-averaged map, equation (11), p = x_std^2, q = sigma^2, c = 0, iterated: arrays (steps + 1, ...)."""
     check_count("steps", steps, minimum=0)
     sigma, x_std = _at_least(0, sigma=sigma, x_std=x_std)
     shape = np.broadcast_shapes(*(np.shape(v) for v in (*state, eta, sigma, width, target, x_std)))

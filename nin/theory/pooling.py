@@ -15,7 +15,6 @@ from nin.support.arguments import check_choice, check_count, check_number
 from nin.theory.nodes import Values
 
 RECTIFIED = ("first", "input", "never")
-Rectified = str  # one of RECTIFIED, which the functions check with a message
 
 
 def self_convolution(F: int, m: int) -> Float[np.ndarray, " {m*(F-1)+1}"]:
@@ -63,7 +62,7 @@ def constant_filter_G(
     *,
     stride: int = 1,
     length: float = np.inf,
-    rectified: Rectified = "first",
+    rectified: str = "first",
     dimensions: int = 1,
 ) -> Values:
     """G_k after k layers of constant filters: rectified noise has a mean, which adds up coherently.
@@ -96,7 +95,7 @@ def constant_filter_R(
     *,
     stride: int = 1,
     length: float = np.inf,
-    rectified: Rectified = "first",
+    rectified: str = "first",
     dimensions: int = 1,
 ) -> Values:
     """R_k = D_k / G_k of constant filters; for stride F and large k 2 pi F^(1-2k) ("first"), 2 pi F^(-2k) ("input")."""

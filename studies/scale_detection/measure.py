@@ -9,7 +9,7 @@ import torch
 
 from nin.probes.stability import compare, filter_spectrum
 from nin.support.progress import ProgressBar
-from nin.theory.pooling import Rectified, constant_filter_D, constant_filter_G
+from nin.theory.pooling import constant_filter_D, constant_filter_G
 from studies.scale_detection.networks import ScaleRecipe, constant_net, fit_scale
 from studies.scale_detection.task import ScaleTask, single_pixels
 
@@ -22,7 +22,7 @@ class ConstantCase:
     stride: int = 2
     depth: int = 6
     length: int = 1024
-    rectified: Rectified = "first"
+    rectified: str = "first"
 
 
 def constant_case(case: ConstantCase, *, draws: int = 4, positions: int = 256, seed: int = 0) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> pd.DataFrame:
-    """One row: the fraction of the probe set that is classified rightly."""
+    """One row: the fraction of the probe set that is classified correctly."""
     right = (model(x).argmax(1) == y).double().mean().item()
     return pd.DataFrame({"quantity": ["accuracy"], "value": [right]})
 
