@@ -1,7 +1,10 @@
-"""The outputs of a network's layers, seen as they are made."""
+"""The outputs of a network's layers, read while a forward pass computes them."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +15,9 @@ SILENT = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "Flatten", "Identity
 
 
 def watched_layers(model: nn.Module, layers: Sequence[str] | None) -> dict[str, nn.Module]:
-    """The modules to watch by name; None: all without children, but those that change no distance between samples.
+    """The modules to watch, by name; None: all without children, except those that change no distance between samples.
 
-    Raises ValueError for a name that is not in the model, with those that are.
+    Raises ValueError for a name that is not in the model, and lists the names that are.
     """
     modules = {name: module for name, module in model.named_modules() if name}
     if layers is None:
@@ -30,45 +33,50 @@ def watched_layers(model: nn.Module, layers: Sequence[str] | None) -> dict[str, 
 
 @contextmanager
 def watching(
-    model: nn.Module, layers: Sequence[str] | None, see: Callable[[str, Tensor], None]
-) -> Iterator[Callable[[Tensor], None]]:
-    """Give a function that runs the model in eval mode, without gradients, and calls see(name, output) on the way.
+    model: nn.Module, layers: Sequence[str] | None, see: Callable[[str, Tensor], Any]
+) -> Iterator[Callable[[Tensor], dict[str, Any]]]:
+    """Yield a function run(x) that passes x through the model and returns {name: see(name, output)} for the layers.
 
-    Outputs come in the order of the calls, at once, before a layer in place overwrites them; the second output of a
-    layer that is called twice is named "name#2". With layers=None the model's own output comes last, as "output", where
-    no layer made it; what is no floating-point tensor with one row a sample is then passed over.
+    The model runs in eval mode without gradients. `see` is called as soon as a layer has computed its output, before an
+    in-place layer can overwrite it, in the order of the calls; the second output of a layer that is called twice is
+    named "name#2". With layers=None, outputs that are not floating-point tensors with one row per sample are skipped,
+    and the model's own output comes last, as "output", unless it is the output of a watched layer.
     The model is left as it was. Raises ValueError for a named layer that is never called or has no such output.
     """
-    chosen = watched_layers(model, layers)
-    calls: dict[str, int] = {}
-    last: list[object] = [None]
-    rows = [0]
-
-    def hook(name: str) -> Callable[[nn.Module, tuple, object], None]:
-        def look(module: nn.Module, inputs: tuple, output: object) -> None:
-            calls[name] = calls.get(name, 0) + 1
-            if isinstance(output, Tensor) and output.is_floating_point() and output.shape[:1] == (rows[0],):
-                last[0] = output
-                see(name if calls[name] == 1 else f"{name}#{calls[name]}", output)
-            elif layers is not None:
-                what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-                raise ValueError(f"layer {name!r} gives {what} for {rows[0]} samples, not one row of numbers a sample.")
-
-        return look
-
-    def run(x: Tensor) -> None:
-        calls.clear()
-        rows[0] = len(x)
-        output = model(x)
-        if layers is None and output is not last[0]:
-            hook("output")(model, (), output)
-        if layers is not None and (missing := [name for name in chosen if name not in calls]):
-            raise ValueError(f"layer {missing[0]!r} is not called in a forward pass: it has no output to measure.")
-
-    handles = [module.register_forward_hook(hook(name)) for name, module in chosen.items()]
-    try:
+    watcher = _Watcher(model, layers, see)
+    with ExitStack() as stack:
+        for name, module in watcher.modules.items():
+            stack.callback(module.register_forward_hook(partial(watcher.hook, name)).remove)
         with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
-            yield run
-    finally:
-        for handle in handles:
-            handle.remove()
+            yield watcher.run
+
+
+class _Watcher:
+    """The state of one forward pass: how often each layer was called, and what `see` returned for its outputs."""
+
+    def __init__(self, model: nn.Module, layers: Sequence[str] | None, see: Callable[[str, Tensor], Any]) -> None:
+        self.model, self.see, self.all = model, see, layers is None
+        self.modules = watched_layers(model, layers)
+
+    def run(self, x: Tensor) -> dict[str, Any]:
+        self.rows, self.calls, self.seen, self.last = len(x), Counter(), {}, None
+        output = self.model(x)
+        if self.all and output is not self.last:
+            self.look("output", output)
+        if not self.all and (missing := [name for name in self.modules if name not in self.calls]):
+            raise ValueError(f"layer {missing[0]!r} is not called in a forward pass: it has no output to measure.")
+        self.last = None  # hold no output beyond the pass
+        return self.seen
+
+    def hook(self, name: str, module: nn.Module, inputs: tuple, output: object) -> None:
+        self.look(name, output)
+
+    def look(self, name: str, output: object) -> None:
+        self.calls[name] += 1
+        if isinstance(output, Tensor) and output.is_floating_point() and output.shape[:1] == (self.rows,):
+            self.last = output
+            called = name if self.calls[name] == 1 else f"{name}#{self.calls[name]}"
+            self.seen[called] = self.see(called, output)
+        elif not self.all:
+            what = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise ValueError(f"layer {name!r} gives {what} for {self.rows} samples, not one row of numbers per sample.")

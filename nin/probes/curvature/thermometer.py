@@ -31,6 +31,24 @@ class Reading:
     vectors: Float[Tensor, "nodes d"]
 
 
+def variance_of_double_average(w: float) -> float:
+    """The variance of 2a - b for independent readings of variance 1, after many readings.
+
+    a is the running average of the readings, a += w (reading - a), and b that of a, b += w (a - b). The reading taken
+    j steps ago has the weight c_j = w (1 - w)^j (2 - w (j + 1)) in 2a - b. With r = (1 - w)^2 and s = 1 / (1 - r),
+
+        sum r^j = s,    sum (j + 1) r^j = s^2,    sum (j + 1)^2 r^j = (1 + r) s^3 = (2s - 1) s^2,
+        sum_j c_j^2 = w^2 (4 s - 4 w s^2 + w^2 (2s - 1) s^2)
+
+    w    weight of the latest reading, 0 < w <= 1
+
+    >>> variance_of_double_average(1.0)
+    1.0
+    """
+    s = 1 / (1 - (1 - w) ** 2)
+    return w**2 * s * (4 - 4 * w * s + w**2 * (2 * s - 1) * s)
+
+
 class Thermometer:
     """Reads the top eigenvalues of a layer's local Hessian <H> from how noise nodes answer, a batch at a time.
 
@@ -153,10 +171,8 @@ class Thermometer:
     def _show(self, ritz: np.ndarray, weight: float) -> Reading:
         trend = float(np.clip(2 - self._trace_of_trace / self._trace, 0.5, 2)) if self._trace else 1.0
         values = trend * (ritz + self._fresh) / 2
-        # the sum of c_j^2 over the weights c_j = w (1-w)^j (2 - w (j+1)) that a doubly averaged reading has
-        keep = 1 / (1 - (1 - weight) ** 2)
-        squares = weight**2 * keep * (4 - 4 * weight * keep + weight**2 * (2 * keep - 1) * keep)
-        stderr = trend * np.sqrt(squares * self._scatter + (ritz - self._fresh) ** 2 / 4)
+        noise = variance_of_double_average(weight) * self._scatter
+        stderr = trend * np.sqrt(noise + (ritz - self._fresh) ** 2 / 4)
         order = np.argsort(values)[::-1]
         if self._count == 1:
             stderr = np.full(self.nodes, np.nan)

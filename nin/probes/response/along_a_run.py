@@ -120,11 +120,8 @@ class ResponseLaw:
         return rows
 
     def _features(self) -> list[tuple]:
-        seen: dict[str, Tensor] = {}
-        with watching(
-            self.model, self.features, lambda name, output: seen.update({name: output.flatten(1).clone()})
-        ) as run:
-            run(self.x)
+        with watching(self.model, self.features, lambda name, output: output.flatten(1).clone()) as run:
+            seen = run(self.x)
         names = list(seen) if self.features is not None else list(seen)[:-1]
         measures = {"effective_rank": effective_rank, "participation": participation, "live_units": live_units}
         return [(n, name, np.nan, f(seen[n]), np.nan) for n in names for name, f in measures.items()]

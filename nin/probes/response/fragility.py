@@ -1,19 +1,26 @@
 """Four measures of fragility; they disagree (the paper's own, arXiv 2405.04074, is not known: these are ours)."""
 
 import copy
+from functools import partial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from nin.model.evaluating import evaluating
+from nin.probes.watching import watching
 from nin.support.arguments import check_count, check_number
 
 
 def predictions(outputs: Tensor) -> Tensor:
     """The sign of a scalar output, else the class of the largest one."""
-    outputs = outputs.flatten(1) if outputs.dim() > 1 else outputs[:, None]
+    outputs = _rows(outputs)
     return outputs[:, 0].sign() if outputs.shape[1] == 1 else outputs.argmax(1).to(outputs.dtype)
+
+
+def _rows(outputs: Tensor) -> Tensor:
+    """Outputs (n,) or (n, ...) as (n, C)."""
+    return outputs.flatten(1) if outputs.dim() > 1 else outputs[:, None]
 
 
 def error_rate(outputs: Tensor, y: Tensor) -> float:
@@ -48,28 +55,24 @@ def worst_neuron(model: nn.Module, x: Float[Tensor, "n ..."], y: Tensor, *, laye
         raise ValueError(
             f"layer={layer!r} is not in the model; there are: {', '.join(name for name in modules if name)}."
         )
-    silent: list[int] = []
-    sizes: list[int] = []
-
-    def silence(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
-        sizes.append(output.shape[1])
-        if not silent:
-            return output
-        output = output.clone()
-        output[:, silent[0]] = 0
-        return output
-
-    handle = modules[layer].register_forward_hook(silence)
-    try:
-        with evaluating(model):
-            model(x[:1])
-            errors = []
-            for neuron in range(sizes[0]):
-                silent[:] = [neuron]
+    with watching(model, [layer], lambda name, output: output.shape[1]) as run:
+        neurons = run(x[:1])[layer]
+    errors = []
+    for neuron in range(neurons):
+        handle = modules[layer].register_forward_hook(partial(_silence, neuron))
+        try:
+            with evaluating(model):
                 errors.append(error_rate(model(x), y))
-    finally:
-        handle.remove()
+        finally:
+            handle.remove()
     return max(errors)
+
+
+def _silence(neuron: int, module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+    """A forward hook that sets one neuron's output to 0."""
+    output = output.clone()
+    output[:, neuron] = 0
+    return output
 
 
 @torch.no_grad()
@@ -98,11 +101,13 @@ def margin(model: nn.Module, x: Float[Tensor, "n ..."]) -> float:
     """Median of |f| / |grad_x f|_1, the linearised l_inf distance to the border; f: the output or the top two's gap."""
     x = x.detach().clone().requires_grad_()
     with evaluating(model), torch.enable_grad():
-        outputs = model(x).flatten(1) if model(x[:1]).dim() > 1 else model(x)[:, None]
-        top = outputs.topk(min(2, outputs.shape[1]), dim=1).values
-        f = top[:, 0] - top[:, 1] if outputs.shape[1] > 1 else outputs[:, 0]
+        outputs = _rows(model(x))
+        if outputs.shape[1] == 1:
+            f = outputs[:, 0]
+        else:
+            first, second = outputs.topk(2, dim=1).values.unbind(1)
+            f = first - second
         (gradient,) = torch.autograd.grad(f.sum(), x)
     f, slope = f.detach().abs(), gradient.flatten(1).abs().sum(1)
-    return (
-        torch.where(f == 0, 0.0, f / slope).median().item()
-    )  # a sample on the border has none, however flat it is there
+    distance = torch.where(f == 0, 0.0, f / slope)  # 0 for a sample on the boundary, even where the slope vanishes
+    return distance.median().item()

@@ -18,7 +18,7 @@ from nin.probes.stability.deformations import (
     temperature_range,
     warn_of_folds,
 )
-from nin.probes.stability.two_changes import Chunk, measure
+from nin.probes.stability.two_changes import Chunk, Options, measure
 from nin.support.arguments import check_choice, check_count
 
 NOISES = ("image", "average")
@@ -73,6 +73,9 @@ def sensitivities(
     n = check_images("x", x)
     check_count("draws", draws)
     check_choice("noise", noise, NOISES)
+    options = Options(
+        layers=layers, estimator=estimator, channel_mean=channel_mean, batch_norm=batch_norm, chunk=chunk, device=device
+    )
     T = temperature(delta, n, c, exact=exact, modes=modes)
     if not exact:
         temperature_range(n, c)  # raises where there is none
@@ -86,10 +89,7 @@ def sensitivities(
         for part, moved in _deformed(x, c, T, draws, modes, chunk, seed):
             yield part, moved, part + matched_noise(moved - part, generator=eta, mean_square=size)
 
-    return measure(
-        model, x, chunks, layers=layers, estimator=estimator, channel_mean=channel_mean, batch_norm=batch_norm,
-        chunk=chunk, device=device,
-    )  # fmt: skip
+    return measure(model, x, chunks, draws, options)
 
 
 def matched_noise(
@@ -111,7 +111,6 @@ def _deformed(
     x: Tensor, c: float, T: float, draws: int, modes: Modes, chunk: int, seed: int
 ) -> Iterable[tuple[Tensor, Tensor]]:
     """Chunks of x with their deformations (draws, count, channels, n, n): the same at each call, for any chunk."""
-    check_count("chunk", chunk)
     drawn = draw_coefficients(c, T, len(x) * draws, modes, torch.Generator().manual_seed(seed))
     for part, coefficients in zip(x.split(chunk), drawn.split(chunk * draws), strict=True):
         field = synthesise(coefficients, x.shape[-1], device=x.device, dtype=x.dtype)

@@ -2,8 +2,9 @@
 
 import copy
 import itertools
-from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,23 @@ Chunk = tuple[Tensor, Tensor, Tensor]  # x (count, ...); deformed, noisy (draws,
 Chunks = Callable[[], Iterable[Chunk]]  # the same ones at each call
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How sensitivities are measured, whatever the two changes are; `sensitivities` explains each option."""
+
+    layers: Sequence[str] | None
+    estimator: str
+    channel_mean: bool
+    batch_norm: str
+    chunk: int
+    device: torch.device | str | None
+
+    def __post_init__(self) -> None:
+        check_choice("estimator", self.estimator, ("mean", "median"))
+        check_choice("batch_norm", self.batch_norm, ("auto", "running", "batch"))
+        check_count("chunk", self.chunk)
+
+
 def compare(
     model: nn.Module,
     x: Float[Tensor, "samples ..."],
@@ -41,7 +59,7 @@ def compare(
 ) -> pd.DataFrame:
     """Sensitivities of a network's layers to any two changes x' = deformed and x'' = noisy of samples of any shape.
 
-        D_k = < |f_k(x') - f_k(x)|^2 > / < |f_k(x) - f_k(z)|^2 >,   G_k alike with x''          (arXiv 2210.01506)
+        D_k = < |f_k(x') - f_k(x)|^2 > / < |f_k(x) - f_k(z)|^2 >,   G_k the same with x''       (arXiv 2210.01506)
 
     Arguments, table and errors are those of `nin.probes.stability.sensitivities`, which draws x' and x'' itself.
     """
@@ -49,125 +67,113 @@ def compare(
         if moved.shape[1:] != x.shape or moved.shape != deformed.shape or len(moved) < 1:
             raise ValueError(
                 f"{name} of shape {tuple(moved.shape)} must be (draws, {', '.join(map(str, x.shape))}): every sample "
-                "of x, changed in as many ways for deformed as for noisy."
+                "of x, changed as many times in deformed as in noisy."
             )
+    options = Options(
+        layers=layers, estimator=estimator, channel_mean=channel_mean, batch_norm=batch_norm, chunk=chunk, device=device
+    )
 
     def chunks() -> Iterable[Chunk]:
         return zip(x.split(chunk), deformed.split(chunk, 1), noisy.split(chunk, 1), strict=True)
 
-    return measure(
-        model, x, chunks, layers=layers, estimator=estimator, channel_mean=channel_mean, batch_norm=batch_norm,
-        chunk=chunk, device=device,
-    )  # fmt: skip
+    return measure(model, x, chunks, len(deformed), options)
 
 
-def measure(
-    model: nn.Module,
-    x: Tensor,
-    chunks: Chunks,
-    *,
-    layers: Sequence[str] | None,
-    estimator: str,
-    channel_mean: bool,
-    batch_norm: str,
-    chunk: int,
-    device: torch.device | str | None,
-) -> pd.DataFrame:
-    """The table of `compare` from the chunks of x, one of which is in memory at a time."""
-    check_choice("estimator", estimator, ("mean", "median"))
-    check_choice("batch_norm", batch_norm, ("auto", "running", "batch"))
-    check_count("chunk", chunk)
+def measure(model: nn.Module, x: Tensor, chunks: Chunks, draws: int, options: Options) -> pd.DataFrame:
+    """The table of `compare` from the chunks of x with that many draws, one chunk in memory at a time."""
     if len(x) < 2:
-        raise ValueError(f"x of {len(x)} samples: the distance between samples needs at least 2; take some hundred.")
-    model = _settled(model, x, batch_norm, chunk, device)
-    reader = _Reader(model, layers, channel_mean, _device(model, x))
-    if estimator == "median":
-        found = {name: _median(reader.collect(chunks, name)) for name in reader.names(x[:2])}
+        raise ValueError(f"x of {len(x)} samples: the distance between samples needs at least 2; use a few hundred.")
+    model = _settled(model, x, options)
+    reader = _Reader(model, draws, options, _device(model, x))
+    if options.estimator == "median":
+        found = {name: _median(reader.outputs_of(name, chunks)) for name in reader.names(x[:2])}
     else:
-        found = {name: _mean(*values) for name, values in reader.squares(x.split(chunk), chunks).items()}
+        found = {name: _mean(*values) for name, values in reader.squares(x.split(options.chunk), chunks).items()}
     rows = [(name, depth, *values) for depth, (name, values) in enumerate(found.items())]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 class _Reader:
-    """Reads f_k, (samples, features), of all layers of a model, or what is made of them at once."""
+    """Runs a model batch by batch and reads f_k, (samples, features), of the input and of each layer."""
 
-    def __init__(
-        self, model: nn.Module, layers: Sequence[str] | None, channel_mean: bool, device: torch.device
-    ) -> None:
-        self.model, self.layers, self.channel_mean, self.device = model, layers, channel_mean, device
-        watched_layers(model, layers)
+    def __init__(self, model: nn.Module, draws: int, options: Options, device: torch.device) -> None:
+        self.model, self.draws, self.device = model, draws, device
+        self.layers, self.channel_mean = options.layers, options.channel_mean
+        if INPUT in watched_layers(model, self.layers):
+            raise ValueError(
+                f"model has a layer named {INPUT!r}, as the table names what the network is given: rename it, or pass "
+                "layers without it."
+            )
 
-    def read(self, batches: Iterable[Tensor], see: Callable[[str, Tensor, int], None]) -> None:
-        """Call see(name, f_k, number of the batch) for each layer, the input first."""
-        number = 0
+    def read(self, batches: Iterable[Tensor], of: Callable[[str, Tensor], Any]) -> Iterator[dict[str, Any]]:
+        """For each batch {layer: of(layer, f_k)}, the input first.
 
-        def flat(name: str, values: Tensor) -> None:
-            if self.channel_mean and values.dim() < 3:
-                if self.layers is None and name != INPUT:
-                    return
-                raise ValueError(
-                    f"layer {name!r} gives {tuple(values.shape)} and has no spatial extent; channel_mean=True needs "
-                    "(samples, channels, pixels, ...). Name other layers, or take channel_mean=False."
-                )
-            values = values.mean(1) if self.channel_mean else values
-            see(name, (values if values.dtype == torch.float64 else values.float()).flatten(1), number)
+        `of` is called while the batch passes through the network, so that only one f_k is in memory at a time.
+        """
 
-        with watching(self.model, self.layers, flat) as run:
-            for number, batch in enumerate(batches):  # noqa: B007
+        def see(name: str, values: Tensor) -> Any:
+            f = self._flat(name, values)
+            return None if f is None else of(name, f)
+
+        with watching(self.model, self.layers, see) as run:
+            for batch in batches:
                 batch = batch.to(self.device)
-                flat(INPUT, batch)
-                run(batch)
+                read = {INPUT: see(INPUT, batch)} | run(batch)
+                yield {name: value for name, value in read.items() if value is not None}
 
     def names(self, x: Tensor) -> list[str]:
-        found: list[str] = []
-        self.read([x], lambda name, values, number: found.append(name))
-        return found
+        """The layers that are read, in the order of their calls."""
+        (read,) = self.read([x], lambda name, f: True)
+        return list(read)
 
     def squares(self, clean: Sequence[Tensor], chunks: Chunks) -> dict[str, list[NDArray]]:
         """|f(x') - f(x)|^2 and |f(x'') - f(x)|^2 (draws, samples), and |f(x) - <f>|^2 (1, samples), by layer."""
         sums: dict[str, Tensor] = {}
+        for part in self.read(clean, lambda name, f: f.sum(0, dtype=torch.float64)):
+            sums = {name: sums.get(name, 0) + value for name, value in part.items()}
+        means = {name: value / sum(map(len, clean)) for name, value in sums.items()}
 
-        def add(name: str, values: Tensor, number: int) -> None:
-            sums[name] = sums.get(name, 0) + values.sum(0, dtype=torch.float64)
+        def distances(name: str, f: Tensor) -> list[NDArray]:
+            f, deformed, noisy = self._parts(f)
+            changes = deformed - f, noisy - f, (f - means[name].to(f))[None]
+            return [change.square().sum(-1, dtype=torch.float64).cpu().numpy() for change in changes]
 
-        self.read(clean, add)
-        means = {name: values / sum(map(len, clean)) for name, values in sums.items()}
-        found: dict[str, list[list[NDArray]]] = {name: [[], [], []] for name in sums}
-        sizes: list[tuple[int, int]] = []
+        read = list(self.read(map(_together, chunks()), distances))
+        by_layer = {name: zip(*(part[name] for part in read), strict=True) for name in means}
+        return {name: [np.concatenate(chunked, axis=1) for chunked in kinds] for name, kinds in by_layer.items()}
 
-        def compare(name: str, values: Tensor, number: int) -> None:
-            f, deformed, noisy = _parts(values, *sizes[number])
-            for place, change in enumerate((deformed - f, noisy - f, (f - means[name].to(f))[None])):
-                found[name][place].append(change.square().sum(-1, dtype=torch.float64).cpu().numpy())
-
-        self.read(_together(chunks, sizes), compare)
-        return {name: [np.concatenate(part, axis=1) for part in parts] for name, parts in found.items()}
-
-    def collect(self, chunks: Chunks, layer: str) -> tuple[Tensor, Tensor, Tensor]:
+    def outputs_of(self, layer: str, chunks: Chunks) -> tuple[Tensor, Tensor, Tensor]:
         """f(x) (samples, d), f(x') and f(x'') (draws, samples, d) of one layer."""
-        sizes: list[tuple[int, int]] = []
-        found: list[tuple[Tensor, ...]] = []
 
-        def keep(name: str, values: Tensor, number: int) -> None:
-            if name == layer:
-                found.append(tuple(part.cpu() for part in _parts(values.clone(), *sizes[number])))
+        def keep(name: str, f: Tensor) -> list[Tensor] | None:
+            return [part.cpu() for part in self._parts(f.clone())] if name == layer else None
 
-        self.read(_together(chunks, sizes), keep)
-        f, deformed, noisy = zip(*found, strict=True)
+        read = [part[layer] for part in self.read(map(_together, chunks()), keep)]
+        f, deformed, noisy = zip(*read, strict=True)
         return torch.cat(f), torch.cat(deformed, 1), torch.cat(noisy, 1)
 
+    def _flat(self, name: str, values: Tensor) -> Tensor | None:
+        """Outputs as (samples, features), at least float32; None for a layer that channel_mean=True skips."""
+        if self.channel_mean and values.dim() < 3:
+            if self.layers is None and name != INPUT:
+                return None
+            raise ValueError(
+                f"layer {name!r} gives {tuple(values.shape)} and has no spatial extent; channel_mean=True needs "
+                "(samples, channels, pixels, ...). Name other layers, or use channel_mean=False."
+            )
+        values = values.mean(1) if self.channel_mean else values
+        return (values if values.dtype == torch.float64 else values.float()).flatten(1)
 
-def _together(chunks: Chunks, sizes: list[tuple[int, int]]) -> Iterable[Tensor]:
-    """Each chunk as one batch; its draws and samples are appended to sizes."""
-    for x, deformed, noisy in chunks():
-        sizes.append((len(deformed), len(x)))
-        yield torch.cat([x, deformed.flatten(0, 1), noisy.flatten(0, 1)])
+    def _parts(self, f: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """f(x) (count, d), f(x') and f(x'') (draws, count, d) of a batch made by `_together`."""
+        copies = f.unflatten(0, (1 + 2 * self.draws, -1))
+        return copies[0], copies[1 : 1 + self.draws], copies[1 + self.draws :]
 
 
-def _parts(values: Tensor, draws: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    f, deformed, noisy = values.split([count, draws * count, draws * count])
-    return f, deformed.unflatten(0, (draws, count)), noisy.unflatten(0, (draws, count))
+def _together(chunk: Chunk) -> Tensor:
+    """A chunk as one batch: x, then its draws of x', then those of x''."""
+    x, deformed, noisy = chunk
+    return torch.cat([x, deformed.flatten(0, 1), noisy.flatten(0, 1)])
 
 
 def _mean(deformed: NDArray, noisy: NDArray, scatter: NDArray) -> tuple[float, ...]:
@@ -212,13 +218,13 @@ def _device(model: nn.Module, x: Tensor) -> torch.device:
     return next(itertools.chain(model.parameters(), model.buffers()), x).device
 
 
-def _settled(model: nn.Module, x: Tensor, batch_norm: str, chunk: int, device: object) -> nn.Module:
+def _settled(model: nn.Module, x: Tensor, options: Options) -> nn.Module:
     """The model; or a copy of it on another device, or one whose batch norms have the statistics of x."""
     norms = [name for name, m in model.named_modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     untrained = [name for name in norms if model.get_submodule(name).num_batches_tracked == 0]
-    renewed = {"auto": untrained, "running": [], "batch": norms}[batch_norm]
+    renewed = {"auto": untrained, "running": [], "batch": norms}[options.batch_norm]
     here = _device(model, x)
-    device = here if device is None else torch.device(device)
+    device = here if options.device is None else torch.device(options.device)
     if not renewed and device == here:
         return model
     model = copy.deepcopy(model).to(device)
@@ -227,7 +233,7 @@ def _settled(model: nn.Module, x: Tensor, batch_norm: str, chunk: int, device: o
             norm.reset_running_stats()
             norm.momentum = None  # the plain average over all chunks
             norm.train()
-        for part in x.split(max(chunk, 2)) if renewed else ():
+        for part in x.split(max(options.chunk, 2)) if renewed else ():
             model(part.to(device))
     for norm in map(model.get_submodule, renewed):
         norm.eval()

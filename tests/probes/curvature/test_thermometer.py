@@ -12,6 +12,7 @@ from nin import RunConfig, train
 from nin.model.networks import MLP
 from nin.probes.curvature import Thermometer, extremes, local_hessian, sharpness
 from nin.probes.curvature.averaged import noise_averaged
+from nin.probes.curvature.thermometer import variance_of_double_average
 from studies.curvature_probe.follow import at_rest, errors, follow
 
 
@@ -216,6 +217,21 @@ def test_a_diverged_batch_reads_nan_and_is_forgotten():
     assert one.read(x * torch.nan, y, loss=F.cross_entropy).eigenvalues.isnan().all()
     other._rng.permutation(len(x))  # the signs that the lost reading took
     assert torch.equal(settle(one, x, y, 1).eigenvalues, settle(other, x, y, 1).eigenvalues)
+
+
+@pytest.mark.parametrize("w", [1.0, 0.7, 0.1, 0.01])
+def test_variance_of_a_double_average_is_the_sum_of_squared_weights(w):
+    """Against the sum, term by term, and against the averages themselves, run on one reading of 1 followed by zeros."""
+    j = np.arange(int(60 / w))
+    weights = w * (1 - w) ** j * (2 - w * (j + 1))
+    assert variance_of_double_average(w) == pytest.approx((weights**2).sum(), rel=1e-12)
+    a = b = 0.0
+    answers = []
+    for reading in (j == 0).astype(float):
+        a += w * (reading - a)
+        b += w * (a - b)
+        answers.append(2 * a - b)
+    np.testing.assert_allclose(answers, weights, atol=1e-15)
 
 
 def test_first_reading_has_no_error_bar():

@@ -244,6 +244,13 @@ def test_layers_by_name_in_any_network():
         sensitivities(Block(), x, layers=["unused"])
 
 
+def test_a_layer_named_input_is_not_mixed_with_the_input():
+    model = nn.Sequential()
+    model.add_module("input", nn.Linear(24, 3, dtype=torch.float64))
+    with pytest.raises(ValueError, match="a layer named 'input'.*rename it"):
+        sensitivities(model, images(4))
+
+
 def test_channel_mean():
     x = images(8)
     deformed, noisy = changed(x, 2)
