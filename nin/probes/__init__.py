@@ -1,4 +1,4 @@
-"""Ways to look at a network and leave it as it was: curvature, response, interactions, stability."""
+"""Ways to look at a network without changing it: curvature, response, interactions, stability."""
 
 from importlib import import_module
 from types import ModuleType

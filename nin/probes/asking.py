@@ -1,4 +1,4 @@
-"""Ask a probe, any function (model, x, y) -> table, about a network, and make sure that it only looked."""
+"""Call a probe, any function (model, x, y) -> table, on a network and check that it changed nothing."""
 
 import copy
 import random
@@ -18,25 +18,24 @@ from nin.model.nodes import NoisyNetwork
 Probe = Callable[[nn.Module, Tensor, Tensor], pd.DataFrame]
 
 
-OWN_COLUMNS = ("run", "step", "failure")
+OWN_COLUMNS = ("run", "step", "failure")  # that a sweep adds to the table of a probe
 
-
-_one_at_a_time = threading.Lock()  # the threads of a process share the generators
+_one_at_a_time = threading.Lock()  # the threads of a process share the global generators
 
 
 class ProbeError(ValueError):
-    """What a probe must not do: change its network, or return something else than a table."""
+    """Raised for a probe that changes its network or does not return a table."""
 
 
 def ask(name: str, probe: Probe, model: nn.Module, x: Tensor, y: Tensor, *, seed: int) -> pd.DataFrame:
-    """Ask a probe about a network, and make sure that it only looked.
+    """Call a probe on a network and check that it changed nothing.
 
-    The probe gets copies of the network without its node, in eval mode, and of the probe set; it returns a DataFrame
-    whose columns have names, none of them run, step or failure, and hold numbers, text or truth values. What it draws
-    from the global generators of torch, NumPy and Python is fixed by the seed, and does not move them; gradients are
-    enabled, and whether they are is again as it was behind it.
-    Raises ProbeError for a probe that changed the network (what of it is named) or returned no such frame; what the
-    probe itself raises passes through.
+    The probe gets copies of the network (without its node, in eval mode) and of the probe set. It returns a DataFrame
+    of numbers, text or truth values whose columns have unique names other than run, step and failure. The seed fixes
+    what the probe draws from the global generators of torch, NumPy and Python, which are restored afterwards. Gradients
+    are enabled during the call.
+    Raises ProbeError for a probe that changed the network, naming the changes, or that returned anything else; errors
+    of the probe itself pass through.
     """
     model = model.network if isinstance(model, NoisyNetwork) else model
     before = copy.deepcopy(model).eval()
@@ -53,7 +52,7 @@ def ask(name: str, probe: Probe, model: nn.Module, x: Tensor, y: Tensor, *, seed
 
 @contextmanager
 def own_randomness(seed: int) -> Iterator[None]:
-    """Global generators of torch, NumPy and Python seeded inside, as they were behind."""
+    """Seed the global generators of torch, NumPy and Python inside the context, and restore them afterwards."""
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002 - a probe may draw from it
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
@@ -67,7 +66,7 @@ def own_randomness(seed: int) -> Iterator[None]:
 
 
 def _differences(before: nn.Module, after: nn.Module) -> list[str]:
-    """What of a network is not as it was: names of parameters and buffers, modes, gradients, hooks, modules."""
+    """The changes of a network: names of parameters, buffers and modules, modes, gradients, hooks."""
     found = []
     tensors = [dict([*m.named_parameters(), *m.named_buffers()]) for m in (before, after)]
     modules = [dict(m.named_modules()) for m in (before, after)]
@@ -96,18 +95,19 @@ def _differences(before: nn.Module, after: nn.Module) -> list[str]:
 
 
 def _hooks(module: nn.Module) -> list[int]:
-    """How many hooks of each kind a module has."""
+    """The number of hooks of each kind that a module has."""
     return [len(value) for name, value in sorted(vars(module).items()) if name.endswith("_hooks")]
 
 
 def _checked(name: str, table: Any) -> pd.DataFrame:
+    """The table of a probe with a fresh index; ProbeError if it is not one that can be stored."""
     if not isinstance(table, pd.DataFrame):
         raise ProbeError(
             f"probe {name!r} returned {type(table).__name__}, not a pandas DataFrame; "
             "for one number: pd.DataFrame({'quantity': ['rank'], 'value': [3.0]})."
         )
     if not all(isinstance(column, str) for column in table.columns) or not table.columns.is_unique:
-        raise ProbeError(f"probe {name!r} returned columns {list(table.columns)}; each needs a name of its own.")
+        raise ProbeError(f"probe {name!r} returned columns {list(table.columns)}; each needs a name that is unique.")
     if taken := [column for column in OWN_COLUMNS if column in table.columns]:
         raise ProbeError(f"probe {name!r} returned a column {taken[0]!r}, which is added for it; give it another name.")
     try:

@@ -1,4 +1,4 @@
-"""The four probes as functions (model, x, y) -> table, for `nin.sweep`: one reading of a classifier of images."""
+"""The four probes as functions (model, x, y) -> table, for `nin.sweep`: one reading of an image classifier."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -44,13 +44,14 @@ def four_probes(
 ) -> dict[str, Probe]:
     """The probes by name: performance, curvature, response, interactions, stability.
 
-    node      layer whose pre-activations <H> is taken in, where the node of a run is
-    lr        learning rate of the step behind the response, that of the runs
-    hidden    layers that interactions and sensitivities are read at, beside the output
-    patches, size    variables of a game, and their sides in pixels; masked: images that are
-    deformed, delta  images that are deformed, and by how many pixels: 1 as in the papers; below 28 x 28 fields fold
-    responders   samples that are learnt; kernel_samples: those of the kernel
-    Each gives the columns quantity, layer ("" where there is none), order (0: all), value, error (standard error; of
+    node      layer with the node of a run; <H> is the Hessian in its pre-activations
+    lr        learning rate of the step that the response is measured for: that of the runs
+    hidden    layers, beside the output, whose interactions and sensitivities are read
+    patches, size, masked    number of patches (variables of a game), their side in pixels, number of images masked
+    deformed, delta    number of images deformed, and displacement in pixels: 1 as in the papers; for images smaller
+              than 28 x 28 such fields fold
+    responders, kernel_samples    number of samples for the response, and for the kernel
+    Each table has the columns quantity, layer ("" if none applies), order (0: all), value, error (standard error; for
     an eigenvalue the residual).
     """
     hidden = tuple(hidden)
@@ -74,7 +75,7 @@ def performance(model: nn.Module, x: Rows, y: Labels) -> pd.DataFrame:
 def curvature(model: nn.Module, x: Rows, y: Labels, *, layer: str) -> pd.DataFrame:
     """lambda, the top eigenvalue of the local <H> at a layer, and sharpness, that of the Hessian in all parameters.
 
-    Exact, over the probe set (`nin.probes.curvature`). Times eta they are what stability is judged by.
+    Exact, over the probe set (`nin.probes.curvature`). Multiplied by eta they decide about stability.
     """
     loss = LOSSES["cross_entropy"]
     local = top_mode(model, layer, x, y, loss=loss)
@@ -85,11 +86,11 @@ def curvature(model: nn.Module, x: Rows, y: Labels, *, layer: str) -> pd.DataFra
 def training_response(
     model: nn.Module, x: Rows, y: Labels, *, lr: float, responders: int = 8, samples: int = 24
 ) -> pd.DataFrame:
-    """response, self_kernel, effective_rank, and the entries of the kernel, whose order is i samples + j, i <= j.
+    """response, self_kernel, effective_rank, and the entries i <= j of the kernel, whose `order` is i samples + j.
 
-    response        mean |f(x_i; theta+) - f(x_i; theta)| over the first samples, each learnt by one step of plain SGD
+    response        mean |f(x_i; theta+) - f(x_i; theta)| over the first samples, theta+ after one SGD step on x_i
     kernel          Theta(x_i, x_j), traced over outputs; self_kernel: the mean of its diagonal
-    effective_rank  of what the last linear layer is given, over the probe set
+    effective_rank  of the input of the last linear layer, over the probe set
     """
     stepper = Stepper(model, torch.optim.SGD(model.parameters(), lr=lr), F.cross_entropy)
     ones = [slice(i, i + 1) for i in range(responders)]
@@ -109,8 +110,8 @@ def interactions(
 ) -> pd.DataFrame:
     """strength of each order at the output, and completeness, redundancy, mean_order of each layer (`layerwise`).
 
-    The first images are masked to the mean of the probe set; the layers' linear readouts are fitted to the probe set.
-    Images whose patches the network does not see are left out; where fewer than two are left the table is empty.
+    Patches of the first images are masked by the mean of the probe set, to which the linear readouts of layers are
+    fitted. Images whose patches do not change the output are left out; the table is empty if fewer than two remain.
     """
     baseline = x.mean(0)
     chosen = image_patches(x[:images], None, baseline, patches, size=size)
@@ -119,7 +120,7 @@ def interactions(
         seen = (model(x[:images]) != model(hidden)).any(1)
     if seen.sum() < 2:
         return _table([])
-    with threads(1):  # the games are small
+    with threads(1):  # the games are too small for more
         found = layerwise(
             model, x[:images][seen], y[:images][seen], layers=layers, patches=chosen[seen], baseline=baseline,
             train=(x, y), untrained=False, noise=Noise(0), resamples=1,
@@ -159,7 +160,7 @@ def stability(
 
 
 class _OnImages(nn.Module):
-    """A network of rows of pixels, given images."""
+    """A network that takes rows of pixels, applied to images."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -169,7 +170,8 @@ class _OnImages(nn.Module):
         return self.model(x.flatten(1))
 
 
-def _readout_features(model: nn.Module, x: Tensor) -> Tensor:
+def _readout_features(model: nn.Module, x: Rows) -> Tensor:
+    """The input of the last linear layer."""
     seen = []
     last = model.get_submodule(linear_layers(model)[-1])
     handle = last.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
@@ -181,7 +183,7 @@ def _readout_features(model: nn.Module, x: Tensor) -> Tensor:
     return seen[0]
 
 
-def _mean(quantity: str, values: Tensor) -> tuple[str, str, int, float, float]:
+def _mean(quantity: str, values: Float[Tensor, " n"]) -> tuple[str, str, int, float, float]:
     values = values.detach().double()
     return quantity, "", 0, values.mean().item(), (values.std() / len(values) ** 0.5).item()
 

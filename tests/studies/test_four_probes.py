@@ -1,4 +1,4 @@
-"""Catches: a probe along a run that reads something else than its own definition, series that mix up runs or steps."""
+"""Catches: a probe along a run that differs from its definition, series that mix up runs or steps."""
 
 import copy
 from functools import partial
@@ -66,7 +66,7 @@ def value(table: pd.DataFrame, quantity: str, layer: str = "", order: int = 0) -
 
 @pytest.mark.parametrize("name", PROBES)
 def test_probes_give_one_table_and_only_look(name, model, probe_set):
-    table = ask(name, PROBES[name], model, *probe_set, seed=0)  # raises where the network is changed
+    table = ask(name, PROBES[name], model, *probe_set, seed=0)  # raises if the network is changed
     assert list(table.columns) == COLUMNS and np.isfinite(table["value"]).all()
     assert not table.duplicated(["quantity", "layer", "order"]).any()
     pd.testing.assert_frame_equal(table, ask(name, PROBES[name], model, *probe_set, seed=1))  # nothing is random
@@ -146,7 +146,7 @@ def test_a_network_that_sees_nothing_has_no_interactions(model, probe_set):
     assert interactions(dead, *probe_set, layers=["layers.0"], patches=4, images=3).empty
 
 
-def test_stability_is_that_of_the_network_behind_its_images(model, probe_set):
+def test_stability_is_that_of_the_network_applied_to_images(model, probe_set):
     x, y = probe_set
     table = stability(model, x, y, layers=["layers.0", "layers.1"], images=20, delta=0.7)
     behind = nn.Sequential(nn.Flatten(), model)
@@ -160,7 +160,7 @@ def test_stability_is_that_of_the_network_behind_its_images(model, probe_set):
 
 @pytest.fixture(scope="module")
 def runs(images, tmp_path_factory):
-    """Two noise scales and none, two seeds."""
+    """Without noise and at two noise scales, two seeds each."""
     base = nin.RunConfig(widths=(7, 6), lr=0.1, steps=60, batch_size=30, eval_points=5)
     return base, study.read_runs(
         base, images, [0.1, 1e25], seeds=[0, 1], snapshots=SNAPSHOTS, probes=PROBES, probe_samples=60,
@@ -220,7 +220,7 @@ def test_main_series_are_one_value_a_run_and_step(runs):
     assert mine["completeness"] == value(one, "completeness", "layers.1")
 
 
-def test_comparable_series_are_readings_on_scales_of_their_own(runs):
+def test_comparable_series_are_scaled_readings(runs):
     _, (_, readings) = runs
     table = study.comparable(study.series(readings), layer="layers.1", eta=0.1, patches=4)
     assert not table.duplicated(["run", "step", "quantity"]).any()
@@ -252,7 +252,7 @@ def test_values_at_a_step_and_at_the_end_are_spread_over_seeds():
     assert study.spread(first).loc["q"].tolist() == ["2 (1 to 3)", "7 (5 to 9)"]
 
 
-def test_a_failed_probe_is_not_passed_over(images, tmp_path):
+def test_a_failed_probe_is_not_ignored(images, tmp_path):
     def fails(model, x, y):
         raise ArithmeticError("no")
 

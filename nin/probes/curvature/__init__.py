@@ -1,4 +1,4 @@
-"""The curvature of the loss in what a layer adds up, exactly and from noise nodes (arXiv 2210.13599)."""
+"""The curvature of the loss in a layer's pre-activations, exactly and from noise nodes (arXiv 2210.13599)."""
 
 from nin.probes.curvature.averaged import noise_averaged
 from nin.probes.curvature.decay import DecayReading, from_decay

@@ -1,4 +1,4 @@
-"""The curvature as noise of a finite size sees it, kinks of ReLU included."""
+"""The curvature averaged over noise of finite amplitude, including the kinks of ReLU."""
 
 from collections.abc import Callable, Iterator
 
@@ -26,9 +26,13 @@ def noise_averaged(
 ) -> tuple[float, float]:
     """v.E[eps dl/dz(z + eps v)] / A^2 along a unit vector v, eps ~ N(0, A^2), and its standard error over draws.
 
-    It is dL/dW_NI along W_NI = v of length one and noise A (equation (4) of the reference), from `pairs` antithetic
-    draws +-eps for every sample, and v.<H>v + O(A^2) where the loss is smooth. loss(outputs, y) gives the mean or the
-    per-sample losses. generator: CPU generator of the draws; None: one seeded with 0.
+    This is dL/dW_NI along W_NI = v, |v| = 1, under noise of amplitude A (equation (4) of the reference), estimated from
+    `pairs` antithetic draws +-eps for every sample; for a smooth loss it equals v.<H>v + O(A^2).
+
+    loss       loss(outputs, y) -> the mean or the per-sample losses
+    direction  v (d,), of any length
+    amplitude  A, in the units of the pre-activation
+    generator  a CPU generator; None: one with seed 0
     Raises ValueError for an unknown layer, an amplitude that is not positive, fewer than 2 pairs.
     """
     check_number("amplitude", amplitude, exclusive=True)
@@ -45,7 +49,7 @@ def noise_averaged(
 def antithetic(
     noisy: NoisyNetwork, x: Tensor, y: Tensor, *, loss: Callable[[Tensor, Tensor], Tensor], pairs: int
 ) -> Iterator[tuple[float, Tensor]]:
-    """(L(eps) + L(-eps)) / 2 and its gradient by the weights of the one node, for so many draws of eps."""
+    """(L(eps) + L(-eps)) / 2 and its gradient in the weights of the single node, for `pairs` draws of eps."""
     for _ in range(pairs):
         eps = noisy.draw(len(x))
         with evaluating(noisy.network), torch.enable_grad():

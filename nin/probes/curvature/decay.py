@@ -1,4 +1,4 @@
-"""Curvature from the decay of plain noise injection weights: nothing but their own history."""
+"""Curvature from the decay of plain noise injection weights, using only their own history."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ from nin.support.arguments import check_number
 
 @dataclass(frozen=True)
 class DecayReading:
-    """The curvature along a direction in which the NIW fall.
+    """The curvature along a direction in which the noise injection weights decay.
 
-    lam        least-squares rate over eta sigma^2, in the units of <H>
+    lam        least-squares decay rate divided by eta sigma^2, in the units of <H>
     stderr     its standard error from the scatter about the decay
-    direction  the unit vector (d,), sign fixed by a positive largest entry
+    direction  unit vector (d,) whose largest entry is positive
     """
 
     lam: float
@@ -24,23 +24,23 @@ class DecayReading:
 
 
 def from_decay(
-    niw: Float[Tensor, "steps nodes d"], *, eta: float, sigma: float, direction: Float[Tensor, " d"] | None = None
+    niw: Float[Tensor, "steps ..."], *, eta: float, sigma: float, direction: Float[Tensor, " d"] | None = None
 ) -> DecayReading:
-    """The top of <H> from the history of W_NI alone: W(t+1) - W(t) = -eta sigma^2 W(t) <H> + noise.
+    """The top eigenvalue of <H> from the history of W_NI alone: W(t+1) - W(t) = -eta sigma^2 W(t) <H> + noise.
 
-    The falls G_t = (W(t) - W(t+1)) / (eta sigma^2) = W(t) <H> + noise weigh each mode by its curvature. With u the
-    first right singular vector of their sum, the direction of the strongest fall,
+    The decrements G_t = (W(t) - W(t+1)) / (eta sigma^2) = W(t) <H> + noise weight each mode by its curvature. With u
+    the first right singular vector of their sum, the direction of strongest decay,
 
         lam = sum (W u)(G u) / sum (W u)^2
 
-    is the decay there. Where <H> has rank one (linear nets) that is its eigenvalue. Several modes are averaged,
-    weighted by what W_NI holds of them, and lam lies below the largest, the less the more nodes there are: 0.4 to 1.0
-    of it on the digits with 8. Along a known mode, direction=v, lam is the eigenvalue of that mode.
+    is the decay rate along u. If <H> has rank one (linear nets), lam is its eigenvalue. Otherwise lam averages over
+    modes, weighted by their share in W_NI, and underestimates the largest eigenvalue, less so with more nodes: 0.4 to
+    1.0 times it on the digits with 8 nodes. Along a known mode, direction=v, lam is the eigenvalue of that mode.
 
-    niw    W_NI before each of several steps of plain SGD (steps, d), or (steps, nodes, d): a window in which <H> barely
-           moves, the weights still fall, and sigma |W_NI| is small beside the pre-activations
+    niw    W_NI before each of several steps of plain SGD, (steps, d) or (steps, nodes, d): a window in which <H> barely
+           changes, the weights still decay, and sigma |W_NI| is small compared with the pre-activations
     eta    learning rate;  sigma  standard deviation of the noise
-    direction    (d,), of any length; None: the direction of the strongest fall
+    direction    (d,), of any length; None: the direction of strongest decay
     Source: arXiv 2210.13599, equation (8) of the reference.
     Raises ValueError for fewer than 3 steps, weights that never move or are not finite, eta or sigma not positive.
     """
@@ -49,16 +49,18 @@ def from_decay(
     history = niw.detach().double()
     history = history[:, None] if history.dim() == 2 else history
     if history.dim() != 3 or len(history) < 3:
-        raise ValueError(f"niw of shape {tuple(niw.shape)} must be (steps, nodes, d) or (steps, d) of 3 steps or more.")
+        raise ValueError(
+            f"niw of shape {tuple(niw.shape)} must be (steps, nodes, d) or (steps, d) with 3 steps or more."
+        )
     if not history.isfinite().all():
-        raise ValueError("niw holds numbers that are not finite; cut the history where the run diverged.")
-    falls = (history[:-1] - history[1:]) / (eta * sigma**2)
+        raise ValueError("niw contains numbers that are not finite; end the history before the run diverged.")
+    falls = (history[:-1] - history[1:]) / (eta * sigma**2)  # (steps - 1, nodes, d)
     if not falls.any():
         raise ValueError("niw never moves; there is no decay to read.")
-    total = falls.sum(0)
+    total = falls.sum(0)  # (nodes, d)
     u = torch.linalg.svd(total, full_matrices=False).Vh[0] if direction is None else direction.detach().to(history)
     u = u / u.norm() * torch.sign(u[u.abs().argmax()])
-    held, fall = (history[:-1] @ u).flatten(), (falls @ u).flatten()
+    held, fall = (history[:-1] @ u).flatten(), (falls @ u).flatten()  # (steps - 1) nodes each
     square = held @ held
     lam = held @ fall / square
     scatter = (fall - lam * held).square().sum() / (len(fall) - 1)

@@ -1,4 +1,4 @@
-"""The local curvature <H>: the Hessian of the loss with respect to what a node is added to, mean over samples."""
+"""The local curvature <H>: the Hessian of the loss in the values that a node is added to, averaged over samples."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,9 +15,8 @@ from nin.probes.curvature.lanczos import Mode, lanczos
 from nin.support.arguments import check_count
 from nin.support.threads import threads
 
-DENSE_LIMIT = 256  # above this many units top_mode goes matrix-free: some 20 products instead of d of them
-AT_ONCE = 8  # directions in one vectorised product: the memory of 16 gradient passes
-
+DENSE_LIMIT = 256  # with more units top_mode is matrix-free: about 20 Hessian-vector products instead of d
+AT_ONCE = 8  # directions per vectorised product: the memory of 16 gradient passes
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -34,15 +33,16 @@ def local_hessian(
 ) -> Float[Tensor, "d d"]:
     """<H> = mean_i d^2 ell_i / dz_i dz_i^T at the pre-activation z of a layer, without noise.
 
-    It is the exact Hessian, at delta = 0, of delta -> mean_i ell(f(x_i; z_i + delta), y_i): one shift shared by all
-    samples, d gradient passes. Autograd drops the delta functions at the kinks of ReLU.
-    loss(outputs, y) gives the mean or the per-sample losses, whose mean is taken. The model is put into eval mode
-    for the measurement and back.
-    at          where a node would be added, as in `nin.inject`: unless told otherwise z is the pre-activation of a
-                linear layer, the input of a convolution, flattened
-    batch_size  samples at a time (None: all), weighted by their number; bounds the memory
-    Source: arXiv 2210.13599, the curvature that dictates the decay of the NIW.
-    Raises ValueError for an unknown layer, with the list of candidates, and for a batch_size < 1.
+    This is the exact Hessian, at delta = 0, of delta -> mean_i ell(f(x_i; z_i + delta), y_i) with one shift shared by
+    all samples; it takes d gradient passes. Autograd omits the delta functions at the kinks of ReLU. The model is
+    measured in eval mode and left as it was.
+
+    loss        loss(outputs, y) -> the mean or the per-sample losses, which are averaged
+    at          where a node would be added, as in `nin.inject`; None: z is the pre-activation of a linear layer, or the
+                flattened input of a convolution
+    batch_size  samples per batch (None: all); batches are weighted by their size; bounds the memory
+    Source: arXiv 2210.13599, the curvature that sets the decay rate of the NIW.
+    Raises ValueError for an unknown layer, listing the candidates, and for batch_size < 1.
     """
     curvature = LocalHessian(model, layer, x, y, loss=loss, at=at, batch_size=batch_size)
     return curvature @ torch.eye(curvature.d).to(curvature.delta)
@@ -59,25 +59,25 @@ def extremes(
     at: str | None = None,
     batch_size: int | None = None,
 ) -> tuple[list[Mode], list[Mode]]:
-    """The `count` largest and the `count` smallest eigenvalues of <H>, both algebraic, the outermost first.
+    """The `count` algebraically largest and the `count` smallest eigenvalues of <H>, each list outermost first.
 
-    Lanczos (ARPACK by scipy's eigsh) on exact Hessian-vector products: no d x d matrix. Each Mode carries its residual.
-    Arguments as in `local_hessian`. Raises ValueError as it does, and where 2 count is not below d.
+    Lanczos (ARPACK through scipy's eigsh) on exact Hessian-vector products, without a d x d matrix. Each Mode carries
+    its residual. Other arguments and errors as in `local_hessian`; also raises ValueError unless 2 count < d.
     """
     check_count("count", count)
     curvature = LocalHessian(model, layer, x, y, loss=loss, at=at, batch_size=batch_size)
     if 2 * count >= curvature.d:
         raise ValueError(
-            f"count={count} at both ends is too much for d={curvature.d} units; take the eigenvalues of local_hessian."
+            f"count={count} at both ends is too many for d={curvature.d} units; use the eigenvalues of local_hessian."
         )
     modes = lanczos(curvature.product, curvature.d, like=curvature.delta, count=2 * count, which="BE")
     return modes[: count - 1 : -1], modes[:count]
 
 
 def top_mode(model: nn.Module, layer: str, x: Tensor, y: Tensor, *, loss: Loss) -> Mode:
-    """Return the algebraically largest eigenvalue of <H> and its eigenvector, sign fixed by a positive largest entry.
+    """The algebraically largest eigenvalue of <H> and its eigenvector, whose largest entry is positive.
 
-    Dense up to DENSE_LIMIT units, else Lanczos (scipy's eigsh) on exact Hessian-vector products.
+    Dense up to DENSE_LIMIT units, above it Lanczos (scipy's eigsh) on exact Hessian-vector products.
     """
     curvature = LocalHessian(model, layer, x, y, loss=loss)
     if curvature.d > DENSE_LIMIT:
@@ -89,16 +89,18 @@ def top_mode(model: nn.Module, layer: str, x: Tensor, y: Tensor, *, loss: Loss) 
 
 
 def sharpness(model: nn.Module, x: Tensor, y: Tensor, *inputs: Tensor, loss: Loss) -> Mode:
-    """The largest eigenvalue of the Hessian of mean_i ell(f(x_i), y_i) in all parameters of a model, and its mode.
+    """The largest eigenvalue of the Hessian of mean_i ell(f(x_i), y_i) in all parameters of a model, as a Mode.
 
-    Gradient descent of rate eta is stable where eta lam < 2. Lanczos on exact Hessian-vector products; vector (p,) runs
-    through model.named_parameters(). inputs are further arguments of the model: sharpness(noisy, x, y, eps, loss=loss)
-    counts the noise injection weights too, under the noise eps. Autograd drops the kinks of ReLU.
+    Gradient descent with learning rate eta is stable if eta lam < 2. Lanczos on exact Hessian-vector products; the
+    eigenvector (p,) is ordered as model.named_parameters(). Autograd omits the kinks of ReLU.
+
+    inputs    further arguments of the model: sharpness(noisy, x, y, eps, loss=loss) includes the noise injection
+              weights, under the noise eps
     Raises ValueError for a model without parameters.
     """
     parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
     if not parameters:
-        raise ValueError("model has no parameters, and no Hessian in them.")
+        raise ValueError("model has no parameters, hence no Hessian in its parameters.")
     like = torch.nn.utils.parameters_to_vector(parameters.values())
 
     def total(values: dict[str, Tensor]) -> Tensor:
@@ -111,16 +113,16 @@ def sharpness(model: nn.Module, x: Tensor, y: Tensor, *inputs: Tensor, loss: Los
             parts = v.split([parameter.numel() for parameter in parameters.values()])
             pairs = zip(parameters.items(), parts, strict=True)
             (column,) = pull_back({name: part.view_as(parameter) for (name, parameter), part in pairs})
-            return torch.cat([part.flatten() for part in column.values()])  # derivatives may not be contiguous
+            return torch.cat([part.flatten() for part in column.values()])  # some derivatives are not contiguous
 
         return lanczos(product, len(like), like=like)[0]
 
 
 class LocalHessian:
-    """<H> as the products <H> v, exact, a batch of samples at a time.
+    """<H> as an operator: exact products <H> v, computed batch by batch.
 
-    Reverse over reverse: <H> is symmetric, so that v <H> will do; forward over reverse takes longer here, lacks kernels
-    (attention, layer norm), and has one level for all threads of a process.
+    Reverse over reverse mode gives v <H>, which equals <H> v by symmetry. Forward over reverse is slower here, lacks
+    kernels (attention, layer norm), and its level is shared by all threads of a process.
     """
 
     def __init__(
@@ -145,15 +147,15 @@ class LocalHessian:
             model, [site], niw=[self.delta.view(self.shape)], sigma=[0], law="gaussian", generator=torch.Generator()
         )
 
-    def __matmul__(self, columns: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
+    def __matmul__(self, vectors: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
         """The products of <H> with the rows of a block of vectors."""
-        total = torch.zeros_like(columns)
-        # no graph of the parameters beside the derivatives in delta; attention's other kernels lack the second one
+        total = torch.zeros_like(vectors)
+        # derivatives in delta only, no graph of the parameters; only the math kernel of attention has second ones
         with evaluating(self.model), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
             for x, y in zip(self.x.split(self.batch_size), self.y.split(self.batch_size), strict=True):
                 _, pull_back = torch.func.vjp(torch.func.grad(partial(self._shifted_loss, x, y)), self.delta)
                 product = torch.vmap(lambda v, pull_back=pull_back: pull_back(v)[0], chunk_size=AT_ONCE)
-                total += len(x) / len(self.x) * product(columns)
+                total += len(x) / len(self.x) * product(vectors)  # (k, d)
         return total
 
     def product(self, v: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Eigenpairs of a symmetric operator that is known by its products alone."""
+"""Eigenpairs of a symmetric operator of which only products with vectors are available."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,25 +6,31 @@ from functools import cache
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from scipy.sparse.linalg import LinearOperator, eigsh
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}  # what rounding in the products leaves
-SPARE = 10  # vectors kept beyond 2 count: 13 to 19 products for the top of a trained network; scipy's 18 take 21
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}  # what rounding in the products allows
+SPARE = 10  # vectors beyond 2 count: the top of a trained network takes 13 to 19 products; with scipy's 18, 21
 
 
 @dataclass(frozen=True)
 class Mode:
-    """An eigenvalue, its unit eigenvector (d,), largest entry positive, and the residual |Av - lam v|."""
+    """An eigenvalue, its unit eigenvector (d,), whose largest entry is positive, and the residual |Av - lam v|.
+
+    vector is None for an eigenvalue in closed form.
+    """
 
     lam: float
-    vector: Tensor
+    vector: Float[Tensor, " d"] | None
     residual: float
 
     @classmethod
-    def of(cls, lam: Tensor, vector: Tensor, product: Tensor, *, like: Tensor) -> "Mode":
-        """An eigenpair in float64, and A v; the vector takes the dtype and device of `like`."""
+    def of(
+        cls, lam: Float[Tensor, ""], vector: Float[Tensor, " d"], product: Float[Tensor, " d"], *, like: Tensor
+    ) -> "Mode":
+        """The mode of an eigenpair in float64 with product = A v; its vector gets the dtype and device of `like`."""
         residual = torch.linalg.vector_norm(product - lam * vector)
         vector = vector * torch.sign(vector[vector.abs().argmax()])
         return cls(lam=float(lam), vector=vector.to(like), residual=float(residual))
@@ -33,10 +39,10 @@ class Mode:
 def lanczos(
     product: Callable[[Tensor], Tensor], d: int, *, like: Tensor, count: int = 1, which: str = "LA"
 ) -> list[Mode]:
-    """Eigenpairs of a symmetric (d, d) operator by ARPACK (scipy's eigsh), ascending.
+    """Eigenpairs of a symmetric (d, d) operator from ARPACK (scipy's eigsh), in ascending order.
 
     product  v (d,) -> A v, in the dtype and on the device of `like`
-    which    "LA": the `count` largest; "BE": half of them from either end
+    which    "LA": the `count` largest; "BE": half of them from each end
     """
 
     def multiply(v: np.ndarray) -> np.ndarray:
@@ -45,7 +51,7 @@ def lanczos(
 
     operator = LinearOperator((d, d), matvec=multiply, dtype=np.float64)
     start = np.random.default_rng(0).standard_normal(d)
-    with _blas().limit(limits=1):  # its threads would spin while torch's work, and torch's while they do
+    with _blas().limit(limits=1):  # BLAS and torch threads would each spin while the others work
         values, vectors = eigsh(
             operator, k=count, which=which, v0=start, tol=TOLERANCE[like.dtype], ncv=min(d, 2 * count + SPARE)
         )

@@ -1,4 +1,4 @@
-"""Noise nodes as a thermometer: the top of <H> read off while a network trains, without a second derivative."""
+"""Noise nodes as a thermometer: the top of <H> while a network trains, without second derivatives."""
 
 import math
 from collections.abc import Callable
@@ -18,12 +18,12 @@ from nin.support.arguments import check_count, check_number
 
 @dataclass(frozen=True)
 class Reading:
-    """What a thermometer shows: eigenvalues of <H>, largest first, their standard errors, and the directions.
+    """One reading of a thermometer: eigenvalues of <H>, largest first, their standard errors, and the directions.
 
     eigenvalues  (nodes,)
-    stderr       (nodes,): the scatter of the readings, and the distance between the two estimates of `Thermometer`;
-                 NaN at the first reading
-    vectors      (nodes, d): the orthonormal directions in which the next reading looks
+    stderr       (nodes,): from the scatter of the readings and the difference of the two estimates of `Thermometer`;
+                 NaN in the first reading
+    vectors      (nodes, d): the orthonormal directions that the next reading uses
     """
 
     eigenvalues: Float[Tensor, " nodes"]
@@ -50,31 +50,31 @@ def variance_of_double_average(w: float) -> float:
 
 
 class Thermometer:
-    """Reads the top eigenvalues of a layer's local Hessian <H> from how noise nodes answer, a batch at a time.
+    """Reads the top eigenvalues of a layer's local Hessian <H> from the gradients of noise nodes, batch by batch.
 
     M nodes add A eps V to the layer, V (M, d) orthonormal, eps +-1. Antithetic pairs +-eps cancel the random walk, and
 
-        T = (1/A) dL/dW_NI = < eps eps^T V H_i > + O(A^2),        of mean V <H>
+        T = (1/A) dL/dW_NI = < eps eps^T V H_i > + O(A^2),        with mean V <H>
 
-    is a noisy power iteration; it is shifted by the lowest Ritz value where that is negative, and so finds the
+    is a noisy power iteration. It is shifted by the lowest Ritz value if that is negative, and so finds the
     algebraically largest eigenvalues of an indefinite <H>. T is averaged over about `memory` readings in a frame that
-    turns with V, and V turns to the Ritz vectors of the average. Ritz values of averaged noise are too large, by what
-    the same noise takes from v.<H>v at fresh readings: to second order in the noise their mean is right. An average
-    lags behind a <H> that moves; the trend of the sum of the positive ones corrects it.
+    rotates with V, and V rotates to the Ritz vectors of the average. Noise in the average makes its Ritz values too
+    large, and makes v.<H>v in fresh readings too small by the same amount: their mean is correct to second order in the
+    noise. The average lags behind a changing <H>; the trend of the sum of the positive Ritz values corrects for it.
 
-    model      any network; it is left as it was: in eval mode while it is read, its gradients and torch's random
-               numbers untouched
+    model      any network; it is measured in eval mode and left as it was, and its gradients and torch's random state
+               are not touched
     layer      dotted name of an nn.Linear or a convolution
-    nodes      M; the leading M - 2 or so eigenvalues are worth reading
-    amplitude  A, in the units of what the layer is shifted by; the bias is of order A^2
-    memory     readings that an average spans; more: less noise, more lag
+    nodes      M; about the leading M - 2 eigenvalues are reliable
+    amplitude  A, in the units of the values that are shifted; the bias is of order A^2
+    memory     number of readings that the average spans; more readings mean less noise and more lag
     at         where the nodes enter, as in `nin.inject`
-    seed       of the initial directions and of which sample meets which signs
+    seed       for the initial directions, and for the assignment of signs to samples
 
     Defaults: nodes and amplitude from the first trial in the reference, memory from benchmarks/thermometer.py.
     Source: an extension of arXiv 2210.13599, equation (8); section 8 of the reference.
-    Raises ValueError for an unknown layer, with the candidates, more nodes than units, an amplitude that is not
-    positive, nodes or memory < 1.
+    Raises ValueError for an unknown layer, listing the candidates, for more nodes than units, for an amplitude that is
+    not positive, and for nodes or memory < 1.
     """
 
     def __init__(
@@ -99,23 +99,23 @@ class Thermometer:
         self._count = 0
 
     def read(self, x: Tensor, y: Tensor, *, loss: Callable[[Tensor, Tensor], Tensor]) -> Reading:
-        """Take a reading on a batch, and show the average so far.
+        """Take a reading on a batch, and return the average so far.
 
-        loss(outputs, y) gives the mean or the per-sample losses, whose mean is taken. A batch that training has not
-        seen in this epoch has a larger loss, and curvature, than the data as a whole: to read <H> over all training
-        samples draw the batches independently of it.
-        A batch on which the gradient is not finite gives NaN, and leaves the average as it was.
-        Raises ValueError for a batch of fewer samples than nodes, and as `nin.inject` does for what the model meets.
+        loss(outputs, y) gives the mean or the per-sample losses, which are averaged. A batch that training has not yet
+        seen in this epoch has a larger loss and curvature than the whole training set: to read <H> over all training
+        samples, draw the batches independently of the training.
+        A batch with a gradient that is not finite gives NaN and leaves the average unchanged.
+        Raises ValueError for a batch of fewer samples than nodes, and for inputs that `nin.inject` rejects.
         """
         if len(x) < self.nodes:
             raise ValueError(f"x has {len(x)} samples for nodes={self.nodes}; pass a batch of at least as many.")
         if not self._count:
             self._start(x)
-        pulled = self._pull(x, y, loss)
+        pulled = self._pull(x, y, loss)  # (nodes, d)
         if not np.isfinite(pulled).all():  # a network that diverged
             nothing = torch.full((self.nodes,), torch.nan, dtype=torch.float64)
             return Reading(nothing, nothing, torch.from_numpy(self._v.copy()))
-        fresh = (pulled * self._v).sum(1)  # v.<H>v in directions that do not know this batch
+        fresh = (pulled * self._v).sum(1)  # v.<H>v in directions that are independent of this batch
         self._count += 1
         weight = max(1 / self._count, 1 / self.memory)
         self._block += weight * (pulled - self._block)
@@ -130,7 +130,7 @@ class Thermometer:
         site = find_site(self.model, self.layer, at=self.at, example=x[:2])
         d = math.prod(site.shape)
         if self.nodes > d:
-            raise ValueError(f"nodes={self.nodes} is more than the {d} units that {self.layer!r} has there.")
+            raise ValueError(f"nodes={self.nodes} is more than the {d} units of {self.layer!r} there; use fewer nodes.")
         weight = self.model.get_submodule(self.layer).weight.detach()
         self._noisy = NoisyNetwork(
             self.model,
@@ -147,7 +147,7 @@ class Thermometer:
         self._positive = np.ones(self.nodes, dtype=bool)
 
     def _pull(self, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> np.ndarray:
-        """T = (1/A^2) dL/dW_NI at W_NI = V under noise +-A eps, with orthogonal columns eps in whole blocks."""
+        """T = (1/A^2) dL/dW_NI at W_NI = V under noise +-A eps; in whole blocks the columns of eps are orthogonal."""
         niw = self._noisy.niw
         signs = self._signs[self._rng.permutation(len(x)) % len(self._signs)]
         eps = torch.from_numpy(self.amplitude * np.concatenate([signs, -signs])).to(niw)
@@ -158,10 +158,10 @@ class Thermometer:
         return gradient.flatten(1).double().cpu().numpy() / self.amplitude**2
 
     def _turn(self) -> np.ndarray:
-        """Turn V to the Ritz vectors of the averaged block, and the block with it; the Ritz values, largest first."""
-        basis = np.linalg.qr((self._block + self._shift * self._v).T)[0].T
-        block = (basis @ self._v.T) @ self._block
-        inside = block @ basis.T
+        """Rotate V, and the averaged block with it, to the block's Ritz vectors; the Ritz values, largest first."""
+        basis = np.linalg.qr((self._block + self._shift * self._v).T)[0].T  # (nodes, d)
+        block = (basis @ self._v.T) @ self._block  # (nodes, d)
+        inside = block @ basis.T  # (nodes, nodes)
         values, vectors = np.linalg.eigh((inside + inside.T) / 2)
         rotation = vectors.T[::-1]
         self._v, self._block = rotation @ basis, rotation @ block

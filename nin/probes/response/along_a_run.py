@@ -1,4 +1,4 @@
-"""The training response along a run: how it ages, what it is made of, and what the network's features become."""
+"""The training response along a run: how it decays, what it consists of, and how the network's features change."""
 
 from collections.abc import Callable
 
@@ -16,11 +16,11 @@ from nin.probes.watching import watching
 from nin.support.arguments import check_count
 
 COLUMNS = ["step", "layer", "quantity", "distance", "value", "error"]
-BINS = 8  # of distance, where distances are not whole numbers
+BINS = 8  # of distance, if there are more than twice as many different distances
 
 
 class ResponseLaw:
-    """Measures a network on a fixed probe set whenever it is asked to; hang it on any training loop.
+    """Measures a network on a fixed probe set at each call of `read`; works with any training loop.
 
         law = ResponseLaw(model, x, y, loss=loss, optimizer=optimizer)
         for step in range(steps):
@@ -29,12 +29,14 @@ class ResponseLaw:
             ...
         law.frame()
 
-    x, y     the probe set, fixed; the first reading's kernel is the reference of the drift
-    loss     loss(outputs, y) -> scalar, for a batch of one as well
-    features    names of the layers whose outputs are the hidden features; None: all without children but the last, and
-                no worst_neuron
-    responders  samples whose own response is measured exactly, one step of a copy each; None: all
-    Raises ValueError where the optimiser is not the model's, the loss no scalar, x and y differ in length.
+    x, y     the fixed probe set; the kernel of the first reading is the reference for the drift
+    loss     loss(outputs, y) -> scalar, also for a batch of one
+    optimizer   of the model's parameters
+    features    names of the layers whose outputs are the hidden features; None: all layers without children except the
+                last, and no worst_neuron
+    responders  number of samples whose response is measured, by one step of a copy each; None: all
+    seed     of the noise in `flips` and `weight_noise`
+    Raises ValueError if the optimiser holds other parameters, the loss is not a scalar, or x and y differ in length.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class ResponseLaw:
         seed: int = 0,
     ) -> None:
         if len(x) != len(y) or len(x) < 2:
-            raise ValueError(f"x of {len(x)} and y of {len(y)} samples must be as many, two at least.")
+            raise ValueError(f"x of {len(x)} and y of {len(y)} samples must be equally many, at least two.")
         if responders is not None:
             check_count("responders", responders)
         self.model, self.x, self.y, self.optimizer = model, x, y, optimizer
@@ -68,15 +70,15 @@ class ResponseLaw:
         return table
 
     def frame(self) -> pd.DataFrame:
-        """All readings: step, layer, quantity, distance (of the profiles, else NaN), value, error (standard error).
+        """All readings: step, layer, quantity, distance (NaN except for kernel_at), value, error (standard error).
 
         response            mean |R(x_i | x_i)|, exact: a step of a copy of the optimiser on x_i
         response_linear     the same to first order in the step; nonlinearity: |exact - linear| / |linear|
-        self_kernel         mean Theta(x_i, x_i), traced over outputs; stability: lr times it
-        share               of a layer's parameters in the self-kernel
-        drift               |Theta - Theta_0| / |Theta_0|, Frobenius, against the first reading
+        self_kernel         mean Theta(x_i, x_i), traced over outputs; stability: lr times self_kernel
+        share               fraction of the self-kernel that a layer's parameters contribute
+        drift               |Theta - Theta_0| / |Theta_0|, Frobenius norm, Theta_0 from the first reading
         kernel_at           mean Theta(x_i, x_j) at a distance, in units of the self-kernel
-        within_over_across  mean |Theta_ij| of pairs of one label over that of two
+        within_over_across  mean |Theta_ij| of pairs with equal labels over that of pairs with different labels
         effective_rank, participation, live_units    of a layer's features (`nin.probes.response.features`)
         flips, worst_neuron, weight_noise, margin    fragility (`nin.probes.response.fragility`)
         """
@@ -95,7 +97,7 @@ class ResponseLaw:
 
     def _kernel(self) -> list[tuple]:
         layers = kernel_by_layer(self.model, self.x)
-        whole = sum(layers.values()).double()
+        whole = sum(layers.values()).double()  # (n, n)
         own = whole.diagonal()
         rows = [_row("self_kernel", own.tolist())]
         rows.append(_row("stability", (self.optimizer.param_groups[0]["lr"] * own).tolist()))
@@ -147,7 +149,7 @@ def _stderr(values: np.ndarray) -> float:
 
 
 def _bins(distance: np.ndarray) -> list[tuple[float, np.ndarray]]:
-    """Each distance, where there are few, else the mean of bins of equally many pairs; and which pairs."""
+    """The distances, or, if there are many, the means of bins of equally many pairs; each with a mask of its pairs."""
     values = np.unique(distance)
     if len(values) <= 2 * BINS:
         return [(float(value), distance == value) for value in values]

@@ -1,10 +1,10 @@
-"""Four measures of fragility; they disagree (the paper's own, arXiv 2405.04074, is not known: these are ours)."""
+"""Four measures of fragility, which disagree. They are ours: we do not know the definition of arXiv 2405.04074."""
 
 import copy
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from nin.model.evaluating import evaluating
@@ -12,19 +12,19 @@ from nin.probes.watching import watching
 from nin.support.arguments import check_count, check_number
 
 
-def predictions(outputs: Tensor) -> Tensor:
-    """The sign of a scalar output, else the class of the largest one."""
+def predictions(outputs: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
+    """The sign of a scalar output, otherwise the class with the largest output."""
     outputs = _rows(outputs)
     return outputs[:, 0].sign() if outputs.shape[1] == 1 else outputs.argmax(1).to(outputs.dtype)
 
 
-def _rows(outputs: Tensor) -> Tensor:
+def _rows(outputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n outputs"]:
     """Outputs (n,) or (n, ...) as (n, C)."""
     return outputs.flatten(1) if outputs.dim() > 1 else outputs[:, None]
 
 
-def error_rate(outputs: Tensor, y: Tensor) -> float:
-    """The fraction of samples predicted wrongly; y: signs or targets of a scalar output, else classes."""
+def error_rate(outputs: Float[Tensor, "n ..."], y: Shaped[Tensor, "n ..."]) -> float:
+    """The fraction of samples predicted wrongly; y: signs or targets of a scalar output, otherwise classes."""
     guess = predictions(outputs)
     wanted = y.reshape(len(guess)).to(guess.dtype)
     scalar = outputs.dim() == 1 or outputs[0].numel() == 1
@@ -35,7 +35,7 @@ def error_rate(outputs: Tensor, y: Tensor) -> float:
 def flips(
     model: nn.Module, x: Float[Tensor, "n ..."], *, noise: float = 0.5, draws: int = 32, generator: torch.Generator
 ) -> float:
-    """The fraction of predictions that Gaussian noise on the inputs changes; noise: its standard deviation."""
+    """The fraction of predictions that Gaussian noise on the inputs changes; `noise` is its standard deviation."""
     check_number("noise", noise)
     check_count("draws", draws)
     with evaluating(model):
@@ -49,7 +49,7 @@ def flips(
 
 @torch.no_grad()
 def worst_neuron(model: nn.Module, x: Float[Tensor, "n ..."], y: Tensor, *, layer: str) -> float:
-    """The error after silencing the one neuron (channel) of a layer whose loss hurts most: its output set to 0."""
+    """The largest error rate after setting the output of a single neuron (channel) of a layer to 0."""
     modules = dict(model.named_modules())
     if layer not in modules:
         raise ValueError(
@@ -85,7 +85,7 @@ def weight_noise(
     draws: int = 32,
     generator: torch.Generator,
 ) -> float:
-    """The mean error under multiplicative weight noise, w (1 + strength g), g ~ N(0, 1); the reference's strength."""
+    """The mean error under multiplicative weight noise, w (1 + strength g), g ~ N(0, 1); 0.2 as in the reference."""
     check_number("strength", strength)
     check_count("draws", draws)
     shaken, total = copy.deepcopy(model).eval(), 0.0
@@ -98,7 +98,7 @@ def weight_noise(
 
 
 def margin(model: nn.Module, x: Float[Tensor, "n ..."]) -> float:
-    """Median of |f| / |grad_x f|_1, the linearised l_inf distance to the border; f: the output or the top two's gap."""
+    """Median of |f| / |grad_x f|_1, the linearised l_inf distance to the boundary; f: output or top-two gap."""
     x = x.detach().clone().requires_grad_()
     with evaluating(model), torch.enable_grad():
         outputs = _rows(model(x))

@@ -1,32 +1,30 @@
-"""The training response: what one more step on one sample does to a network's answers (arXiv 2405.04074)."""
+"""The training response: how one more step on one sample changes a network's outputs (arXiv 2405.04074)."""
 
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from nin.model.evaluating import evaluating
-from nin.probes.response.tangent_kernel import (
-    along,
-    function_of,
-)
+from nin.probes.response.tangent_kernel import along, function_of
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Response:
-    """The answer of probe samples to a training step.
+    """The response of probe samples to a training step.
 
-    exact    f(x; theta+) - f(x; theta), (probes, ...) as the model's outputs
+    exact    f(x; theta+) - f(x; theta), (probes, ...) like the model's outputs
     linear   grad f(x) . (theta+ - theta), the same to first order in the step
     nonlinearity    |exact - linear| / |linear|, over all probes
     """
 
-    exact: Tensor
-    linear: Tensor
+    exact: Float[Tensor, "probes ..."]
+    linear: Float[Tensor, "probes ..."]
 
     @property
     def nonlinearity(self) -> float:
@@ -34,18 +32,24 @@ class Response:
 
 
 def response(
-    model: nn.Module, x: Tensor, y: Tensor, probe: Tensor, *, loss: Loss, optimizer: torch.optim.Optimizer
+    model: nn.Module,
+    x: Shaped[Tensor, "batch ..."],
+    y: Tensor,
+    probe: Shaped[Tensor, "probes ..."],
+    *,
+    loss: Loss,
+    optimizer: torch.optim.Optimizer,
 ) -> Response:
-    """R(probe | x, y) = f(probe; theta+) - f(probe; theta) of one step of the optimiser on (x, y) (equation (1)).
+    """R(probe | x, y) = f(probe; theta+) - f(probe; theta) for one step of the optimiser on (x, y) (equation (1)).
 
-    x, y     the datum, as a batch of one; or a batch of several: the response to a step on all of them
-    probe    samples whose answer changes, like x
+    x, y     the datum as a batch of one, or a larger batch for the response to a step on all of it
+    probe    samples, shaped like x, whose change of output is measured
     loss     loss(outputs, y) -> scalar
-    optimizer    of the model's parameters; the step is taken by a copy of it, with its state, on a copy of the model
-    For plain SGD the linear response is -eta Theta(probe, x) dl/df. In eval mode: batch norm takes its running
-    statistics and does not update them, dropout is off. Model, optimiser, gradients, random state and modes are left as
-    they were. Raises ValueError for a probe of another shape, a loss that is no scalar, an optimiser of other
-    parameters, gradients that are not finite.
+    optimizer    of the model's parameters; a copy of it, including its state, takes the step on a copy of the model
+    For plain SGD the linear response is -eta Theta(probe, x) dl/df. The model is in eval mode: batch norm uses its
+    running statistics without updating them, and dropout is off. Model, optimiser, gradients, random state and modes
+    are left as they were. Raises ValueError for a probe of another shape, a loss that is not a scalar, an optimiser of
+    other parameters, and gradients that are not finite.
     """
     if probe.shape[1:] != x.shape[1:]:
         raise ValueError(f"probe of shape {tuple(probe.shape)} must have samples like x, {tuple(x.shape[1:])} each.")
@@ -53,7 +57,7 @@ def response(
 
 
 class Stepper:
-    """Takes steps on a copy of a model and its optimiser, each from the state of the originals at that time."""
+    """Takes steps with copies of a model and its optimiser, each from the current state of the originals."""
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss) -> None:
         own = {id(p) for p in model.parameters()}
@@ -61,13 +65,13 @@ class Stepper:
         foreign = [p for p in held if id(p) not in own]
         if foreign or not held:
             raise ValueError(
-                f"optimizer holds {len(foreign)} of {len(held)} parameters that are not the model's; make it from "
-                "model.parameters(), after the model was moved or copied."
+                f"optimizer holds {len(held)} parameters, of which {len(foreign)} are not the model's; create it from "
+                "model.parameters(), after moving or copying the model."
             )
         self.model, self.optimizer, self.loss = model, optimizer, loss
         memo: dict[int, object] = {}
         self._copy, self._optimizer = copy.deepcopy(model, memo).eval(), copy.deepcopy(optimizer, memo)
-        for name, value in vars(optimizer).items():  # what an optimiser (LBFGS) keeps beside its state
+        for name, value in vars(optimizer).items():  # what an optimiser (LBFGS) keeps outside its state
             if name not in vars(self._optimizer) and not callable(value):
                 setattr(self._optimizer, name, copy.deepcopy(value, memo))
 
@@ -91,18 +95,18 @@ class Stepper:
         value = self.loss(self._copy(x), y)
         if not isinstance(value, Tensor) or value.dim() > 0:
             what = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(f"loss gives {what}, and must give a scalar: the mean over the batch, for example.")
+            raise ValueError(f"loss gives {what} and must give a scalar, for example the mean over the batch.")
         value.backward()
         for name, parameter in self._copy.named_parameters():
             if parameter.grad is not None and not parameter.grad.isfinite().all():
                 raise ValueError(
-                    f"the gradient of {name!r} is not finite, loss {value.item():g}: the run has diverged, or its "
-                    "inputs are not finite. There is no response to measure."
+                    f"the gradient of {name!r} is not finite at loss {value.item():g}: the run has diverged, or its "
+                    "inputs are not finite. Measure the response earlier in the run."
                 )
         return value
 
     def _restore(self) -> None:
-        """Bring the copies to the state of the originals."""
+        """Set the copies to the current state of the originals."""
         with torch.no_grad():
             pairs = zip(self._copy.parameters(), self.model.parameters(), strict=True)
             buffers = zip(self._copy.buffers(), self.model.buffers(), strict=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -15,32 +15,32 @@ from nin.model.evaluating import evaluating
 from nin.support.arguments import check_choice, check_count
 
 OUTPUTS = ("trace", "full")
-CHUNK_BYTES = 2**28  # of Jacobians that are held at a time; twice that where two sets of samples differ
+CHUNK_BYTES = 2**28  # of Jacobians in memory at a time; twice that for two different sets of samples
 
 
 @dataclass(frozen=True)
 class KernelEstimate:
     """An estimate of a kernel or its trace and its standard error over random directions."""
 
-    value: Tensor
-    stderr: Tensor
+    value: Float[Tensor, "..."]
+    stderr: Float[Tensor, "..."]
 
 
 def kernel(
     model: nn.Module,
-    x: Float[Tensor, "n ..."],
-    x2: Float[Tensor, "m ..."] | None = None,
+    x: Shaped[Tensor, "n ..."],
+    x2: Shaped[Tensor, "m ..."] | None = None,
     *,
-    outputs: Literal["trace", "full"] = "trace",
+    outputs: Literal["trace", "full"] | str = "trace",
     chunk: int | None = None,
-) -> Tensor:
-    """Theta(x_i, x'_j) = sum_p df(x_i)/dtheta_p df(x'_j)/dtheta_p over all parameters that train: exact (equation (2)).
+) -> Float[Tensor, "n m"] | Float[Tensor, "n C m C"]:
+    """Theta(x_i, x'_j) = sum_p df(x_i)/dtheta_p df(x'_j)/dtheta_p over all trainable parameters, exact (equation (2)).
 
-    x2       the second set of samples; None: the first again
-    outputs  of a network with C outputs: "trace", sum_c Theta_cc (n, m), or "full", (n, C, m, C)
-    chunk    samples whose Jacobians are held at a time, C x parameters numbers each; None: as many as 256 MiB hold
-    In eval mode, so that batch norm takes its running statistics and dropout is off; the model is left as it was.
-    Raises ValueError for a model without trainable parameters, samples of different shapes, outputs that are not
+    x2       the second set of samples; None: x again
+    outputs  for a network with C outputs: "trace", sum_c Theta_cc (n, m), or "full", Theta_cd (n, C, m, C)
+    chunk    samples whose Jacobians are in memory at a time, C x parameters numbers each; None: as fit into 256 MiB
+    The model is in eval mode: batch norm uses its running statistics, and dropout is off. It is left as it was.
+    Raises ValueError for a model without trainable parameters, samples of different shapes, and outputs that are not
     (n,) or (n, C, ...).
     """
     return sum(_by_layer(model, x, x2, outputs, chunk, whole=True).values())
@@ -48,22 +48,22 @@ def kernel(
 
 def kernel_by_layer(
     model: nn.Module,
-    x: Float[Tensor, "n ..."],
-    x2: Float[Tensor, "m ..."] | None = None,
+    x: Shaped[Tensor, "n ..."],
+    x2: Shaped[Tensor, "m ..."] | None = None,
     *,
-    outputs: Literal["trace", "full"] = "trace",
+    outputs: Literal["trace", "full"] | str = "trace",
     chunk: int | None = None,
 ) -> dict[str, Tensor]:
-    """What the parameters of each layer contribute to `kernel`, by the layer's dotted name ("": the model's own)."""
+    """The contribution of each layer's parameters to `kernel`, by the layer's dotted name ("": the model itself)."""
     return _by_layer(model, x, x2, outputs, chunk, whole=False)
 
 
 def kernel_trace(
-    model: nn.Module, x: Float[Tensor, "n ..."], *, probes: int = 32, generator: torch.Generator | None = None
+    model: nn.Module, x: Shaped[Tensor, "n ..."], *, probes: int = 32, generator: torch.Generator | None = None
 ) -> KernelEstimate:
     """tr Theta = sum_i Theta(x_i, x_i), over samples and outputs, without Jacobians: the mean of |J^T s|^2, s = +-1.
 
-    One backward pass a probe (Hutchinson 1990). generator: of the CPU; None: one of seed 0.
+    One backward pass per probe (Hutchinson 1990). generator: a CPU generator; None: one with seed 0.
     """
     check_count("probes", probes, minimum=2)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
@@ -79,12 +79,13 @@ def kernel_trace(
 
 
 def kernel_sketch(
-    model: nn.Module, x: Float[Tensor, "n ..."], *, probes: int = 256, generator: torch.Generator | None = None
+    model: nn.Module, x: Shaped[Tensor, "n ..."], *, probes: int = 256, generator: torch.Generator | None = None
 ) -> KernelEstimate:
     """Theta (n, n), traced over outputs, without Jacobians: the mean of (J g)(J g)^T over Gaussian directions g.
 
-    Two backward passes a probe; of one output, the relative error of the diagonal is sqrt(2 / probes), of an entry
-    sqrt((Theta_ii Theta_jj + Theta_ij^2) / probes), measured as stderr. generator: of the CPU; None: one of seed 0.
+    Two backward passes per probe. With one output the error of an entry is sqrt((Theta_ii Theta_jj + Theta_ij^2) /
+    probes), on the diagonal sqrt(2 / probes) relative to it; stderr estimates this error from the probes.
+    generator: a CPU generator; None: one with seed 0.
     """
     check_count("probes", probes, minimum=2)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
@@ -95,7 +96,7 @@ def kernel_sketch(
             drawn = {name: torch.randn(p.shape, generator=generator, dtype=p.dtype) for name, p in parameters.items()}
             direction = {name: value.to(parameters[name].device) for name, value in drawn.items()}
             moved = along(lambda p: f(p, x), parameters, direction)[1].double()
-            outer = moved @ moved.T
+            outer = moved @ moved.T  # (n, n)
             total, square = total + outer, square + outer.square()
     mean = total / probes
     return KernelEstimate(mean, ((square / probes - mean**2) / (probes - 1)).clamp(min=0).sqrt())
@@ -104,7 +105,7 @@ def kernel_sketch(
 def along(
     f: Callable[[Mapping[str, Tensor]], Tensor], parameters: dict[str, Tensor], direction: dict[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """f and its derivative J v along a direction v, as the derivative by u of the linear map u -> (J^T u) . v."""
+    """f and its derivative J v along a direction v, as the derivative in u of the linear map u -> (J^T u) . v."""
     values, pull = vjp(f, parameters)
     _, push = vjp(lambda u: pull(u)[0], torch.zeros_like(values))
     return values, push(direction)[0]
@@ -115,15 +116,15 @@ def _mean(values: Tensor) -> KernelEstimate:
 
 
 def function_of(model: nn.Module) -> tuple[Callable[[Mapping[str, Tensor], Tensor], Tensor], dict[str, Tensor]]:
-    """f(parameters, x) -> (n, C), and the parameters that train."""
+    """f(parameters, x) -> (n, C), and the trainable parameters."""
     parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     if not parameters:
-        raise ValueError("model has no parameters that train (requires_grad): its kernel is zero everywhere.")
+        raise ValueError("model has no trainable parameters (requires_grad): its kernel is zero everywhere.")
     fixed = {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
     fixed |= {name: buffer.detach() for name, buffer in model.named_buffers()}
 
     def f(parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        with sdpa_kernel(SDPBackend.MATH):  # the attention that can be batched and differentiated twice
+        with sdpa_kernel(SDPBackend.MATH):  # the only attention kernel that can be vmapped and differentiated twice
             values = functional_call(model, {**fixed, **parameters}, (x,))
         if not isinstance(values, Tensor) or values.shape[:1] != (len(x),):
             what = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
@@ -150,21 +151,15 @@ def _by_layer(
         recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
 
         def jacobian(part: Tensor) -> dict[str, Tensor]:
-            if recurrent:  # torch cannot batch these
+            if recurrent:  # torch cannot vmap these
                 return _one_by_one(f, parameters, part)
             one = vmap(jacrev(lambda p, sample: f(p, sample[None])[0]), in_dims=(None, 0))
             return {name: value.flatten(2) for name, value in one(parameters, part).items()}  # (n, C, parameters)
 
+        same = x2 is None and len(x) <= chunk
+        others = x if x2 is None else x2
         rows = [
-            _block(
-                left,
-                jacobian,
-                x if x2 is None else x2,
-                chunk,
-                outputs,
-                same=x2 is None and len(x) <= chunk,
-                whole=whole,
-            )
+            _block(left, jacobian, others, chunk, outputs, same=same, whole=whole)
             for left in map(jacobian, x.split(chunk))
         ]
     return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
@@ -195,7 +190,7 @@ def _block(
     same: bool,
     whole: bool,
 ) -> dict[str, Tensor]:
-    """The rows of some samples, layer by layer, against all of x2."""
+    """The rows of the kernel for the samples of `left`, by layer, against all of x2."""
     blocks: dict[str, list[Tensor]] = {}
     for right in [left] if same else map(jacobian, x2.split(chunk)):
         found: dict[str, Tensor] = {}
@@ -203,9 +198,9 @@ def _block(
             layer = "" if whole else name.rpartition(".")[0]
             a, b = left[name], right[name]
             if outputs == "trace":
-                block = a.flatten(1) @ b.flatten(1).T
+                block = a.flatten(1) @ b.flatten(1).T  # (n, m)
             else:
-                block = torch.einsum("icp,jdp->icjd", a, b)
+                block = torch.einsum("icp,jdp->icjd", a, b)  # (n, C, m, C)
             found[layer] = found[layer] + block if layer in found else block
         for layer, block in found.items():
             blocks.setdefault(layer, []).append(block)

@@ -1,4 +1,4 @@
-"""How far the layers of a network carry two changes of their input: D_k, G_k and R_k = D_k / G_k."""
+"""How strongly the layers of a network respond to two changes of its input: D_k, G_k and R_k = D_k / G_k."""
 
 import copy
 import itertools
@@ -20,11 +20,11 @@ from nin.support.arguments import check_choice, check_count
 
 INPUT = "input"  # layer 0
 COLUMNS = ["layer", "depth", "D", "D_stderr", "G", "G_stderr", "R", "R_stderr"]
-GROUPS = 5  # of samples, whose medians give the error of a median
-COORDINATES = 2048  # whose medians are taken at once
+GROUPS = 5  # groups of samples, whose medians give the error of a median
+COORDINATES = 2048  # number whose medians are computed at once
 
 Chunk = tuple[Tensor, Tensor, Tensor]  # x (count, ...); deformed, noisy (draws, count, ...)
-Chunks = Callable[[], Iterable[Chunk]]  # the same ones at each call
+Chunks = Callable[[], Iterable[Chunk]]  # the same chunks in each call
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +48,12 @@ def compare(
     model: nn.Module,
     x: Float[Tensor, "samples ..."],
     deformed: Float[Tensor, "draws samples ..."],
-    noisy: Float[Tensor, "draws samples ..."],
+    noisy: Float[Tensor, "noises samples ..."],
     *,
     layers: Sequence[str] | None = None,
-    estimator: Literal["mean", "median"] = "mean",
+    estimator: Literal["mean", "median"] | str = "mean",
     channel_mean: bool = False,
-    batch_norm: Literal["auto", "running", "batch"] = "auto",
+    batch_norm: Literal["auto", "running", "batch"] | str = "auto",
     chunk: int = 64,
     device: torch.device | str | None = None,
 ) -> pd.DataFrame:
@@ -101,8 +101,8 @@ class _Reader:
         self.layers, self.channel_mean = options.layers, options.channel_mean
         if INPUT in watched_layers(model, self.layers):
             raise ValueError(
-                f"model has a layer named {INPUT!r}, as the table names what the network is given: rename it, or pass "
-                "layers without it."
+                f"model has a layer named {INPUT!r}, the name of the network's input in the table: rename it, or pass "
+                "other layers."
             )
 
     def read(self, batches: Iterable[Tensor], of: Callable[[str, Tensor], Any]) -> Iterator[dict[str, Any]]:
@@ -200,13 +200,13 @@ def _median(outputs: tuple[Tensor, Tensor, Tensor]) -> tuple[float, ...]:
 
 
 def _medians(f: Tensor, deformed: Tensor, noisy: Tensor) -> NDArray:
-    """Sums over coordinates of median squared differences, as D, G, R; pairs: each sample with as many as draws."""
+    """D, G, R from sums over coordinates of median squared differences; each sample is paired with `draws` others."""
     shifts = range(1, min(len(deformed), len(f) - 1) + 1)
     sums = np.zeros(3)
     for start in range(0, f.shape[1], COORDINATES):
         part = f[:, start : start + COORDINATES]
         moved = (values[..., start : start + COORDINATES] for values in (deformed, noisy))
-        others = torch.stack([part.roll(shift, 0) for shift in shifts])
+        others = torch.stack([part.roll(shift, 0) for shift in shifts])  # (shifts, samples, coordinates)
         for place, values in enumerate((*moved, others)):
             median = (values - part).square().flatten(0, 1).median(0).values
             sums[place] += median.sum(dtype=torch.float64).item()
@@ -219,7 +219,7 @@ def _device(model: nn.Module, x: Tensor) -> torch.device:
 
 
 def _settled(model: nn.Module, x: Tensor, options: Options) -> nn.Module:
-    """The model; or a copy of it on another device, or one whose batch norms have the statistics of x."""
+    """The model itself, or a copy if it must move to another device or its batch norms need the statistics of x."""
     norms = [name for name, m in model.named_modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     untrained = [name for name in norms if model.get_submodule(name).num_batches_tracked == 0]
     renewed = {"auto": untrained, "running": [], "batch": norms}[options.batch_norm]

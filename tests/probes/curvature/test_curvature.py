@@ -104,7 +104,7 @@ def test_both_algebraic_ends_without_a_matrix(dtype, rel):
     assert values[0] < -1e-3 * scale
     for mode in largest + smallest:
         assert mode.residual < 100 * rel * scale and mode.vector.norm() == pytest.approx(1, rel=1e-5)
-    with pytest.raises(ValueError, match="count=20 at both ends is too much for d=40 units"):
+    with pytest.raises(ValueError, match="count=20 at both ends is too many for d=40 units"):
         extremes(model, "layers.0", x, y, loss=LOSSES["cross_entropy"], count=20)
 
 

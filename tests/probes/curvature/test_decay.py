@@ -1,4 +1,4 @@
-"""Catches: an eigenvalue that plain noise injection weights do not decay with."""
+"""Catches: an eigenvalue that is not the decay rate of plain noise injection weights."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def test_of_rank_one_it_is_exact():
 
 
 def test_several_modes_are_averaged_from_below():
-    """Blind, it stays below the largest eigenvalue; given the mode, it is exact."""
+    """Without a direction it stays below the largest eigenvalue; given the mode, it is exact."""
     hessian = torch.diag(torch.tensor([0.9, 0.5, 0.3, 0.1, 0.0], dtype=torch.float64))
     history = decaying(hessian, nodes=5)
     assert 0.5 < from_decay(history, eta=0.1, sigma=2.0).lam < 0.9

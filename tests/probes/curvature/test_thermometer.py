@@ -33,7 +33,7 @@ def settle(thermometer, x, y, readings):
 
 
 def test_one_sample_many_times_reads_the_hessian_exactly():
-    """All samples alike: no scatter between them, so that the readings are a plain power iteration on <H>."""
+    """Identical samples do not scatter, so that the readings are a plain power iteration on <H>."""
     model, (x, y) = network(), batch()
     x, y = x[:1].expand(64, -1), y[:1].expand(64)
     exact = torch.linalg.eigvalsh(local_hessian(model, "layers.0", x, y, loss=F.cross_entropy)).flip(0)
@@ -58,7 +58,7 @@ def test_one_pull_is_v_times_the_hessian_plus_cross_talk():
 
 @pytest.mark.parametrize("shape", ["convolution", "transformer"])
 def test_reads_convolutions_and_transformers(shape):
-    """One batch again and again: no sampling noise but cross-talk; the top two modes against exact Lanczos."""
+    """The same batch repeatedly: cross-talk is the only noise; the top two modes against exact Lanczos."""
     torch.manual_seed(0)
     if shape == "convolution":
         model = nn.Sequential(
@@ -79,7 +79,7 @@ def test_reads_convolutions_and_transformers(shape):
 
 @pytest.mark.parametrize("activation", ["tanh", "softplus"])
 def test_error_bars_cover_the_exact_eigenvalues(activation):
-    """On fresh batches of a standing network about two thirds of the readings lie within one standard error."""
+    """On fresh batches of a fixed network about two thirds of the readings lie within one standard error."""
     model, (x, y) = network(widths=(16, 16), activation=activation), batch(1024)
     exact = torch.linalg.eigvalsh(local_hessian(model, "layers.0", x, y, loss=F.cross_entropy)).flip(0)[:3]
     scores = []
@@ -106,7 +106,7 @@ def test_training_does_not_notice(blobs):
 
 
 def test_model_is_left_as_it_was():
-    """Modes, gradients, buffers, hooks and random numbers; dropout and batch normalisation stand still."""
+    """Modes, gradients, buffers, hooks and random numbers; dropout and batch normalisation are inactive."""
     model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 4)).double()
     model[3].eval()
     x, y = batch()
@@ -131,7 +131,7 @@ def test_noise_average_of_small_noise_is_the_curvature():
 
 
 def test_relu_reads_the_noise_averaged_curvature():
-    """At the kinks autograd's Hessian is too small; a thermometer reads what noise of its amplitude meets."""
+    """Autograd's Hessian omits the kinks and is too small; a thermometer reads the average over its own noise."""
     model, (x, y) = network(widths=(32, 32), activation="relu"), batch(512)
     found = at_rest(model, "layers.0", x, y, loss=F.cross_entropy, amplitudes=[0.1])
     row = found.iloc[0]

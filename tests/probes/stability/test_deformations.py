@@ -63,7 +63,7 @@ def test_range_is_half_a_pixel_to_the_largest_smooth_displacement():
 
 
 def test_gradients():
-    """Against differences of fields on a fine grid; across components and directions the mean is the same."""
+    """Against differences of fields on a fine grid; the mean is the same for all components and directions."""
     n, c, T = 64, 3, 1e-3
     tau = field(n, c, T, 4000) / n
     for axis in (2, 3):
@@ -82,7 +82,7 @@ def test_fields_vanish_on_the_border_and_grow_with_count():
 
 
 def test_fields_are_the_sum_of_their_modes():
-    """A naive twin, with coefficients drawn in the same order."""
+    """Against a naive sum, with the coefficients drawn in the same order."""
     n, c, T = 9, 3, 2e-3
     modes = [(i, j) for i in range(1, 5) for j in range(1, 5) if math.hypot(i, j) < c + 0.5]
     drawn = torch.randn(32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))[:24].view(2, 2, len(modes))
@@ -113,10 +113,10 @@ def test_fold_fraction_is_that_of_finite_differences():
     assert fold_fraction(c, T, 500, generator=torch.Generator().manual_seed(0)) == pytest.approx(naive, abs=0.015)
 
 
-def test_folds_are_told_once_with_their_fraction():
-    with pytest.warns(UserWarning, match=r"T=0\.0181 with c=3 folds images: in 5\d %") as told:
+def test_folds_are_warned_of_once_with_their_fraction():
+    with pytest.warns(UserWarning, match=r"T=0\.0181 with c=3 folds images: .* in 5\d % of the fields") as warned:
         field(8, 3, temperature(1, 8, 3), 10)
-    assert len(told) == 1
+    assert len(warned) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         field(28, 3, temperature(1, 28, 3), 10)
@@ -153,7 +153,7 @@ def test_no_displacement_is_the_identity():
 
 
 def test_one_mode_at_c_1():
-    """The published modes have one at c = 1; only the nominal temperature has none."""
+    """At c = 1 there is one published mode; only the nominal temperature is undefined."""
     T = temperature(0.5, 28, 1, exact=True)
     assert field(28, 1, T, 4000).square().sum(1).mean().sqrt().item() == pytest.approx(0.5, rel=0.03)
 
@@ -161,20 +161,20 @@ def test_one_mode_at_c_1():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: temperature(1, 28, 1), "c=1 has ln c = 0.*Take c >= 2"),
-        (lambda: temperature(1, 28, 0.5), "c=0.5 is below the first mode; take c >= 2"),
+        (lambda: temperature(1, 28, 1), "c=1 gives ln c = 0.*Use c >= 2"),
+        (lambda: temperature(1, 28, 0.5), "c=0.5 is below the first mode; use 2 <= c <= n"),
         (lambda: temperature(-1, 28, 3), "delta=-1 must be"),
         (lambda: temperature(1, 1, 3), "n=1 must be an integer >= 2"),
         (lambda: temperature(1, 28, 3, exact=True, modes="all"), "modes='all' is unknown"),
         (lambda: displacement_rms(-1e-3, 28, 3), "T=-0.001 must be"),
-        (lambda: displacement_rms(1e-3, 28, 1, exact=False), "c=1 has ln c = 0"),
+        (lambda: displacement_rms(1e-3, 28, 1, exact=False), "c=1 gives ln c = 0"),
         (lambda: displacement_rms(1e-3, 2, 3), "n=2 is too small"),
-        (lambda: temperature_range(28, 1), "c=1 has ln c = 0"),
+        (lambda: temperature_range(28, 1), "c=1 gives ln c = 0"),
         (lambda: temperature_range(8, 6), r"T_min = \S+ > T_max = "),
         (lambda: field(28, 0, 1e-3, 1), "c=0 is below"),
-        (lambda: field(28, 1, 1e-3, 1, modes="disk"), "leaves no mode of 'disk'.*Take c >= 2"),
+        (lambda: field(28, 1, 1e-3, 1, modes="disk"), "leaves no mode, modes='disk'.*Use c >= 2"),
         (lambda: field(28, 3, -1e-3, 1), "T=-0.001 must be"),
-        (lambda: field(28, 3, 1e-3, 1.5), "count=1.5 must be"),
+        (lambda: field(28, 3, 1e-3, -1), "count=-1 must be"),
         (lambda: deform(torch.zeros(2, 1, 8, 9), torch.zeros(2, 2, 8, 8)), "images of shape .* must be square"),
         (lambda: deform(torch.zeros(2, 64), torch.zeros(2, 2, 8, 8)), r"images.unflatten\(1, \(1, 8, 8\)\)"),
         (lambda: deform(torch.zeros(2, 1, 8, 8, dtype=torch.uint8), torch.zeros(2, 2, 8, 8)), "floating point"),

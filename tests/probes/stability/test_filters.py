@@ -76,17 +76,17 @@ def test_shuffling_leaves_the_spectrum_and_what_one_channel_does():
 def test_a_computed_weight_has_a_spectrum_and_no_permutation():
     model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv2d(7, 2, 3)))
     assert len(filter_spectrum(model)) == 9
-    with pytest.raises(ValueError, match="'0' computes its weight from others.*remove_parametrizations"):
+    with pytest.raises(ValueError, match="'0' computes its weight from other tensors.*remove_parametrizations"):
         shuffle_channels(model, generator=torch.Generator())
 
 
 @pytest.mark.parametrize(
-    "probe", [filter_spectrum, lambda m, layers=None: shuffle_channels(m, generator=None, layers=layers)]
+    "probe", [filter_spectrum, lambda m, layers=None: shuffle_channels(m, generator=torch.Generator(), layers=layers)]
 )
 def test_bad_input(probe):
     with pytest.raises(ValueError, match="model has no convolution"):
         probe(nn.Linear(2, 2))
-    with pytest.raises(ValueError, match="layers names '1', which is no convolution"):
+    with pytest.raises(ValueError, match="layers names '1', which is not a convolution"):
         probe(nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU()), layers=["1"])
 
 
