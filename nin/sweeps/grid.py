@@ -22,8 +22,9 @@ from nin.support.threads import threads
 from nin.sweeps.executors import check_executor, run_groups, workers
 from nin.sweeps.groups import groups
 from nin.sweeps.jobs import Group, Jobs
+from nin.sweeps.keys import Keys
 from nin.sweeps.readings import Probing
-from nin.sweeps.results import Archive
+from nin.sweeps.results import Results
 from nin.training.config import RunConfig
 from nin.training.trajectories import tidy
 
@@ -74,51 +75,56 @@ def sweep(
         check_count("at_once", at_once)
     configs = expand(base, over)
     if probes is None and snapshots is not None:
-        raise ValueError(f"snapshots={snapshots!r} are steps at which probes are asked; pass probes as well.")
+        raise ValueError(f"snapshots={snapshots!r} are the steps at which probes are asked; pass probes as well.")
     probing = None if probes is None else Probing(probes, snapshots, probe_samples)
-    jobs = Jobs(data, network, device, probing)
-    archive = Archive(paths.store() if store is None else Path(store), jobs, configs)
-
-    def missing() -> Iterator[Group]:
-        for configs_ in wanted:
-            if (rest := archive.collect(configs_)).configs:  # another process may have been faster
-                yield rest
-
+    keys = Keys(data, network, device, probing)
+    jobs = Jobs(keys)
+    results = Results(paths.store() if store is None else Path(store), keys, configs)
     if at_once is None:
         cut = groups(configs, jobs.group_size, workers=workers(executor))
     else:
         cut = groups(configs, lambda _: at_once)
-    wanted = [together for together in cut if archive.collect(together).configs]
-    bar = ProgressBar(total=len(configs), initial=len(archive), progress=progress, desc="sweep", unit="run")
+    results.load(configs)
+    left = [group for together in cut if (group := results.missing(together)).configs]
+    bar = ProgressBar(total=len(configs), initial=len(results), progress=progress, desc="sweep", unit="run")
     try:
-        if wanted:
-            archive.store.check_writable()
+        if left:
+            results.store.check_writable()
             if probing:
-                jobs.try_probes(wanted[0][0])
-            work = jobs.work(progress) if executor is None else jobs.work_elsewhere(archive.store)
-            with threads(1 if executor else None), closing(run_groups(work, missing(), executor)) as results:
-                for group, result in results:
-                    archive.save(group, result)
-                    bar.update(len(archive) - bar.n)
+                jobs.try_probes(left[0].configs[0])
+            work = jobs.work(progress) if executor is None else jobs.work_elsewhere(results.store)
+            todo = _still_missing(left, results)
+            with threads(1 if executor else None), closing(run_groups(work, todo, executor)) as finished:
+                for group, computed in finished:
+                    results.save(group, computed)
+                    bar.update(len(results) - bar.n)
     except KeyboardInterrupt:
         print(
-            f"\nnin.sweep: interrupted; {archive.stored()} of {len(configs)} runs are in {archive.store.folder}, "
+            f"\nnin.sweep: interrupted; {results.stored()} of {len(configs)} runs are in {results.store.folder}, "
             "and the same call goes on from there.",
             file=sys.stderr,
         )
         raise
     finally:
         bar.close()
-    frame = tidy(configs, archive.tables())
+    frame = tidy(configs, results.tables())
     if probing is None:
         return frame
-    readings = archive.readings()
-    _tell_failures(readings)
+    readings = results.readings()
+    _warn_of_failures(readings)
     return frame, readings
 
 
-def _tell_failures(readings: Mapping[str, pd.DataFrame]) -> None:
-    """One warning that counts the readings that failed, with the first error of each probe."""
+def _still_missing(groups: Sequence[Group], results: Results) -> Iterator[Group]:
+    """The groups, each without the runs that another process has stored by the time the group is asked for."""
+    for group in groups:
+        results.load(group.configs)
+        if (left := results.missing(group.configs)).configs:
+            yield left
+
+
+def _warn_of_failures(readings: Mapping[str, pd.DataFrame]) -> None:
+    """One warning with the number of failed readings and the first error of each probe."""
     failed = {name: table["failure"].dropna() for name, table in readings.items()}
     parts = [
         f"{name!r} at {len(errors)} snapshots, first {errors.iloc[0]}" for name, errors in failed.items() if len(errors)

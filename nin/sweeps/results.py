@@ -1,4 +1,4 @@
-"""The finished runs of one sweep: their tables and the readings of probes, in memory and in the store behind it."""
+"""The results of one sweep: the tables of its runs and the readings of its probes, in memory and on disk."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from nin.probes.asking import OWN_COLUMNS
-from nin.sweeps.jobs import Computed, Group, Jobs
+from nin.sweeps.jobs import Computed, Group
+from nin.sweeps.keys import Keys
 from nin.sweeps.store import Store
 from nin.training.config import RunConfig
 
@@ -18,73 +19,78 @@ def readings_of(store: Store) -> Store:
     return Store(store.folder / READINGS)
 
 
-class Archive:
-    """What of a sweep is there: the tables of its runs and the readings of its probes, in memory once known."""
+class Results:
+    """The results of a sweep that exist so far (run tables and probe readings), cached in memory once loaded."""
 
-    def __init__(self, folder: Path, jobs: Jobs, configs: Sequence[RunConfig]) -> None:
-        self.store, self.jobs = Store(folder), jobs
-        self._probe_store = readings_of(self.store)
-        self.names = tuple(jobs.probing.probes) if jobs.probing else ()
-        self.keys = {config: jobs.key(config) for config in configs}
-        self._probe_keys = {(c, name): jobs.reading_key(c, name) for c in configs for name in self.names}
+    def __init__(self, folder: Path, keys: Keys, configs: Sequence[RunConfig]) -> None:
+        self.store, self._keys = Store(folder), keys
+        self._reading_store = readings_of(self.store)
+        self.probes = tuple(keys.probing.probes) if keys.probing else ()
+        self._run_keys = {config: keys.of_run(config) for config in configs}
+        self._reading_keys = {(c, probe): keys.of_reading(c, probe) for c in configs for probe in self.probes}
         self._tables: dict[RunConfig, pd.DataFrame] = {}
         self._readings: dict[tuple[RunConfig, str], pd.DataFrame] = {}
-        self._finished: set[RunConfig] = set()
+        self._complete: set[RunConfig] = set()
 
     def __len__(self) -> int:
-        """How many runs are finished, their readings with them."""
-        return len(self._finished)
+        """The number of complete runs: those whose table and readings are all in memory."""
+        return len(self._complete)
 
-    def collect(self, configs: Sequence[RunConfig]) -> Group:
-        """Take what is stored; return the runs that are left to train, with the probes that they lack."""
-        left, lack = [], set()
+    def load(self, configs: Sequence[RunConfig]) -> None:
+        """Read from the store what is there of these runs and not yet in memory."""
         for config in configs:
-            if config not in self._tables and (stored := self.store.load(self.keys[config])):
+            if config not in self._tables and (stored := self.store.load(self._run_keys[config])):
                 self._tables[config] = stored[0]
-            for name in self._missing(config):
-                if stored := self._probe_store.load(self._probe_keys[config, name]):
-                    self._readings[config, name] = stored[0]
-            missing = self._missing(config)
-            if missing or config not in self._tables:
-                left.append(config)
-                lack.update(missing)
-            else:
-                self._finished.add(config)
-        return Group(tuple(left), tuple(name for name in self.names if name in lack))
+            for probe in self._unread(config):
+                if stored := self._reading_store.load(self._reading_keys[config, probe]):
+                    self._readings[config, probe] = stored[0]
+            self._note(config)
+
+    def missing(self, configs: Sequence[RunConfig]) -> Group:
+        """Those of the runs that are not complete, and the probes whose readings at least one of them lacks."""
+        left = tuple(config for config in configs if config not in self._complete)
+        lacking = {probe for config in left for probe in self._unread(config)}
+        return Group(left, tuple(probe for probe in self.probes if probe in lacking))
 
     def save(self, group: Group, result: Computed) -> None:
-        """Store a group's readings and runs, the run last, so that a run which is there has them."""
+        """Store the readings of a group's runs, then the runs: a stored run thus has its readings."""
         for config, table, readings in zip(group.configs, result.tables, result.readings, strict=True):
-            for name, reading in readings.items():
-                about = self.jobs.about_reading(config, name, reading, result)
-                self._probe_store.save(self._probe_keys[config, name], reading, about)
-                self._readings[config, name] = reading
-            self.store.save(self.keys[config], table, self.jobs.about(config, table, result))
+            for probe, reading in readings.items():
+                seconds = result.probe_seconds[probe] / len(result.tables)
+                manifest = self._keys.reading_manifest(config, probe, reading, seconds)
+                self._reading_store.save(self._reading_keys[config, probe], reading, manifest)
+                self._readings[config, probe] = reading
+            manifest = self._keys.run_manifest(config, table, result.cost)
+            self.store.save(self._run_keys[config], table, manifest)
             self._tables[config] = table
-            if not self._missing(config):
-                self._finished.add(config)
+            self._note(config)
 
     def stored(self) -> int:
-        """How many runs are on disk, their readings with them."""
+        """The number of runs that are on disk with all their readings."""
         return sum(
-            key in self.store and all(self._probe_keys[config, name] in self._probe_store for name in self.names)
-            for config, key in self.keys.items()
+            key in self.store and all(self._reading_keys[config, p] in self._reading_store for p in self.probes)
+            for config, key in self._run_keys.items()
         )
 
     def tables(self) -> list[pd.DataFrame]:
         """The tables of all runs, in their order."""
-        return [self._tables[config] for config in self.keys]
+        return [self._tables[config] for config in self._run_keys]
 
     def readings(self) -> dict[str, pd.DataFrame]:
-        """By probe, the tables of all runs as one: run, step, the probe's own columns, failure."""
+        """By probe, the tables of all runs as one: run, step, the probe's columns, failure."""
         found = {}
-        for name in self.names:
-            parts = [self._readings[config, name] for config in self.keys]
+        for probe in self.probes:
+            parts = [self._readings[config, probe] for config in self._run_keys]
             numbered = [part.assign(run=run) for run, part in enumerate(parts) if len(part)]
             table = pd.concat(numbered or [parts[0].assign(run=0)], ignore_index=True)
-            own = [column for column in table.columns if column not in OWN_COLUMNS]
-            found[name] = table[["run", "step", *own, "failure"]]
+            columns = [column for column in table.columns if column not in OWN_COLUMNS]
+            found[probe] = table[["run", "step", *columns, "failure"]]
         return found
 
-    def _missing(self, config: RunConfig) -> tuple[str, ...]:
-        return tuple(name for name in self.names if (config, name) not in self._readings)
+    def _unread(self, config: RunConfig) -> tuple[str, ...]:
+        """The probes whose readings of this run are not in memory."""
+        return tuple(probe for probe in self.probes if (config, probe) not in self._readings)
+
+    def _note(self, config: RunConfig) -> None:
+        if config in self._tables and not self._unread(config):
+            self._complete.add(config)

@@ -16,6 +16,7 @@ from sweeping import BASE, OVER, RUNS, fails, same, stored, sweep, two_layers
 import nin
 from nin.sweeps.executors import check_executor, run_groups, workers
 from nin.sweeps.jobs import Group, Jobs
+from nin.sweeps.keys import Keys
 from nin.sweeps.store import Store
 
 LONG = BASE.replace(steps=1500)  # about a second a group: long enough for a worker to die in between
@@ -153,7 +154,7 @@ def test_in_place_groups_are_taken_one_by_one():
 
 def test_workers_take_one_thread_each():
     """The function that a worker runs sets its process to one thread, and the parent's stays."""
-    work = Jobs(None, None, "cpu").work_elsewhere(Store("unused"))
+    work = Jobs(Keys(None, None, "cpu")).work_elsewhere(Store("unused"))
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)

@@ -10,6 +10,7 @@ from nin.support import paths
 from nin.sweeps import jobs
 from nin.sweeps.grid import expand
 from nin.sweeps.groups import LARGEST, SMALLEST, group_size, groups
+from nin.sweeps.keys import Keys
 from nin.sweeps.store import Store
 
 
@@ -81,9 +82,9 @@ def test_networks_are_told_apart_by_code_and_weights(tmp_path):
     def other_activation():
         return torch.nn.Sequential(torch.nn.Linear(64, 6), torch.nn.ReLU(), torch.nn.Linear(6, 10))
 
-    keys = {jobs.Jobs(None, factory, "cpu").key(BASE) for factory in (two_layers, wider, other_activation, None)}
+    keys = {Keys(None, factory, "cpu").of_run(BASE) for factory in (two_layers, wider, other_activation, None)}
     assert len(keys) == 4
-    assert jobs.Jobs(None, two_layers, "cpu").key(BASE) in keys
+    assert Keys(None, two_layers, "cpu").of_run(BASE) in keys
 
 
 def test_runs_without_a_node_are_stored(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from sweeping import BASE, OVER, RUNS, same, stored, sweep
 
 import nin
-from nin.sweeps.jobs import Jobs
+from nin.sweeps.keys import Keys
 from nin.sweeps.store import SCHEMA, NewerSchema, Store, key
 
 
@@ -70,13 +70,13 @@ def test_all_that_determines_a_run_is_in_its_key(blobs):
         "n_train": 190, "widths": (9,), "sigma": 3.0, "seed": 1, "lr": 0.1, "steps": 3, "dtype": "float64",
         "layer": 1, "nodes": 0, "niw_std": 0.1, "law": "uniform", "batch_size": 9, "eval_samples": 7,
     }  # fmt: skip
-    jobs = Jobs(None, None, "cpu")
-    keys = {jobs.key(base)} | {jobs.key(base.replace(**{name: value})) for name, value in others.items()}
+    of_run = Keys(None, None, "cpu").of_run
+    keys = {of_run(base)} | {of_run(base.replace(**{name: value})) for name, value in others.items()}
     small = nin.RunConfig(batch_size=8)
     shifted = dataclasses.replace(blobs, x_test=blobs.x_test + 1e-6)
-    keys |= {Jobs(data, None, "cpu").key(small) for data in (None, blobs, shifted)}
+    keys |= {Keys(data, None, "cpu").of_run(small) for data in (None, blobs, shifted)}
     assert len(keys) == len(others) + 4
-    assert jobs.key(base.replace(sigma=1)) == jobs.key(base)
+    assert of_run(base.replace(sigma=1)) == of_run(base)
 
 
 def test_a_stored_table_is_the_computed_one(table, whole):
