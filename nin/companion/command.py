@@ -1,6 +1,6 @@
 """Command line: `python -m nin run [NOTEBOOK ...] [name=value ...]`, `list`, `runs`, `figures`, `explore`.
 
-Each command loads what it needs when it is called, so that `list` and `--help` answer at once.
+Each command imports what it needs only when it runs, so that `list` and `--help` respond at once.
 """
 
 import argparse
@@ -11,30 +11,44 @@ from pathlib import Path
 
 from nin.companion.tables import print_table
 
-RUN_HELP = """Runs notebooks (none named: all) and prints what they took, the figures they wrote and all checks.
+HELP = """Runs the notebooks of the companion, lists stored runs, and draws saved figures for papers.
+
+  python -m nin list                  the notebooks and their parameters
+  python -m nin run 02 sigma_max=30   run one notebook with another value
+  python -m nin COMMAND --help        what a command does, with examples"""
+
+RUN_HELP = """Runs notebooks (all, if none is named) and prints their run times, the figures they wrote and all checks.
 
   python -m nin run                                   every notebook, profile quick
-  python -m nin run 02 sigma_max=30 seeds=8           one notebook, other parameters; results in runs/custom
-  python -m nin run --profile paper --out runs/mine   another profile, into a folder
+  python -m nin run 02 sigma_max=30 seeds=8           one notebook with other parameters
+  python -m nin run --profile paper --out runs/mine   another profile, results in a folder
   python -m nin run 03 sigma_shown=3 --prepare-only   the notebook with these values, to open and run yourself
 
-Exit code 1 if a notebook fails, wrote no checks, or a check does not hold; 2 for bad arguments."""
+Executed notebooks go to runs/PROFILE and figures to figures/PROFILE. With other parameters, both go to runs/custom, so
+that the results of the profile stay.
+Exit code 1 if a notebook fails or writes no checks, or if a check does not hold; 2 for bad arguments."""
 
-RUNS_HELP = """Lists the stored runs: phase, key, the config fields that differ between runs, age and size.
-Exit code 1 if a run is damaged or was written by a newer version of nin."""
+LIST_HELP = """Lists the notebooks and their parameters: type, default, allowed range and meaning.
+`python -m nin run NOTEBOOK name=value` sets them."""
 
-FIGURES_HELP = """Lists the saved figures, and draws them for papers from their saved tables: nothing is trained.
+RUNS_HELP = """Lists the runs that nin.sweep has stored: phase, key, the config fields that differ between runs, age and
+size. Exit code 1 if a run is damaged or was written by a newer version of nin."""
 
-  python -m nin figures list                                  what is there
+FIGURES_HELP = """Lists the saved figures, and draws them for papers from their saved tables; nothing is trained.
+
+  python -m nin figures list                                  all saved figures
   python -m nin figures export 02b_decay_times --venue prl    paper/02b_decay_times.pdf and .tex
   python -m nin figures export --all --venue icml --to paper/figures
-  python -m nin figures sheet --to figures.pdf                all figures, several on a page
+  python -m nin figures sheet --to figures.pdf                all figures, several to a page
 
-The figures are those of figures/ in the clone, or of the folder that the variable NIN_FIGURES names."""
+The figures are read from figures/ in the clone, or from the folder named by the variable NIN_FIGURES."""
+
+FIGURES_LIST_HELP = """Lists the saved figures, one table per profile: name, notebook, what the figure shows, day and
+commit of saving. The day is that of the saved table: in a fresh clone, the day of cloning."""
 
 EXPORT_HELP = """Draws figures again at the width and font sizes of a venue.
-Beside each stands NAME.tex, a LaTeX figure with a label and a caption: what is shown, and from which notebook,
-parameters, seeds, data and commit.
+With each comes NAME.tex, a LaTeX figure whose caption says what is shown and from which notebook, parameters, seeds,
+data and commit.
 
   venue     --column full (default)   --column one
   neurips   5.5 in                    -
@@ -42,19 +56,31 @@ parameters, seeds, data and commit.
   prl       7 in                      3.375 in
   jmlr      6 in                      -
 
-Most figures have two to four panels beside each other; those that do not fit into one column are named.
-Formats are pdf, pgf, svg and png; pgf takes the fonts of the document and needs a TeX system (pdflatex, xelatex or
-lualatex). Repeated, a command writes the same bytes.
-Exit code 2, and nothing written, for an unknown name, venue or format."""
+Most figures have two to four panels side by side. Those that do not fit into the column are written and reported.
+The formats are pdf, pgf, svg and png. A pgf file uses the fonts of the document and needs a TeX system (pdflatex,
+xelatex or lualatex). The same command always writes the same bytes.
+Exit code 2, with nothing written, for an unknown name, venue or format."""
 
-LIST_HELP = """Lists the saved figures, a table a profile: name, notebook, what is shown, day and commit of saving.
-The day is that of the saved table: in a fresh clone, the day of the clone."""
-
-EXPLORE_HELP = """Trains three small networks with a noise injection node, says which phase they are in, and writes
-figure, diagram and table: what the explorer (make explore) shows for the same values.
+EXPLORE_HELP = """Trains three small networks with a noise injection node, reports their phase, and writes a figure, a
+phase diagram and a table: the same as the explorer (make explore) shows for these values.
 
   python -m nin explore                               digits, sigma=8, lr=0.05
-  python -m nin explore network='linear net' sigma=8 lr=0.02 width=512 --to mine"""
+  python -m nin explore network='linear net' sigma=8 lr=0.02 width=512 --to mine
+
+  network=digits   digits or 'linear net'           width=64       units of each hidden layer
+  sigma=8.0        noise scale                      batch=128      samples per step
+  lr=0.05          learning rate                    layer=0        the linear layer that the node feeds
+  law=gaussian     law of the noise: gaussian, rademacher or uniform"""
+
+
+class _Version(argparse.Action):
+    """Print the version of the installed package; looked up only when asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from nin.support import provenance
+
+        print(f"nin {provenance.versions(['nin']).get('nin', '(not installed as a package)')}")
+        parser.exit()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,22 +88,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(sys.argv[1:] if argv is None else list(argv))
     try:
         return arguments.run(arguments)
-    except BrokenPipeError:  # of `... | head`; nothing more is to be written, not at exit either
+    except BrokenPipeError:  # from `... | head`; nothing more may be written, not even at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except ModuleNotFoundError as error:
-        print(f"nin: error: {error.name} is not installed; python -m pip install 'nin[companion]'.", file=sys.stderr)
+        print(
+            f"nin: error: {error.name} is not installed; run python -m pip install 'nin[companion]'.", file=sys.stderr
+        )
         return 2
     except (ValueError, OSError) as error:
         print(f"nin: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nnin: interrupted; the notebooks that had finished keep their results.", file=sys.stderr)
+        print("\nnin: interrupted; the results of the notebooks that had finished are kept.", file=sys.stderr)
         return 130
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    """Arguments of the command that argv begins with; its options and values may stand in any order."""
+    """Arguments of the command that argv begins with; its options and values may come in any order."""
     parser, commands = _parsers()
     for words in (2, 1):
         if command := commands.get(tuple(argv[:words])):
@@ -86,54 +114,58 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 
 def _parsers() -> tuple[argparse.ArgumentParser, dict[tuple[str, ...], argparse.ArgumentParser]]:
-    """The parser of all, for its help and errors, and that of each command by its words."""
-    parser = argparse.ArgumentParser(prog="python -m nin", description="Run the notebooks of the companion.")
-    commands = parser.add_subparsers(dest="command", required=True)
+    """The main parser, used for its help and its errors, and the parser of each command by the words that name it."""
     raw = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser(prog="python -m nin", description=HELP, **raw)
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     run = commands.add_parser("run", help="run notebooks", description=RUN_HELP, **raw)
     run.set_defaults(run=_run)
-    run.add_argument("targets", nargs="*", metavar="NOTEBOOK | name=value", help="02, 02_phase_sweep, a path; lr=0.1")
+    targets = "a notebook by number (02), name or path; a parameter and its value (lr=0.1)"
+    run.add_argument("targets", nargs="*", metavar="NOTEBOOK | name=value", help=targets)
     run.add_argument("--profile", default="quick", help="parameter set in notebooks/profiles (default: quick)")
-    run.add_argument("--out", type=Path, metavar="DIR", help="folder for executed notebooks, figures in DIR/figures")
-    run.add_argument("--prepare-only", action="store_true", help="write the notebooks with their values, run nothing")
+    run.add_argument("--out", type=Path, metavar="DIR", help="folder for executed notebooks; figures in DIR/figures")
+    run.add_argument("--prepare-only", action="store_true", help="write the notebooks with their values; run nothing")
 
-    listed = commands.add_parser("list", help="list notebooks and their parameters")
+    listed = commands.add_parser("list", help="list notebooks and their parameters", description=LIST_HELP, **raw)
     listed.set_defaults(run=_list)
 
-    runs = commands.add_parser("runs", help="list the runs that nin.sweep has stored", description=RUNS_HELP)
+    runs = commands.add_parser("runs", help="list the runs that nin.sweep has stored", description=RUNS_HELP, **raw)
     runs.set_defaults(run=_runs)
-    store = "folder (default: NIN_STORE, or runs/store in the clone)"
+    store = "folder of stored runs (default: NIN_STORE, or runs/store in the clone)"
     runs.add_argument("--store", type=Path, metavar="DIR", help=store)
-    runs.add_argument("--verify", action="store_true", help="check every checksum")
-    runs.add_argument("--export", type=Path, metavar="TABLE.csv", help="write the tidy table of all runs")
+    runs.add_argument("--verify", action="store_true", help="compare every file with its checksum")
+    runs.add_argument("--export", type=Path, metavar="TABLE.csv", help="write all runs as one tidy table")
 
     figures = commands.add_parser(
-        "figures", help="list saved figures, export them for a paper", description=FIGURES_HELP, **raw
+        "figures", help="list saved figures, draw them for a paper", description=FIGURES_HELP, **raw
     )
     actions = figures.add_subparsers(dest="action", required=True)
-    shown = actions.add_parser("list", help="list saved figures", description=LIST_HELP, **raw)
+    shown = actions.add_parser("list", help="list saved figures", description=FIGURES_LIST_HELP, **raw)
     shown.set_defaults(run=_figures, action="list")
     shown.add_argument("--profile", help="only the figures of this profile (default: all profiles)")
     export = actions.add_parser("export", help="draw figures for a venue", description=EXPORT_HELP, **raw)
     export.set_defaults(run=_figures, action="export")
-    export.add_argument("names", nargs="*", metavar="NAME", help="figures, as `figures list` shows them")
+    export.add_argument("names", nargs="*", metavar="NAME", help="figures, named as in `figures list`")
     export.add_argument("--all", action="store_true", help="every saved figure")
-    export.add_argument("--venue", default="neurips", metavar="VENUE", help="as above (default: %(default)s)")
-    export.add_argument("--column", default="full", metavar="WIDTH", help="full (default), or one of two columns")
-    export.add_argument("--format", default="pdf", metavar="FORMAT", help="as above (default: %(default)s)")
+    export.add_argument("--venue", default="neurips", metavar="VENUE", help="see above (default: %(default)s)")
+    export.add_argument(
+        "--column", default="full", metavar="WIDTH", help="full (default), or one: a single column of two"
+    )
+    export.add_argument("--format", default="pdf", metavar="FORMAT", help="see above (default: %(default)s)")
     export.add_argument("--to", type=Path, default=Path("paper"), metavar="DIR", help="folder (default: paper)")
-    export.add_argument("--profile", help="figures of this profile (default: paper, or quick)")
+    export.add_argument("--profile", help="figures of this profile (default: paper, else quick)")
     sheet = actions.add_parser("sheet", help="all figures in one PDF", description="Writes a PDF of all saved figures.")
     sheet.set_defaults(run=_figures, action="sheet")
     sheet.add_argument("--to", type=Path, required=True, metavar="FILE.pdf", help="file to write")
-    sheet.add_argument("--profile", help="figures of this profile (default: paper, or quick)")
+    sheet.add_argument("--profile", help="figures of this profile (default: paper, else quick)")
 
     explore = commands.add_parser(
-        "explore", help="three small networks at one setting", description=EXPLORE_HELP, **raw
+        "explore", help="train three small networks at one setting", description=EXPLORE_HELP, **raw
     )
     explore.set_defaults(run=_explore)
-    explore.add_argument("values", nargs="*", metavar="name=value", help="a wrong name is answered with all of them")
+    explore.add_argument("values", nargs="*", metavar="name=value", help="values other than the defaults above")
     explore.add_argument("--to", type=Path, default=Path("explore"), metavar="DIR", help="folder (default: explore)")
 
     leaves = {("run",): run, ("list",): listed, ("runs",): runs, ("explore",): explore}

@@ -134,9 +134,7 @@ def parse_all(known: Iterable[Parameter], values: Mapping[str, Any], *, name: st
     by_name = {parameter.name: parameter for parameter in known}
     for key in values:
         if key not in by_name:
-            near = difflib.get_close_matches(str(key), by_name, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{name} has no parameter {key!r}; it has {', '.join(by_name) or 'none'}.{hint}")
+            raise ValueError(f"{name} has no parameter {key!r}; it has {_listed(by_name, key)}.")
     return {key: parse(by_name[key], value) for key, value in values.items()}
 
 
@@ -249,9 +247,14 @@ def _choose(choices: list[Any], value: Any) -> Any:
     for choice in choices:
         if (type(value) is type(choice) and value == choice) or (isinstance(value, str) and value == str(choice)):
             return choice
-    near = difflib.get_close_matches(str(value), map(str, choices), n=1)
-    hint = f"; the nearest is {near[0]}" if near else ""
-    raise _Mismatch(f"choose one of {', '.join(map(str, choices))}{hint}")
+    raise _Mismatch(f"choose one of {_listed(choices, value)}")
+
+
+def _listed(choices: Iterable[Any], wanted: Any) -> str:
+    """The choices as text, and which of them is nearest to a wanted one that may be misspelt."""
+    names = [str(choice) for choice in choices]
+    near = difflib.get_close_matches(str(wanted), names, n=1)
+    return (", ".join(names) or "none") + (f"; the nearest is {near[0]}" if near else "")
 
 
 def _elements(value: Any) -> list[Any]:

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from nin.companion.explorer.command import files, read, run
+from nin.companion.explorer.command import read, run
+from nin.companion.explorer.figures import files
 from nin.companion.explorer.page import START, Explorer
 from nin.companion.explorer.setting import NETWORKS, SEEN, Setting, explore
 from nin.phases import PHASES
@@ -65,13 +66,13 @@ def test_what_is_downloaded_is_what_the_command_writes(tmp_path, capsys):
     assert [name for name, _ in offered] == ["explore.png", "explore_diagram.png", "explore.csv"]
     for name, content in offered:
         assert base64.b64decode(content) == (tmp_path / name).read_bytes(), name
-    assert set(files(page.found, page.tried)) == {name for name, _ in offered}
+    assert set(files(page.tried)) == {name for name, _ in offered}
 
 
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        (["sigma"], "'sigma' is no name=value"),
+        (["sigma"], "'sigma' must have the form name=value; the names are network, sigma"),
         (["simga=3"], "name='simga' is unknown.*Did you mean 'sigma'"),
         (["sigma=1", "sigma=2"], "sigma is given twice"),
         (["width=wide"], "width='wide' must be an integer"),

@@ -209,7 +209,7 @@ def test_ranges(range_, inside, outside):
 
 def test_unknown_parameter_lists_those_there_are():
     known = read_cell(PARAMETERS)
-    with pytest.raises(ValueError, match=r"02_x has no parameter 'width'; it has profile, lr, n, .*mean 'widths'\?"):
+    with pytest.raises(ValueError, match=r"02_x has no parameter 'width'; it has profile, .*; the nearest is widths\."):
         parse_all(known, {"width": 3}, name="02_x")
 
 

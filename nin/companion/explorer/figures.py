@@ -1,17 +1,47 @@
-"""Figures of the explorer: one setting over time, and where it lies in the phase diagram."""
+"""Figures of the explorer: one setting over time, and its place in the phase diagram; drawn, and as files."""
 
+import io
+from collections.abc import Callable, Sequence
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nin.figures import PHASE_COLORS, panels
+from nin.companion.explorer.setting import Found
+from nin.figures import PHASE_COLORS, panels, style
 from nin.phases import KAPPA_BOUNDS
 
-SIGMA, LR = (0.05, 300.0), (0.001, 1.0)
+SIGMA, LR = (0.05, 300.0), (0.001, 1.0)  # axes of the diagram, a little wider than the sliders
+
+
+def files(tried: Sequence[Found]) -> dict[str, bytes]:
+    """Contents of the files that the explorer offers, by name: two figures and a table of the last setting tried.
+
+    The diagram shows all settings tried, and lies in the plane of the last one: its curvature sets the boundaries.
+    """
+    found = tried[-1]
+    rows = [{"sigma": one.setting.sigma, "lr": one.setting.lr, "phase": one.phase} for one in tried]
+    return {
+        "explore.png": _png(5.5, lambda: over_time(found.frame, phase=found.phase)),
+        "explore_diagram.png": _png(3.0, lambda: diagram(pd.DataFrame(rows), curvature=found.curvature)),
+        "explore.csv": found.frame.to_csv(index=False).encode(),
+    }
+
+
+def _png(inches: float, draw: Callable[[], Figure]) -> bytes:
+    """The figure that `draw` returns, as a picture of this width."""
+    with mpl.rc_context(style() | {"figure.figsize": (inches, inches)}):
+        figure = draw()
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
+        plt.close(figure)
+    return buffer.getvalue()
 
 
 def over_time(data: pd.DataFrame, *, phase: str) -> Figure:
-    """Noisy loss and size of the node over its start against step; data: seed, step, noisy_loss, niw, theory."""
+    """Noisy loss and the node's size relative to its start, by step; data: seed, step, noisy_loss, niw, theory."""
     figure, axes = panels(1, 2, height=0.85)
     for number, (_, run) in enumerate(data.groupby("seed")):
         look = {"color": PHASE_COLORS[phase], "lw": 1.2 if number == 0 else 0.7, "alpha": 1 if number == 0 else 0.6}
@@ -30,9 +60,9 @@ def over_time(data: pd.DataFrame, *, phase: str) -> Figure:
 
 
 def diagram(data: pd.DataFrame, *, curvature: float) -> Figure:
-    """The plane of noise scale and learning rate, shaded by kappa = eta sigma^2 lambda; settings tried are points.
+    """The plane of noise scale and learning rate, shaded by kappa = eta sigma^2 lambda; the points are settings tried.
 
-    data: sigma, lr, phase, the last row is the present setting; curvature: its lambda.
+    data: sigma, lr, phase; the last row is the current setting, and curvature is its lambda.
     """
     figure, axes = panels(1, 1, height=0.95)
     ax = axes[0, 0]

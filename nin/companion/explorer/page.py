@@ -8,7 +8,7 @@ from typing import Any
 import ipywidgets as widgets
 import numpy as np
 
-from nin.companion.explorer.command import files
+from nin.companion.explorer.figures import files
 from nin.companion.explorer.setting import NETWORKS, Found, Setting, explore
 from nin.figures import PHASE_COLORS
 from nin.model.noise import LAWS
@@ -93,7 +93,7 @@ class Explorer:
             f'<div class="nin-phase" role="status" style="color:{color}">{found.phase}, κ₀ = {found.kappa:.3g}</div>'
             f'<div class="nin-seen">{html.escape(found.sentence)}</div>'
         )
-        content = files(found, self.tried)
+        content = files(self.tried)
         told = f"loss and size of the node against step: {found.phase}", f"phase diagram, here: {found.phase}"
         pictures = zip(("wide", "square"), told, ("explore.png", "explore_diagram.png"), strict=True)
         shown = [f'<img class="{kind}" alt="{text}" src="{_uri(name, content)}">' for kind, text, name in pictures]
