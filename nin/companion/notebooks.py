@@ -1,4 +1,4 @@
-"""The notebooks of the clone: found by name, their headings and profiles, and the first line of each."""
+"""The notebooks of the clone: finding them by name, their headings and profiles, and the call each begins with."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,12 +14,12 @@ def every() -> list[Path]:
 
 
 def chosen(names: Sequence[str | Path] = ()) -> list[Path]:
-    """The notebooks of these names, each once; none named: all. ValueError for an unknown one, or if there are none."""
+    """The notebooks with these names, each once; all if none is named. ValueError if one is unknown or none exist."""
     return list(dict.fromkeys(find(name) for name in names)) or _all()
 
 
 def find(name: str | Path) -> Path:
-    """Notebook by number ("02"), by name or the beginning of it, or by path; ValueError with the names there are."""
+    """The notebook with this number ("02"), name, beginning of a name, or path; else ValueError, with all names."""
     if Path(name).suffix == ".ipynb" and Path(name).is_file():
         return Path(name).resolve()
     wanted, known = str(name).removesuffix(".ipynb"), _all()
@@ -44,7 +44,7 @@ def _all() -> list[Path]:
 
 
 def heading(notebook: Path) -> str:
-    """Return the first Markdown heading of a notebook, without the #, or "" where it has none."""
+    """The first Markdown heading of a notebook, without the #, or "" if it has none."""
     for cell in cells(notebook):
         for line in cell.source.splitlines() if cell.kind == "markdown" else ():
             if line.startswith("#"):
@@ -53,9 +53,9 @@ def heading(notebook: Path) -> str:
 
 
 def profile_values(profile: str) -> dict[str, dict[str, Any]]:
-    """Values that notebooks/profiles/PROFILE.yaml gives, by notebook and parameter; what it leaves out is the default.
+    """The values in notebooks/profiles/PROFILE.yaml, by notebook and parameter; other parameters keep their defaults.
 
-    Raises ValueError for an unknown profile, with those there are, and for a file that is no such mapping.
+    Raises ValueError for an unknown profile, listing the known ones, and for a file that is not such a mapping.
     """
     import yaml  # of the extra `companion`
 
@@ -66,18 +66,18 @@ def profile_values(profile: str) -> dict[str, dict[str, Any]]:
     try:
         content = yaml.safe_load((folder / f"{profile}.yaml").read_text()) or {}
     except yaml.YAMLError as error:
-        raise ValueError(f"profile={profile!r}: {profile}.yaml is no YAML: {' '.join(str(error).split())}") from None
+        raise ValueError(f"profile={profile!r}: {profile}.yaml is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not all(isinstance(values, dict) for values in content.values()):
         raise ValueError(f"profile={profile!r}: {profile}.yaml must map notebook names to `parameter: value` pairs.")
     return content
 
 
 def begin(notebook: str, scope: Mapping[str, Any], *, data: Mapping[str, str] | None = None) -> None:
-    """State that this notebook, with its present parameters, is behind all figures and checks saved from now on.
+    """Record this notebook and its current parameters as the source of all figures and checks saved from now on.
 
-    scope   the notebook's variables: call it with globals(), below the parameters cell
+    scope   the notebook's variables: pass globals(), below the parameters cell
     data    the data sets used, name -> hash
-    Raises ValueError for a parameter that `scope` lacks.
+    Raises ValueError if `scope` lacks a parameter.
     """
     path = find(notebook)
     names = [parameter.name for parameter in parameters(path)]

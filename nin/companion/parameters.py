@@ -1,6 +1,6 @@
-"""The typed parameters of a notebook: read from its cell tagged `parameters`, and values parsed as people mean them.
+"""The typed parameters of a notebook: read from its cell tagged `parameters`; and the parsing of values for them.
 
-A parameter is an annotated literal with its unit and meaning behind it, and its range in a bracket at the end:
+A parameter is an annotated literal, followed by a comment with its meaning and unit, and its range in brackets:
 
     lr: float = 0.05  # learning rate eta, per step [> 0]
     widths: list[int] = [128, 128]  # units of each hidden layer [>= 1, <= 4096]
@@ -39,8 +39,8 @@ class Parameter:
 
     type     annotation as written
     default  value in the notebook
-    help     unit and meaning
-    range    bounds as written, without the bracket, "" for none; those of a tuple or list hold for each element
+    help     meaning and unit
+    range    bounds as written, without the brackets, or ""; those of a tuple or list hold for each element
     """
 
     name: str
@@ -52,7 +52,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a notebook as it stands in the file: kind "code", "markdown" or "raw"."""
+    """A cell of a notebook as stored in the file; kind is "code", "markdown" or "raw"."""
 
     kind: str
     source: str
@@ -60,9 +60,9 @@ class Cell:
 
 
 def cells(notebook: Path) -> list[Cell]:
-    """The cells of a notebook of format 4; ValueError for a file that is not one.
+    """The cells of a notebook of format 4; ValueError if the file is not one.
 
-    Read as JSON: loading nbformat, which validates, takes seconds.
+    Read as JSON, since importing nbformat takes seconds.
     """
     try:
         content = json.loads(Path(notebook).read_text(encoding="utf-8"))
@@ -75,10 +75,10 @@ def cells(notebook: Path) -> list[Cell]:
 
 
 def parameters(notebook: Path) -> list[Parameter]:
-    """Parameters of a notebook, in the order of its cell tagged `parameters`.
+    """The parameters of a notebook, in the order of its cell tagged `parameters`.
 
-    Raises ValueError, naming notebook and line, where there is not exactly one such cell, and for anything in it that
-    is not an annotated literal with a valid default.
+    Raises ValueError, naming notebook and line, unless there is exactly one such cell and every statement in it is an
+    annotated literal with a valid default.
     """
     notebook = Path(notebook)
     tagged = [cell.source for cell in cells(notebook) if cell.kind == "code" and TAG in cell.tags]
@@ -90,7 +90,7 @@ def parameters(notebook: Path) -> list[Parameter]:
 
 
 def read_cell(source: str, *, name: str = "notebook") -> list[Parameter]:
-    """Parameters that the source of a cell sets; `name` names the notebook in errors (ValueError).
+    """The parameters set in the source of a cell; `name` is the notebook's name in errors (ValueError).
 
     >>> read_cell("lr: float = 0.05  # learning rate eta, per step [> 0]")
     [Parameter(name='lr', type='float', default=0.05, help='learning rate eta, per step', range='> 0')]
@@ -114,10 +114,10 @@ def read_cell(source: str, *, name: str = "notebook") -> list[Parameter]:
 
 
 def parse(parameter: Parameter, value: Any) -> Any:
-    """Turn a text, or a value as YAML gives it, into the parameter's type: 1e-3, true, no, none, [1, 2] or 1,2.
+    """Convert a text, or a value read from YAML, to the parameter's type: 1e-3, true, no, none, [1, 2] or 1,2.
 
-    Raises ValueError naming the parameter, the value and what is allowed: wrong type, not finite, out of range,
-    unknown choice.
+    Raises ValueError, naming the parameter, the value and what is allowed, for a value that is of the wrong type, not
+    finite, out of range, or not among the choices.
 
     >>> parse(Parameter("steps", "int", 10, range=">= 1"), "1e3")
     1000
@@ -130,7 +130,7 @@ def parse(parameter: Parameter, value: Any) -> Any:
 
 
 def parse_all(known: Iterable[Parameter], values: Mapping[str, Any], *, name: str = "notebook") -> dict[str, Any]:
-    """Parse values by name; ValueError for a name that is not known, with those that are and the nearest one."""
+    """Parse values by name; ValueError for an unknown name, with the known names and the nearest one."""
     by_name = {parameter.name: parameter for parameter in known}
     for key in values:
         if key not in by_name:
@@ -139,7 +139,7 @@ def parse_all(known: Iterable[Parameter], values: Mapping[str, Any], *, name: st
 
 
 class _Mismatch(Exception):
-    """The value is not of the type; the message says what is allowed."""
+    """A value does not fit its parameter; the message says what is allowed."""
 
 
 def _comments(source: str) -> dict[int, str]:
@@ -160,8 +160,8 @@ def _read(statement: ast.stmt, source: str, comment: str) -> Parameter:
         default = ast.literal_eval(statement.value)
     except ValueError:
         raise ValueError(
-            f"{name} = {ast.unparse(statement.value)} is derived, not a literal, and would go stale when another "
-            "parameter is set; write a number, or derive it in a later cell."
+            f"{name} = {ast.unparse(statement.value)} is derived, not a literal, and would be outdated once another "
+            "parameter is set; write a literal, or derive it in a later cell."
         ) from None
     text, written_range = _split(comment)
     numeric = {node.id for node in ast.walk(statement.annotation) if isinstance(node, ast.Name)} & {"int", "float"}
@@ -199,14 +199,14 @@ def _choices(node: ast.Subscript) -> list[ast.expr]:
 
 
 def _split(comment: str) -> tuple[str, str]:
-    """Comment -> help, range; ValueError for a bracket at the end that is no range."""
+    """Comment -> help, range; ValueError if it ends with brackets that hold no range."""
     match = re.fullmatch(r"(.*?)\s*\[([^\[\]]*)\]", comment)
     if not match:
         return comment, ""
     try:
         _bounds(match[2])
     except ValueError:
-        raise ValueError(f"[{match[2]}] is no range; write {RANGES}, and units in round brackets.") from None
+        raise ValueError(f"[{match[2]}] is not a range; write {RANGES}, and units in parentheses.") from None
     return match[1], match[2].strip()
 
 
@@ -295,6 +295,6 @@ def _number(kind: str, value: Any, bounds: list[tuple[str, float]]) -> int | flo
     if not number.is_integer():
         raise mismatch
     try:
-        return int(value)  # exact beyond 2^53, where the float is not
+        return int(value)  # exact beyond 2^53, unlike the float
     except ValueError:
         return int(number)

@@ -1,4 +1,4 @@
-"""What `python -m nin run` prints when the notebooks are done: times, figures, checks."""
+"""The report that `python -m nin run` prints at the end: times, figures, checks."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,13 @@ from nin import checks
 from nin.companion.runner import Outcome
 from nin.companion.tables import print_table, show
 
-MINUTES, MEGABYTES = 12, 1200  # of all notebooks with profile quick on two cores; of a kernel, for Binder's 2 GB
+MINUTES, MEGABYTES = 12, 1200  # budget: all notebooks, profile quick, two cores; one kernel, for Binder's 2 GB
 
 
 def report(outcomes: Sequence[Outcome], *, budget: bool) -> int:
-    """Print what the notebooks took, their figures and checks; 0 if all ran and every check holds, else 1.
+    """Print run times, figures and checks of the notebooks; return 0 if all ran and every check holds, else 1.
 
-    budget   whether to print what all notebooks of the quick profile may take
+    budget   whether to print the budget of the quick profile, which is for all notebooks together
     """
     claims = _checks(outcomes)
     _print_notebooks(outcomes, budget)
@@ -30,7 +30,7 @@ def report(outcomes: Sequence[Outcome], *, budget: bool) -> int:
 
 
 def _checks(outcomes: Sequence[Outcome]) -> pd.DataFrame:
-    """Rows of checks.csv of the notebooks that ran to their end and wrote it."""
+    """Rows of checks.csv from the notebooks that finished and wrote it in this run."""
     fresh = [o.notebook for o in outcomes if not o.error and o.figures / "checks.csv" in o.written]
     table = checks.table(outcomes[0].figures)
     return table[table["notebook"].isin(fresh)]

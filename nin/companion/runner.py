@@ -1,4 +1,4 @@
-"""The typed runner: notebooks by name, parameters checked before anything starts, each run in a process of its own."""
+"""The typed runner: all parameters are checked before anything starts; each notebook runs in its own process."""
 
 import logging
 import multiprocessing
@@ -23,14 +23,14 @@ MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kB on L
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one notebook.
+    """The outcome of running one notebook.
 
     seconds     from the start of its process to the end of its kernel
     peak_bytes  peak resident memory of the kernel
-    error       None, or one line: the last of the traceback
-    executed    notebook with its outputs, those of a failed one up to the error
+    error       None, or the last line of the traceback
+    executed    the notebook with its outputs, up to the error if it failed
     figures     folder of the profile's figures and checks.csv
-    written     files in that folder which this run wrote
+    written     the files in that folder that this run wrote
     """
 
     notebook: str
@@ -50,15 +50,15 @@ def run(
     out: Path | None = None,
     progress: bool = True,
 ) -> list[Outcome]:
-    """Run notebooks, none named: all, one after the other; a failure is an outcome, and the others still run.
+    """Run notebooks (all, if none is named) one after the other; if one fails, the others still run.
 
-    overrides  parameter -> text or value, over those of the profile; every notebook named must have it
-    out        folder for the executed notebooks, their figures in out/figures/PROFILE; None: runs/PROFILE and
-               figures/PROFILE, with overrides runs/custom, so that the profile's own results stay
-    progress   papermill's bar of cells on stderr
+    overrides  parameter -> text or value, in place of the profile's; every notebook run must have the parameter
+    out        folder for the executed notebooks, with their figures in out/figures/PROFILE; None: runs/PROFILE and
+               figures/PROFILE, or with overrides runs/custom, so that the profile's own results stay
+    progress   show papermill's bar of cells on stderr
 
-    Each kernel is of this interpreter and starts in the notebook's folder. Values are checked before the first starts:
-    ValueError for an unknown notebook, profile or parameter or a bad value, OSError for a folder that cannot be made.
+    Each kernel runs this interpreter and starts in the notebook's folder. Values are checked before the first starts:
+    ValueError for an unknown notebook, profile or parameter or a bad value, OSError if a folder cannot be created.
     """
     plans, executed = _plans(notebooks, profile, overrides or {}), _folder(profile, overrides, out)
     custom = out is not None or bool(overrides)
@@ -73,9 +73,9 @@ def prepare(
     overrides: Mapping[str, Any] | None = None,
     out: Path | None = None,
 ) -> list[Path]:
-    """Write notebooks with the parameters that `run` would give them, not executed, outputs as they are; their paths.
+    """Write notebooks with the parameters that `run` would use, without executing them; return their paths.
 
-    Arguments, folders and errors are those of `run`.
+    Existing outputs are kept. Arguments, folders and errors are those of `run`.
     """
     import nbformat
     from papermill.iorw import load_notebook_node
@@ -85,7 +85,7 @@ def prepare(
     written = []
     for notebook, plan in plans:
         content = parameterize_notebook(load_notebook_node(str(notebook)), _plain(plan))
-        del content.metadata["papermill"]  # of a run that was not
+        del content.metadata["papermill"]  # it describes an execution
         paths.write(folder / notebook.name, nbformat.writes(content).encode())
         written.append(folder / notebook.name)
     return written
@@ -94,12 +94,12 @@ def prepare(
 def _plans(
     notebooks: Sequence[str | Path], profile: str, overrides: Mapping[str, Any]
 ) -> list[tuple[Path, dict[str, Any]]]:
-    """Notebooks, none named: all, and the parameters of each."""
+    """The notebooks (all, if none is named) and the parameters of each."""
     return [(notebook, _plan(notebook, profile, overrides)) for notebook in chosen(notebooks)]
 
 
 def _folder(profile: str, overrides: Mapping[str, Any] | None, out: Path | None) -> Path:
-    """The folder that takes the notebooks, made where it is missing."""
+    """The folder for the executed notebooks, created if it is missing."""
     runs = paths.root() / "runs"
     folder = Path(out) if out is not None else runs / "custom" if overrides else runs / profile
     folder.mkdir(parents=True, exist_ok=True)
@@ -107,12 +107,12 @@ def _folder(profile: str, overrides: Mapping[str, Any] | None, out: Path | None)
 
 
 def _plain(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as papermill writes them."""
+    """Values of types that papermill can write."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in plan.items()}
 
 
 def _plan(notebook: Path, profile: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """All parameters of a notebook under a profile and overrides."""
+    """All parameters of a notebook, given a profile and overrides."""
     known = parameters(notebook)
     if not any(p.name == "profile" and p.type == "str" for p in known):
         raise ValueError(
@@ -127,7 +127,7 @@ def _plan(notebook: Path, profile: str, overrides: Mapping[str, Any]) -> dict[st
 
 
 def _execute(notebook: Path, plan: dict[str, Any], executed: Path, figures: Path, progress: bool) -> Outcome:
-    """Run one notebook in a fresh process, which only papermill enters: torch is in the kernel alone."""
+    """Run one notebook in a fresh process that loads papermill but not torch, and whose only child is the kernel."""
     import papermill
 
     output, before, started = executed / notebook.name, _stamps(figures), time.monotonic()
@@ -137,7 +137,7 @@ def _execute(notebook: Path, plan: dict[str, Any], executed: Path, figures: Path
         ProcessPoolExecutor(
             1,
             mp_context=multiprocessing.get_context("spawn"),
-            initializer=logging.disable,  # papermill warns of the types that it cannot read
+            initializer=logging.disable,  # papermill warns about types that it cannot read
             initargs=(logging.CRITICAL,),
         ) as process,
     ):
@@ -150,7 +150,7 @@ def _execute(notebook: Path, plan: dict[str, Any], executed: Path, figures: Path
                 kernel_name="python3",
                 cwd=notebook.parent,
                 progress_bar={"desc": notebook.stem, "leave": True} if progress else False,
-                coalesce_streams=True,  # of a progress bar its last state
+                coalesce_streams=True,  # keep only the last state of a progress bar
             ).result()
         except Exception as exception:
             error = _last_line(exception)
@@ -164,7 +164,7 @@ def _execute(notebook: Path, plan: dict[str, Any], executed: Path, figures: Path
 
 @contextmanager
 def _environment(figures: Path) -> Iterator[None]:
-    """Environment of the processes started inside: absolute folders, and a python3 kernel that is this interpreter."""
+    """The environment for child processes: absolute folders, and a python3 kernel that runs this interpreter."""
     from ipykernel.kernelspec import write_kernel_spec
 
     with tempfile.TemporaryDirectory(prefix="nin-kernel-") as folder:
@@ -172,8 +172,8 @@ def _environment(figures: Path) -> Iterator[None]:
         variables = {
             "NIN_FIGURES": str(figures),
             "JUPYTER_PATH": os.pathsep.join(filter(None, (folder, os.environ.get("JUPYTER_PATH")))),
-            "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # the debugger's note on frozen modules
-            "MALLOC_MMAP_THRESHOLD_": str(2**23),  # glibc: larger tensors go back at once, and leave no holes
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # silences the debugger's note on frozen modules
+            "MALLOC_MMAP_THRESHOLD_": str(2**23),  # glibc: larger tensors are freed at once and leave no holes
         }
         if data := paths.data():
             variables["NIN_DATA"] = str(data.absolute())
@@ -187,13 +187,13 @@ def _environment(figures: Path) -> Iterator[None]:
 
 
 def _stamps(folder: Path) -> dict[Path, tuple[int, int]]:
-    """Files of a folder -> what changes when one is written again, even with the same content."""
+    """Files of a folder -> a stamp that changes when the file is rewritten, even with the same content."""
     files = sorted(path for path in folder.glob("*") if path.is_file())
     return {path: ((stat := path.stat()).st_mtime_ns, stat.st_ino) for path in files}
 
 
 def _last_line(exception: Exception) -> str:
-    if hasattr(exception, "ename"):  # papermill's, of a cell that failed
+    if hasattr(exception, "ename"):  # papermill's error for a cell that failed
         name, message = exception.ename, exception.evalue
     else:
         name, message = type(exception).__name__, str(exception)

@@ -1,4 +1,4 @@
-"""Tables as text: aligned columns within the width of a terminal."""
+"""Tables as text: aligned columns, no wider than a terminal."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ WIDTH = 120
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print aligned columns within WIDTH; the longest texts are cut with an ellipsis."""
+    """Print aligned columns within WIDTH characters; the longest texts are cut, with an ellipsis."""
     print(f"\n{title}")
     if not rows:
         print("  none")
@@ -27,7 +27,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def show(value: Any) -> str:
-    """A value as a table shows it: floats to four significant digits."""
+    """A value as text for a table: floats with four significant digits."""
     if not isinstance(value, float):
         return str(value)
     return f"{value:.4g}" if abs(value) < 1e4 or not math.isfinite(value) else f"{value:.3e}"

@@ -23,7 +23,7 @@ def test_linear_net_has_the_phase_of_its_kappa(kappa, phase):
     assert found.phase == phase and found.kappa == pytest.approx(kappa, rel=0.1)
     assert found.sentence == SEEN[phase]
     early = found.frame[found.frame["step"] == 2]
-    if kappa < 2:  # beyond, a batch's own noise is thrown up too
+    if kappa < 2:  # above, the noise of a batch grows too
         assert early["niw"].to_numpy() == pytest.approx(early["theory"].to_numpy(), abs=0.15)
 
 
@@ -77,7 +77,7 @@ def test_what_is_downloaded_is_what_the_command_writes(tmp_path, capsys):
         (["sigma=1", "sigma=2"], "sigma is given twice"),
         (["width=wide"], "width='wide' must be an integer"),
         (["sigma=0"], "sigma=0.0 must be a finite number > 0"),
-        (["network=linear net", "layer=1"], "the linear net takes a node in layer 0 only"),
+        (["network=linear net", "layer=1"], "the linear net allows a node in layer 0 only"),
         (["law=cauchy"], "law='cauchy' is unknown"),
     ],
 )

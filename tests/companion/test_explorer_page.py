@@ -56,7 +56,7 @@ def browser():
 
 
 def opened(browser, address, width, height):
-    """The page once its first phase is told, and what went wrong on the way."""
+    """The page once its first phase is shown, and the errors on the way."""
     page = browser.new_page(viewport={"width": width, "height": height})
     wrong = []
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)

@@ -108,7 +108,7 @@ def test_comment_of_a_value_over_several_lines_stands_on_the_last():
         ("a: float = '1e-3'", r"a='1e-3' is not of type float"),
         ("a: tuple[int, ...] = [1]", r"a=\[1\] is not of type tuple\[int, ...\]"),
         ("a: bool = 'true'", "a='true' is not of type bool"),
-        ("a: float = 1.0  # time [s]", r"\[s\] is no range; write \[> 0\], .* units in round brackets"),
+        ("a: float = 1.0  # time [s]", r"\[s\] is not a range; write \[> 0\], .* units in parentheses"),
         ("a: str = 'b'  # name [> 0]", r"a: str takes no range; remove \[> 0\]"),
         ("a: int = = 1", "line 1: invalid syntax; write plain Python"),
     ],

@@ -1,1 +1,1 @@
-"""The explorer: one setting, three small networks, their phase."""
+"""The explorer: three small networks trained at one setting, and their phase."""

@@ -1,4 +1,4 @@
-"""The explorer: sliders, a small ensemble trained on release, its phase in a sentence and on the diagram."""
+"""The explorer: sliders; on release, a small ensemble is trained and its phase shown in words and on the diagram."""
 
 import base64
 import html
@@ -25,10 +25,10 @@ STYLE = """<style>
 .nin-command { overflow-wrap: anywhere; white-space: pre-wrap; }
 </style>"""
 NOTE = (
-    "Left: three networks, with the rate that theory gives for the start. Right: shaded are the phases of a wide "
-    "linear net; a ReLU network survives larger κ₀. Points are what you have tried."
+    "Left: three networks, with the theoretical rate at the start. Right: the shading shows the phases of a wide "
+    "linear net; a ReLU network survives larger κ₀. The points are the settings you have tried."
 )
-WIDTHS = {  # that train within three seconds on two cores
+WIDTHS = {  # those that train within three seconds on two cores
     "digits": (16, 32, 64, 128),
     "linear net": (16, 32, 64, 128, 256, 512, 1024),
 }
@@ -39,7 +39,7 @@ START = {
 
 
 class Explorer:
-    """A page of widgets; show() returns it. Each release of a slider trains three networks, in a second or two."""
+    """A page of widgets, returned by show(). Each release of a slider trains three networks, in a second or two."""
 
     def __init__(self) -> None:
         wide = {"continuous_update": False, "layout": {"width": "100%"}, "style": {"description_width": "128px"}}
@@ -77,13 +77,13 @@ class Explorer:
 
     @property
     def setting(self) -> Setting:
-        """What the controls say."""
+        """The setting of the controls."""
         names = ("network", "sigma", "lr", "width", "batch", "law", "layer")
         values = {name: getattr(self, name).value for name in names}
         return Setting(**values | {name: float(f"{values[name]:.4g}") for name in ("sigma", "lr")})
 
     def run(self) -> None:
-        """Train the setting and redraw."""
+        """Train at the current setting and redraw."""
         self.verdict.value = '<div class="nin-phase">training ...</div>'
         self.found = found = explore(self.setting)
         self.tried.append(found)
@@ -94,8 +94,8 @@ class Explorer:
             f'<div class="nin-seen">{html.escape(found.sentence)}</div>'
         )
         content = files(self.tried)
-        told = f"loss and size of the node against step: {found.phase}", f"phase diagram, here: {found.phase}"
-        pictures = zip(("wide", "square"), told, ("explore.png", "explore_diagram.png"), strict=True)
+        texts = f"loss and size of the node against step: {found.phase}", f"phase diagram, here: {found.phase}"
+        pictures = zip(("wide", "square"), texts, ("explore.png", "explore_diagram.png"), strict=True)
         shown = [f'<img class="{kind}" alt="{text}" src="{_uri(name, content)}">' for kind, text, name in pictures]
         self.figures.value = f'<div class="nin-figures">{"".join(shown)}</div><div class="nin-note">{NOTE}</div>'
         links = {"explore.png": "figure", "explore_diagram.png": "diagram", "explore.csv": "table"}
@@ -126,7 +126,7 @@ class Explorer:
         self.run()
 
     def _set(self, widget: widgets.Widget, value: Any) -> None:
-        """A value within the widget's range, without training."""
+        """Set a widget to the nearest value within its range, without training."""
         if isinstance(widget, widgets.FloatLogSlider):
             value = float(np.clip(value, 10**widget.min, 10**widget.max)) if np.isfinite(value) else 10**widget.max
         self.busy = True

@@ -1,4 +1,4 @@
-"""One point of the phase diagram, tried at once: a small ensemble, its phase, and the theory beside it."""
+"""One point of the phase diagram: a small ensemble trained at one setting, its phase, and theory for comparison."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -18,22 +18,25 @@ SEEDS = 3
 STEPS = {"linear net": 100, "digits": 300}
 SEEN = {
     "decoupled": "The noise is too weak to matter: the weights of the node stay where they started, and the loss falls "
-    "as without a node.",
-    "decay": "The weights of the node decay, as fast as the curvature of the loss dictates, and the loss falls once "
-    "they are gone.",
-    "catapult": "The node is thrown up at first: the loss rises, the network moves to where it is flatter, and only "
-    "there the weights decay.",
-    "divergent": "The noise is too strong to be caught: loss and weights blow up, and the network is lost.",
+    "as it does without a node.",
+    "decay": "The weights of the node decay at a rate set by the curvature of the loss, and the loss falls once they "
+    "are gone.",
+    "catapult": "The weights of the node grow at first: the loss rises and the network is catapulted into a flatter "
+    "region, where they decay.",
+    "divergent": "The noise is too strong: loss and weights blow up, and the network is lost.",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What the sliders of the explorer say.
+    """The setting of the explorer's sliders.
 
     network     "linear net" (the linear test case) or "digits" (an MLP of three hidden layers)
-    sigma, lr   noise scale and learning rate; width of the hidden layers; batch: samples a step; law of the noise
-    layer       which linear layer the node feeds; the linear net has one
+    sigma, lr   noise scale, learning rate
+    width       units of each hidden layer
+    batch       samples per step
+    law         law of the noise
+    layer       the linear layer that the node feeds; the linear net allows only 0
     """
 
     network: str = "digits"
@@ -53,7 +56,7 @@ class Setting:
         check_count("batch", self.batch)
         check_count("layer", self.layer, minimum=0)
         if self.network == "linear net" and self.layer:
-            raise ValueError(f"layer={self.layer}: the linear net takes a node in layer 0 only.")
+            raise ValueError(f"layer={self.layer}: the linear net allows a node in layer 0 only.")
 
     @property
     def config(self) -> RunConfig:
@@ -67,19 +70,19 @@ class Setting:
 
     @property
     def command(self) -> str:
-        """The command line that reproduces figure and table."""
+        """The command line that reproduces the figure and the table."""
         given = [f"{field.name}={getattr(self, field.name)}" for field in dataclasses.fields(self)]
         return "python -m nin explore " + " ".join(f"'{text}'" if " " in text else text for text in given)
 
 
 @dataclass(frozen=True)
 class Found:
-    """What an ensemble of a setting did.
+    """What the ensemble at a setting did.
 
-    frame    seed, step, noisy_loss, niw (size of the node's weights over its start; of the noise output in the linear
-             net, where the weights hardly move), theory: the same without the network, |1 - kappa|^t
+    frame    seed, step, noisy_loss, niw: the norm of the node's weights (for the linear net, whose weights hardly move,
+             of the noise output) relative to its start, theory: its prediction, |1 - kappa|^t
     phase    of most seeds
-    kappa    control number at the start, mean over seeds: eta sigma^2 (V + W) in the linear net, else
+    kappa    control number at the start, mean over seeds: eta sigma^2 (V + W) for the linear net, else
              eta sigma^2 lambda_max(<H>) of the layer
     """
 
@@ -95,12 +98,12 @@ class Found:
 
     @property
     def sentence(self) -> str:
-        """What one sees."""
+        """What one sees in this phase."""
         return SEEN[self.phase]
 
 
 def explore(setting: Setting) -> Found:
-    """Train the ensemble of a setting, three seeds, and say what it did."""
+    """Train an ensemble of SEEDS seeds at a setting and find its phase."""
     linear = setting.network == "linear net"
     runs = train([setting.config.replace(seed=seed) for seed in range(SEEDS)], snapshots=(0,))
     size = "noise_output" if linear else "niw_norm"
@@ -126,8 +129,8 @@ def _linear_kappa(noisy, setting: Setting) -> float:
 
 
 def _expected(table: pd.DataFrame) -> pd.DataFrame:
-    """A linear net's table with the expected loss that the noise causes, n^2 in units of sigma^2 / 2 (equation (3)).
+    """A linear net's table with the expected loss due to the noise, n^2 in units of sigma^2 / 2 (equation (3)).
 
-    The loss of fresh batches, which is recorded, fluctuates too much to show a spike.
+    The recorded loss, of fresh batches, fluctuates too much to show a spike.
     """
     return table.assign(noisy_loss=table["noise_output"] ** 2)

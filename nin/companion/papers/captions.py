@@ -1,4 +1,4 @@
-r"""Captions: what a figure shows and where it comes from, as text and as a LaTeX figure.
+r"""Captions: what a figure shows and where it comes from, as text and in a LaTeX figure.
 
 >>> latex('tau_0 & `f_x`, 95 % of "all"')
 "$\\tau_{0}$ \\& \\texttt{f\\_x}, 95 \\% of ``all''"
@@ -38,7 +38,7 @@ INCLUDE = {
 
 
 def caption(draw: Callable[..., Any]) -> str:
-    """What a draw function shows: its docstring without the sentences on arguments ("data: ...")."""
+    """The caption of a draw function: its docstring without the sentences on arguments ("data: ...")."""
     first, _, rest = (inspect.getdoc(draw) or draw.__name__.replace("_", " ")).partition("\n\n")
     first = re.sub(r"; data( as|:).*", ".", " ".join(first.split()))
     sentences = re.split(r"(?<=\.)\s+(?=[A-Z])", " ".join(rest.split()))
@@ -46,7 +46,7 @@ def caption(draw: Callable[..., Any]) -> str:
 
 
 def provenance(sidecar: Mapping[str, Any]) -> str:
-    """The notebook, profile, parameters, seeds, data and commit of a figure's sidecar, in one LaTeX sentence."""
+    """The notebook, profile, parameters, seeds, data and commit in a figure's sidecar, as one LaTeX sentence."""
     parameters = dict(sidecar.get("parameters") or {})
     profile = parameters.pop("profile", sidecar.get("profile"))
     seeds = sidecar.get("seeds")
@@ -64,7 +64,7 @@ def provenance(sidecar: Mapping[str, Any]) -> str:
 
 
 def snippet(name: str, text: str, sidecar: Mapping[str, Any], *, format: str, wide: str, again: str) -> str:
-    """The LaTeX figure that includes NAME.format at its own size; wide: "*" for a figure over both columns."""
+    """The LaTeX figure that includes NAME.format at its own size; wide: "*" for a figure across both columns."""
     include, package = INCLUDE[format]
     return rf"""% python -m nin figures export {again}
 % Needs package {package}. From another folder: \import{{FOLDER/}}{{{name}.tex}} of package import.
@@ -78,7 +78,7 @@ def snippet(name: str, text: str, sidecar: Mapping[str, Any], *, format: str, wi
 
 
 def latex(text: str) -> str:
-    """LaTeX of prose: special characters escaped, `code`, "quotes", Greek names and indices typeset."""
+    """Prose as LaTeX: special characters escaped; `code`, "quotes", Greek names and indices typeset."""
     text, parts, end = text.replace("+-", "±"), [], 0
     for match in TOKENS.finditer(text):
         parts += [escape(text[end : match.start()]), _typeset(match)]
@@ -87,7 +87,7 @@ def latex(text: str) -> str:
 
 
 def escape(text: str) -> str:
-    """Escape what LaTeX reads as commands; Greek letters become formulas."""
+    """Escape the characters that LaTeX reads as commands; Greek letters become formulas."""
     return "".join(ESCAPES.get(char) or _letter(char) for char in text)
 
 

@@ -1,4 +1,4 @@
-"""Command line of the saved figures: `python -m nin figures list`, `... figures export` and `... figures sheet`."""
+"""The command line for saved figures: `python -m nin figures list`, `... figures export`, `... figures sheet`."""
 
 import argparse
 import sys
@@ -50,7 +50,7 @@ def _sheet(arguments: argparse.Namespace) -> int:
 
 def _chosen(arguments: argparse.Namespace) -> list[Saved]:
     if arguments.all == bool(arguments.names):
-        raise ValueError("name the figures to export, or give --all (python -m nin figures list shows what there is).")
+        raise ValueError("name the figures to export, or give --all (python -m nin figures list shows their names).")
     if arguments.all:
         return saved(arguments.profile)
     return [find(name, arguments.profile) for name in dict.fromkeys(arguments.names)]
@@ -61,7 +61,7 @@ def _profiles(profile: str | None) -> list[str]:
 
 
 def _notebook(figure: Saved) -> str:
-    """Its number, as `python -m nin run` takes it, or its name."""
+    """The notebook's number, as `python -m nin run` accepts it, or its name."""
     name = figure.sidecar.get("notebook") or ""
     number = name.partition("_")[0]
     return number if number.isdigit() else name

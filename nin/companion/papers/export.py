@@ -22,21 +22,21 @@ from nin.support.arguments import check_choice
 FORMATS = ("pdf", "pgf", "svg", "png")
 TEX_SYSTEMS = ("pdflatex", "xelatex", "lualatex")
 DPI = 300
-SMALLEST_TEXT = 6.0  # points; smaller is hard to read in print
-NARROWEST_PANEL = 0.68  # inches; below it ticks and labels run into each other
+SMALLEST_TEXT = 6.0  # points; smaller text is hard to read in print
+NARROWEST_PANEL = 0.68  # inches; in narrower panels, ticks and labels overlap
 FONTS = {"font.family": "serif", "font.serif": ["STIXGeneral"], "mathtext.fontset": "stix"}  # like the venues' Times
-PGF = {"pgf.rcfonts": False}  # a .pgf takes the fonts of its document
+PGF = {"pgf.rcfonts": False}  # a .pgf uses the fonts of its document
 
 
 @dataclass(frozen=True)
 class Venue:
-    """Widths of a venue's columns in inches ("one" of two columns, "full": the text), and its font sizes."""
+    """Widths of a venue's columns in inches ("one" of two columns, or the "full" text), and its font sizes."""
 
     widths: dict[str, float]
     fonts: dict[str, float]
 
 
-# tueplots has no APS. Widths: its style guide, 8.6 cm (3 3/8 in) and 17.8 cm (7 in); captions have 9 points as in ICML.
+# tueplots lacks APS. Widths from its style guide, 8.6 cm (3 3/8 in) and 17.8 cm (7 in); 9-point captions as in ICML.
 VENUES = {
     "neurips": Venue({"full": figsizes.neurips2024()["figure.figsize"][0]}, fontsizes.neurips2024()),
     "icml": Venue(
@@ -53,7 +53,7 @@ VENUES = {
 
 @dataclass(frozen=True)
 class Exported:
-    """A figure that was exported: its files, its size in inches, and what is wrong with it ("" if nothing is)."""
+    """An exported figure: its files, its size in inches, and a problem with its layout ("" if there is none)."""
 
     figure: Saved
     files: list[Path]
@@ -63,10 +63,10 @@ class Exported:
 
 
 def export(figure: Saved, to: Path, *, venue: str = "neurips", column: str = "full", format: str = "pdf") -> Exported:
-    """Draw a figure from its table as wide as a column of a venue, and write it into a folder with NAME.tex beside it.
+    """Draw a figure from its table at the width of a venue's column, and write it into a folder, with a NAME.tex.
 
     The same table, versions and arguments give the same bytes. A .pgf comes with the images it contains.
-    Raises ValueError for an unknown venue, column or format, and for .pgf where there is no TeX to measure its text.
+    Raises ValueError for an unknown venue, column or format, and for .pgf if no TeX is installed to measure its text.
     """
     look = {"figure.figsize": (width_of(venue, column), 3.0)} | FONTS | PGF | VENUES[venue].fonts
     check_format(format)
@@ -87,28 +87,28 @@ def export(figure: Saved, to: Path, *, venue: str = "neurips", column: str = "fu
 
 
 def width_of(venue: str, column: str) -> float:
-    """Return the width of a venue's column in inches; ValueError for a venue or column that is not there."""
+    """The width of a venue's column in inches; ValueError for an unknown venue or column."""
     check_choice("venue", venue, VENUES)
     check_choice("column", column, ("one", "full"))
     if column not in VENUES[venue].widths:
-        raise ValueError(f"column={column!r}: {venue} has a single column; leave out column, or take 'full'.")
+        raise ValueError(f"column={column!r}: {venue} has a single column; leave out column, or choose 'full'.")
     return VENUES[venue].widths[column]
 
 
 def check_format(format: str) -> None:
-    """Raise ValueError for a format that cannot be written, here or at all."""
+    """Raise ValueError for a format that is unknown or cannot be written on this machine."""
     check_choice("format", format, FORMATS)
     if format == "pgf":
         tex_system()
 
 
 def tex_system() -> str:
-    """Return the TeX that measures the text of a .pgf; ValueError, with what to install, where there is none."""
+    """The TeX system that measures the text of a .pgf; ValueError, saying what to install, if none is found."""
     found = next((name for name in TEX_SYSTEMS if which(name)), None)
     if found is None:
         raise ValueError(
             f"format='pgf' needs TeX to measure text, and none of {', '.join(TEX_SYSTEMS)} is on the PATH. Install TeX "
-            "Live (Debian: apt install texlive-latex-recommended texlive-pictures), MacTeX or MiKTeX, or take 'pdf'."
+            "Live (Debian: apt install texlive-latex-recommended texlive-pictures), MacTeX or MiKTeX, or choose 'pdf'."
         )
     return found
 
@@ -123,10 +123,10 @@ def draw(figure: Saved, look: dict[str, Any]) -> Figure:
 
 
 def _files(figure: Saved, drawn: Figure, look: dict[str, Any], format: str) -> dict[str, bytes]:
-    """Close the drawn figure and return the names and contents of its files."""
+    """The names and contents of a drawn figure's files; closes the figure."""
     options = {"metadata": WITHOUT_DATE[format]} if format in WITHOUT_DATE else {}
     with tempfile.TemporaryDirectory() as folder, mpl.rc_context(style() | look), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "constrained_layout not applied")  # _problem tells it
+        warnings.filterwarnings("ignore", "constrained_layout not applied")  # _problem reports it
         try:
             drawn.savefig(Path(folder) / f"{figure.name}.{format}", format=format, dpi=DPI, **options)
         except LatexError as error:
@@ -137,7 +137,7 @@ def _files(figure: Saved, drawn: Figure, look: dict[str, Any], format: str) -> d
 
 
 def _problem(drawn: Figure) -> str:
-    """What does not fit: panels, colour bars left out, that are too narrow, or a legend over all of its panel."""
+    """What does not fit: panels (other than colour bars) that are too narrow, or a legend wider than its panel."""
     shown = [ax for ax in drawn.axes if ax.axison and ax.get_label() != "<colorbar>"]
     narrowest = min((ax.get_position().width for ax in shown), default=1.0) * drawn.get_figwidth()
     if narrowest < NARROWEST_PANEL:

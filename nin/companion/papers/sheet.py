@@ -1,4 +1,4 @@
-"""A contact sheet: saved figures beside and below each other on A4 pages, their names under them."""
+"""A contact sheet: saved figures in columns on A4 pages, each with its name below."""
 
 import io
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ COLUMNS = 2
 
 
 def contact_sheet(figures: Sequence[Saved]) -> bytes:
-    """Return a PDF of the figures, COLUMNS beside each other; the same bytes for the same figures.
+    """A PDF of the figures in COLUMNS columns; the same bytes for the same figures.
 
-    Shows the saved .png, or draws a figure from its table where there is none.
+    Shows the saved .png of a figure, or draws the figure from its table if there is none.
     """
     width = (PAGE[0] - 2 * MARGIN - (COLUMNS - 1) * GAP) / COLUMNS
     buffer = io.BytesIO()
