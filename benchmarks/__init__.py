@@ -1,1 +1,1 @@
-"""Comparisons side by side in one run, printed as tables: `make bench`, or `python -m benchmarks NAME ...`."""
+"""Alternatives compared in one run, printed as tables: `make bench`, or `python -m benchmarks NAME ...`."""

@@ -36,15 +36,15 @@ ALL = {
 RESULTS = Path(__file__).parent / "RESULTS.md"
 HEAD = """# Benchmarks
 
-As `make bench` printed it; run it on a machine that does nothing else. `python -m benchmarks --save` writes this file,
+Printed by `make bench`; run it on an otherwise idle machine. `python -m benchmarks --save` writes this file,
 `python -m benchmarks engine` prints one table.
 """
 
 
 def main() -> None:
-    """Print each benchmark as it finishes; with --save, write RESULTS.md in the end."""
+    """Print each benchmark as it finishes; with --save, write RESULTS.md at the end."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(ALL))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(ALL)} (default: all)")
     parser.add_argument("--save", action="store_true", help="write benchmarks/RESULTS.md")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.names if name not in ALL]

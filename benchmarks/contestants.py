@@ -33,7 +33,7 @@ class Shape:
 
     @property
     def flops(self) -> int:
-        """Of one member's step: products forward, for the weights, and for the activations but the first layer's."""
+        """Of one member's step: products forward, for the weights, and for the activations, except the inputs."""
         pairs = list(pairwise(self.sizes))
         return 2 * self.batch * (3 * sum(a * b for a, b in pairs) - pairs[0][0] * pairs[0][1])
 
@@ -83,7 +83,7 @@ def loop(shape: Shape, device: str = "cpu") -> Callable[[int], None]:
 
 
 def ensemble(shape: Shape, count: int, device: str = "cpu") -> tuple[Callable[[int], None], int | None]:
-    """The steps of `count` runs of a sweep over sigma as nin.train takes them, nothing recorded; and the threads."""
+    """The steps of `count` runs of a sweep over sigma as in nin.train, nothing recorded; and the number of threads."""
     data = shape.data().to(torch.float32, device)
     configs = [shape.config(sigma=0.1 + 0.01 * k, lr=0.01) for k in range(count)]
     stack = Ensemble(members([config.replace(eval_samples=1) for config in configs], shape.data())[0], device=device)
@@ -96,14 +96,14 @@ def ensemble(shape: Shape, count: int, device: str = "cpu") -> tuple[Callable[[i
             x, y, noise = feed.next()
             loss = stack.backward(x, y, noise, loss="cross_entropy", scale=scale)
             if not math.isfinite(loss.sum()):
-                raise FloatingPointError("a member diverged; the benchmark is to measure those that do not")
+                raise FloatingPointError("a member diverged; the benchmark measures members that do not diverge")
             optimizer.step()
 
     return run, threads_for(shape.batch * count * max(a * b for a, b in pairwise(shape.sizes)))
 
 
 def products(shape: Shape, count: int, device: str = "cpu") -> Callable[[int], None]:
-    """The matrix products of the same step and no more, each result kept in memory of its own, as a step must."""
+    """Only the matrix products of the same step, each result kept in its own memory, as a step requires."""
     sizes, batch = shape.sizes, shape.batch
     weights = [torch.randn(count, b, a, device=device) for a, b in pairwise(sizes)]
     values, back, out, out_back = ([torch.randn(count, batch, a, device=device) for a in sizes] for _ in range(4))

@@ -1,4 +1,4 @@
-"""How much faster is an ensemble than a loop over runs, and how close to the arithmetic?"""
+"""How much faster is an ensemble than a loop over runs, and how close to its bare matrix products?"""
 
 from functools import partial
 
@@ -11,7 +11,7 @@ from benchmarks.timing import in_turn, seconds, spread
 from nin.model.networks import MLP
 from nin.sweeps.groups import group_size
 
-ASKED = {  # ratio to the loop that is asked for; steps of the loop and of the ensemble timed at once, about 0.4 s
+ASKED = {  # required speed relative to the loop; steps per timing of the loop and of the ensemble, about 0.4 s
     Shape(32, 32, 64): (12, 1500, 150),
     Shape(64, 64, 64): (6, 1000, 120),
     Shape(128, 128, 64): (2.2, 600, 100),
@@ -21,7 +21,7 @@ ROUNDS = 9
 
 
 def run() -> str:
-    """One table: seconds a member and step, ratios of each round as median (smallest-largest)."""
+    """One table: microseconds per member and step; ratios within each round, median (smallest-largest)."""
     rows = []
     for shape, (asked, steps, stacked) in ASKED.items():
         network = MLP(shape.inputs, shape.config().widths, 10)
@@ -57,7 +57,7 @@ def run() -> str:
         "loop / ensemble", "asked", "ensemble / products", "GFLOP/s",
     )  # fmt: skip
     return (
-        "Three hidden layers, ten classes, float32, a sweep over sigma; microseconds a member and step. The loop is\n"
+        "Three hidden layers, ten classes, float32, a sweep over sigma; microseconds per member and step. The loop is\n"
         "the better of one and two threads. Ratios: median of nine rounds (smallest-largest).\n\n"
         + table(columns, rows)
     )

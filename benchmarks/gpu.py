@@ -1,4 +1,4 @@
-"""The same ensemble on a GPU, against the loop on the same GPU and against its bare matrix products."""
+"""The same ensemble on a GPU, compared with the loop on that GPU and with its bare matrix products."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ SHAPE, MEMBERS, STEPS = Shape(512, 128, 784), 96, 100
 
 
 def run() -> str:
-    """One table, or one line where there is no GPU."""
+    """One table, or one line if there is no GPU."""
     if not torch.cuda.is_available():
         return "There is no GPU on this machine: not measured."
     train, _ = ensemble(SHAPE, MEMBERS, "cuda")

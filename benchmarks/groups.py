@@ -13,11 +13,11 @@ from nin.sweeps.groups import group_size
 SHAPES = (Shape(32, 32, 64), Shape(64, 64, 64), Shape(128, 128, 64), Shape(256, 128, 64), Shape(512, 128, 784))
 COUNTS = (2, 4, 8, 16, 32, 64, 128, 256)
 ROUNDS = 5
-WORK = 3e9  # floating-point operations timed at once
+WORK = 3e9  # floating-point operations per timing
 
 
 def run() -> str:
-    """One table: microseconds a member and step by group size, on one and on two threads."""
+    """One table: microseconds per member and step by group size, on one and on two threads."""
     rows = []
     for shape in SHAPES:
         chosen = group_size(shape.config(), MLP(shape.inputs, shape.config().widths, 10))
@@ -33,11 +33,11 @@ def run() -> str:
             rows.append((f"{shape.width}, {shape.batch}, {shape.inputs}", on, chosen, *cells))
     columns = ("width, batch, inputs", "threads", "chosen", *COUNTS)
     return (
-        "Microseconds a member and step by the number of members; in bold the one nearest to the size that\n"
+        "Microseconds per member and step, by the number of members; bold: the number nearest to the one that\n"
         "nin.sweeps.groups chooses.\n\n" + table(columns, rows)
     )
 
 
 def near(chosen: int, counts: list[int]) -> int:
-    """The measured size nearest to the chosen one, in the logarithm."""
+    """The measured size nearest to the chosen one, by logarithm."""
     return min(counts, key=lambda count: abs(np.log(count / chosen)))

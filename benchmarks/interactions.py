@@ -1,4 +1,4 @@
-"""What do interactions cost: the transform beside shapiq, the split beside a linear program, layers of a network?"""
+"""What do interactions cost: the transform against shapiq, the split against a linear program, layers of a network?"""
 
 import time
 from functools import partial

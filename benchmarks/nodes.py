@@ -1,4 +1,4 @@
-"""What does a node cost in a training step of one's own network?"""
+"""What does a node cost in a training step of a user-defined network?"""
 
 import copy
 from collections.abc import Callable
@@ -16,7 +16,7 @@ BATCH, ROUNDS, STEPS = 128, 15, 20
 
 
 def run() -> str:
-    """One table: the time of a step with one node over that of the plain step."""
+    """One table: the time of a step with one node relative to that of the plain step."""
     torch.manual_seed(0)
     linear = nn.Sequential(
         nn.Linear(784, 512),
@@ -49,7 +49,7 @@ def run() -> str:
 
 
 def stepper(model: nn.Module, x: Tensor) -> Callable[[], None]:
-    """Some training steps of a model."""
+    """A function that takes STEPS training steps of a model."""
     optimizer, y = torch.optim.SGD(model.parameters(), lr=1e-3), torch.arange(BATCH) % 10
 
     def steps() -> None:

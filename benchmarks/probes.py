@@ -1,4 +1,4 @@
-"""What does each of the four probes cost per snapshot, beside an epoch of training, at three sizes?"""
+"""What does each of the four probes cost per snapshot, compared with an epoch of training, at three sizes?"""
 
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
@@ -26,7 +26,7 @@ EPOCH = "an epoch of training"
 
 
 def run() -> str:
-    """One table: seconds of a snapshot, also as a part of an epoch of 60,000 samples, and the memory that it adds."""
+    """One table: seconds per snapshot, also as a fraction of an epoch of 60,000 samples, and the memory it adds."""
     rows = []
     for size in SIZES:
         work = _work(size)
@@ -51,7 +51,7 @@ def _work(size: str) -> dict:
     y = torch.randint(10, (SAMPLES,), generator=generator)
     x = kinds[y] + 0.5 * torch.randn(SAMPLES, side**2, generator=generator)
     data = Dataset(x, y, x[:SET], y[:SET], 10, "smooth images")
-    _epoch(model, data)  # the probes see a network that tells images apart
+    _epoch(model, data)  # the probes see a network that has learnt to classify
     probes = four_probes(node=node, lr=0.05, hidden=hidden, delta=0.7 if side < 28 else 1.0)
     work = {EPOCH: partial(_epoch, model, data)}
     return work | {name: partial(probe, model.eval(), data.x_test, data.y_test) for name, probe in probes.items()}
@@ -66,7 +66,7 @@ def _epoch(model: nn.Module, data: Dataset) -> None:
 
 
 def _memory(size: str, name: str) -> float:
-    """Peak resident memory over that before the work, in a process of its own, MB; NaN where Linux does not tell."""
+    """Peak resident memory minus that before the work, MB, in a separate process; NaN if Linux does not report it."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
         return process.submit(_grown, size, name).result()
 
@@ -74,7 +74,7 @@ def _memory(size: str, name: str) -> float:
 def _grown(size: str, name: str) -> float:
     work = _work(size)[name]
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak from now on, not that of the data
+        Path("/proc/self/clear_refs").write_text("5")  # reset the peak, which includes making the data
         before = _status("VmRSS")
         work()
         return _status("VmHWM") - before

@@ -1,4 +1,4 @@
-"""What does it cost to record, and what is saved by dropping members that diverged?"""
+"""What does recording cost, and how much time is saved by dropping members that diverged?"""
 
 import time
 from collections.abc import Callable
@@ -30,13 +30,13 @@ def recording() -> str:
     ]
     return (
         f"Recording at the default schedule (nin.RunConfig(), digits, {DEFAULT.steps} steps, {MEMBERS} members), in\n"
-        "per cent of the time that the steps take: median of five trainings (smallest-largest).\n\n"
+        "per cent of the time of the steps: median of five trainings (smallest-largest).\n\n"
         + table(("recorded", "costs (%)", "asked"), rows)
     )
 
 
 def one_training(configs: list[nin.RunConfig]) -> tuple[float, float]:
-    """Per cent of the bare steps' time that goes into curves, and into the start."""
+    """Time spent on curves, and on the start, in per cent of the time of the bare steps."""
     spent = {"curves": 0.0, "start": 0.0}
 
     def timed(name: str, function: Callable) -> Callable:

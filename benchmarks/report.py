@@ -1,4 +1,4 @@
-"""What a benchmark prints: the machine, and tables in Markdown."""
+"""The output of benchmarks: a description of the machine, and tables in Markdown."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ from nin.support import provenance
 
 
 def machine() -> str:
-    """Processor, cores, packages, commit, date and load, one line."""
+    """One line: date, processor, cores, load, packages, commit."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():

@@ -1,4 +1,4 @@
-"""What do a grid of very simple networks and an exact kernel cost, beside loops over networks and samples?"""
+"""What do a grid of very simple networks and an exact kernel cost, compared with loops over networks and samples?"""
 
 from functools import partial
 
@@ -61,7 +61,7 @@ def _stacked(recipe: SimpleRecipe, x: Tensor, y: Tensor, steps: int) -> None:
 
 
 def _one_by_one(recipe: SimpleRecipe, x: Tensor, y: Tensor, steps: int) -> None:
-    """One network by autograd and torch.optim: what a user would write."""
+    """One network with autograd and torch.optim, as a user would write it."""
     network = SimpleNetworks(recipe).module(0, 0, 1)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     for step in range(steps):
@@ -76,11 +76,11 @@ def _gradient(model: nn.Module, sample: Tensor) -> Tensor:
 
 
 def _per_sample(model: nn.Module, x: Tensor) -> Tensor:
-    """One backward pass a sample, then one product."""
+    """One backward pass per sample, then one product."""
     J = torch.stack([_gradient(model, sample) for sample in x])
     return J @ J.T
 
 
 def _per_pair(model: nn.Module, x: Tensor) -> list[float]:
-    """As the definition reads: two gradients for each pair."""
+    """As in the definition: two gradients for each pair."""
     return [(_gradient(model, a) @ _gradient(model, b)).item() for a in x for b in x]

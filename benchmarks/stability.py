@@ -1,4 +1,4 @@
-"""What does the stability probe cost, beside a loop over images written from the papers' definition?"""
+"""What does the stability probe cost, compared with a loop over images that follows the papers' definition?"""
 
 from functools import partial
 
@@ -56,12 +56,12 @@ def run() -> str:
         ("sensitivities, 13 outputs of 6 layers", *(f"{np.median(probe[key]):.2f} s" for key in ("batched", "loop")),
          spread(probe["loop"] / probe["batched"], 1), "<= 3 s"),
     )  # fmt: skip
-    head = f"{IMAGES} images of 28 x 28 ({name}), delta = 1, c = {C}, {DRAWS} deformations and noises of each.\n\n"
+    head = f"{IMAGES} images of 28 x 28 ({name}), delta = 1, c = {C}, {DRAWS} deformations and noises each.\n\n"
     return head + table(columns, rows)
 
 
 def _torch_loop(images: Tensor, T: float) -> Tensor:
-    """One image after the other, each step as the definition has it."""
+    """One image after the other, each step as in the definition."""
     n = images.shape[-1]
     warped = torch.empty_like(images)
     for k, image in enumerate(images):
@@ -77,7 +77,7 @@ def _torch_loop(images: Tensor, T: float) -> Tensor:
 
 
 def _scipy_loop(images: np.ndarray, T: float, rng: np.random.Generator) -> np.ndarray:
-    """The same in numpy, with what all images share taken out of the loop."""
+    """The same in numpy; whatever all images share is computed before the loop."""
     n = images.shape[-1]
     order = np.arange(1, C + 1)
     square = order[:, None] ** 2 + order**2
@@ -102,7 +102,7 @@ def _network() -> nn.Sequential:
 
 @torch.no_grad()
 def _sensitivities(model: nn.Sequential, x: Tensor, T: float, rng: np.random.Generator) -> list[tuple[float, float]]:
-    """D and G as their definition reads: image by image through the network, then all pairs of each layer."""
+    """D and G as in their definition: image by image through the network, then all pairs at each layer."""
 
     def outputs(image: Tensor) -> list[Tensor]:
         seen, values = [], image[None]

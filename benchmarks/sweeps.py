@@ -34,7 +34,7 @@ def memory() -> str:
 
 
 def thousand_runs(folder: str) -> dict[str, tuple[str, str]]:
-    """Measure one sweep, computed and then read back."""
+    """Measure one sweep: computed, then read back from the store."""
     nin.sweep(SMALL.replace(steps=1), over={"sigma": [1.0, 2.0]}, store=f"{folder}/warm")  # imports, data
     before = memory_now("VmRSS")
     over = {"sigma": np.geomspace(0.1, 30, RUNS // 4), "seed": range(4)}
@@ -46,7 +46,7 @@ def thousand_runs(folder: str) -> dict[str, tuple[str, str]]:
     again = nin.sweep(SMALL, over=over, store=folder)
     read = time.perf_counter() - start
     if not again.equals(frame):
-        raise AssertionError("the table read back is another")
+        raise AssertionError("the table read back differs from the one computed")
     store = Store(Path(folder))
     copy, runs = Store(Path(folder) / "copy"), [(key, store.load(key)) for key in list(store)[:200]]
     storing = seconds(lambda: [copy.save(key, *run) for key, run in runs]) / len(runs)

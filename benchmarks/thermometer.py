@@ -1,4 +1,4 @@
-"""How well does a thermometer read <H>, and what does it cost beside the training step and beside Lanczos?"""
+"""How well does a thermometer read <H>, and what does it cost compared with a training step and with Lanczos?"""
 
 from functools import partial
 
@@ -34,7 +34,7 @@ def run() -> str:
         try:
             data = nin.load_data(base.dataset, n_train=base.n_train)
         except OSError:
-            continue  # no network, and no copy in NIN_DATA
+            continue  # no internet connection, and no copy in NIN_DATA
         runs = [follow(base.replace(seed=seed), data=data, exact_at=range(100, 1201, 100)) for seed in range(3)]
         found = pd.concat([errors(run.spectrum) for run in runs])
         top, score = found[found["rank"] == 1]["error"], (found["value"] - found["exact"]).abs() / found["stderr"]
@@ -100,7 +100,7 @@ def _miss(network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, size: int,
 
 
 def _lanczos(network: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
-    """The top of <H> by scipy's eigsh to 1 %, five eigenvalues as a thermometer gives."""
+    """The largest eigenvalue of <H> by scipy's eigsh to 1 %, computing five, as a thermometer does."""
     curvature = LocalHessian(network, "layers.0", x, y, loss=F.cross_entropy)
 
     def multiply(v: np.ndarray) -> np.ndarray:

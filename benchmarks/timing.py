@@ -1,4 +1,4 @@
-"""Timing of alternatives in turn, so that a machine whose speed drifts slows all of them alike."""
+"""Timing of alternatives in turn, so that a drift in the machine's speed affects all of them alike."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from nin.support.threads import threads
 
 
 def seconds(work: Callable[[], object], *, on: int | None = None, device: str = "cpu") -> float:
-    """Seconds that work takes, on that many torch threads."""
+    """Seconds that work takes on this number of torch threads (None: as it is set)."""
     with threads(on):
         synchronise(device)
         start = time.perf_counter()
@@ -26,7 +26,7 @@ def synchronise(device: str) -> None:
 
 
 def in_turn(alternatives: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, np.ndarray]:
-    """Call each alternative, which returns its seconds, once a round after one round that does not count."""
+    """Seconds by alternative and round: each is called once per round, after a warm-up round that does not count."""
     taken = {name: np.empty(rounds) for name in alternatives}
     for number in range(-1, rounds):
         for name, measure in alternatives.items():
@@ -37,5 +37,5 @@ def in_turn(alternatives: Mapping[str, Callable[[], float]], rounds: int) -> dic
 
 
 def spread(values: np.ndarray, digits: int = 2) -> str:
-    """Median, smallest and largest."""
+    """Median, smallest and largest, as text."""
     return f"{np.median(values):.{digits}f} ({values.min():.{digits}f}-{values.max():.{digits}f})"
