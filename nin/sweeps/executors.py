@@ -11,8 +11,8 @@ Group = TypeVar("Group")
 Result = TypeVar("Result")
 
 
-def check_executor(executor: Executor | None) -> None:
-    """Raise ValueError, with what to pass instead, where executor is neither None nor an Executor."""
+def check_executor(executor: object) -> None:
+    """Raise ValueError, saying what to pass instead, if executor is neither None nor an Executor."""
     if executor is None or isinstance(executor, Executor):
         return
     if hasattr(executor, "get_executor"):
@@ -21,11 +21,11 @@ def check_executor(executor: Executor | None) -> None:
         hint = f"Pass an object, for example {executor.__name__}(max_workers=2), not the class."
     else:
         hint = "Pass None, a ProcessPoolExecutor, or client.get_executor() of a dask.distributed client."
-    raise ValueError(f"executor={executor!r} is no concurrent.futures.Executor. {hint}")
+    raise ValueError(f"executor={executor!r} is not a concurrent.futures.Executor. {hint}")
 
 
 def workers(executor: Executor | None) -> int:
-    """How many groups run side by side: what a pool or a Dask cluster tells, the cores of this machine if none does."""
+    """The number of groups that run at once: as the pool or Dask cluster reports it, else this machine's cores."""
     if executor is None:
         return 1
     client = getattr(executor, "_client", None)  # of dask.distributed
@@ -36,10 +36,11 @@ def workers(executor: Executor | None) -> int:
 def run_groups(
     work: Callable[[Group], Result], groups: Iterable[Group], executor: Executor | None
 ) -> Iterator[tuple[Group, Result]]:
-    """Yield each group with work(group), in place one after the other, on an executor as they finish.
+    """Yield each group with work(group): in this process one after the other, on an executor as they finish.
 
-    If the executor breaks (a worker process died), the groups that are left run in place, with one warning.
-    When the caller stops early, what has not begun is cancelled.
+    If the executor breaks (a worker process died), the remaining groups run in this process, with one warning.
+    If the caller stops early, groups that have not started are cancelled.
+    Raises ValueError if the work cannot be pickled.
     """
     if executor is None:
         for group in groups:
@@ -56,7 +57,7 @@ def run_groups(
             yield futures[future], result
     except BrokenExecutor as error:
         warnings.warn(
-            f"the executor broke ({str(error).rstrip('.')}); {len(left)} groups that are left run in this process.",
+            f"the executor broke ({str(error).rstrip('.')}); the remaining {len(left)} groups run in this process.",
             stacklevel=3,
         )
         yield from run_groups(work, left, None)

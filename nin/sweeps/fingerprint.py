@@ -1,4 +1,4 @@
-"""What tells one function of a user's from another, so that what it computed is found again."""
+"""Fingerprints of user-defined functions, so that their stored results are found again."""
 
 import hashlib
 import inspect
@@ -12,13 +12,13 @@ from torch import nn
 
 
 def dotted_name(function: Callable) -> str:
-    """module.name of a function, of what a functools.partial calls, or of a callable object's class."""
+    """module.name of a function, of the function in a functools.partial, or of a callable object's class."""
     function = function.func if isinstance(function, partial) else function
     return f"{function.__module__}.{getattr(function, '__qualname__', type(function).__name__)}"
 
 
 def sources(code: Iterable[Any]) -> bytes:
-    """The source text of functions and classes, one after the other, where Python can find it."""
+    """The concatenated source text of functions and classes, without those whose source Python cannot find."""
     found = b""
     for thing in code:
         try:
@@ -29,11 +29,11 @@ def sources(code: Iterable[Any]) -> bytes:
 
 
 def fingerprint(name: str, function: Callable) -> dict[str, str]:
-    """The dotted name of a function, and a sha256 of its source (its bytecode without one) and all that is bound to it.
+    """The dotted name of a function, and a sha256 of its source (else its bytecode) and of everything bound to it.
 
-    Bound are arguments of a functools.partial, defaults, variables of an enclosing function, and the state of a
-    callable object. What the function calls is not looked into: after a change there, rename the function.
-    Raises ValueError, with `name` as the name of the argument, where something bound cannot be pickled.
+    Bound are the arguments of a functools.partial, defaults, variables of an enclosing function, and the state of a
+    callable object. The functions that it calls are not covered: after a change in one of them, rename the function.
+    Raises ValueError, with `name` as the name of the argument, if something bound cannot be pickled.
     """
     bound: list[Any] = []
     inner = function
@@ -52,23 +52,23 @@ def fingerprint(name: str, function: Callable) -> dict[str, str]:
         state = pickle.dumps(bound)
     except Exception as error:
         raise ValueError(
-            f"{name} is bound to something that cannot be pickled ({error}), so it would not be known again; "
-            "give it numbers and tensors, by functools.partial or as the fields of a class with __call__."
+            f"{name} is bound to something that cannot be pickled ({error}), so its results could not be found "
+            "again; bind only numbers and tensors, by functools.partial or as the fields of a class with __call__."
         ) from None
     return {"name": dotted_name(function), "sha256": hashlib.sha256(text + state).hexdigest()}
 
 
 def _constants(code: CodeType) -> list:
-    """Names and constants that bytecode refers to, functions inside it by their own instead of their address."""
+    """Names and constants of bytecode; a nested function as its own bytecode, since its repr holds an address."""
     inside = [[c.co_code, _constants(c)] if inspect.iscode(c) else c for c in code.co_consts]
     return [code.co_names, *inside]
 
 
 def identity(factory: Callable[[], nn.Module], network: nn.Module) -> dict[str, str]:
-    """What tells one factory from another: its dotted name, and a hash of its code and of a network it built.
+    """The identity of a network factory: its dotted name, and a hash of its code and of a network it built.
 
-    The hash covers the source of the factory and of the network's own modules, where Python can find them, its
-    structure and its initial weights.
+    The hash covers the source of the factory and of the network's user-defined modules, if Python can find it, and the
+    network's structure and initial weights.
     """
     digest = hashlib.sha256(repr(network).encode())
     own = {type(module) for module in network.modules() if not type(module).__module__.startswith("torch.")}

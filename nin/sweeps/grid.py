@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
 from pathlib import Path
@@ -29,46 +29,47 @@ from nin.training.config import RunConfig
 from nin.training.trajectories import tidy
 
 
+# `| object`: where annotations are checked, values of other types must still reach our own errors.
 def sweep(
-    base: RunConfig,
+    base: RunConfig | object,
     *,
-    over: Mapping[str, Sequence[Any]],
+    over: Mapping[str, Iterable[Any]] | object,
     data: Dataset | None = None,
     network: Callable[[], nn.Module] | None = None,
-    executor: Executor | None = None,
+    executor: Executor | object | None = None,
     store: str | Path | None = None,
     device: str = "auto",
     at_once: int | None = None,
     progress: bool = False,
-    probes: Mapping[str, Probe] | None = None,
+    probes: Mapping[str, Probe] | object | None = None,
     snapshots: Sequence[int] | None = None,
     probe_samples: int = 128,
 ) -> pd.DataFrame | tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-    """Train every combination of the values in `over`, or take it from the store, and return one tidy table.
+    """Train every combination of the values in `over`, or read it from the store, and return one tidy table.
 
-    base      the run from which all others differ by the fields in `over`, {"sigma": [0.1, 1.0], "seed": range(3)}
-    data, network   the user's own, as in `nin.train`; they enter the key of a stored run
-    executor  any concurrent.futures.Executor; None: in this process. Its workers compute, each on one torch thread, and
-              this process stores. Workers of a network of one's own must be able to import its factory.
+    base      the fields that all runs share; `over` sets the others, as in {"sigma": [0.1, 1.0], "seed": range(3)}
+    data, network   user-defined, as in `nin.train`; they enter the key of a stored run
+    executor  any concurrent.futures.Executor, whose workers train on one torch thread each while this process stores
+              the results; None: train in this process. Workers must be able to import a user-defined network's factory.
     store     folder of finished runs; None: NIN_STORE, or runs/store in the clone
-    device    "auto": cuda where there is one, else cpu; part of a stored run's key
+    device    "auto": cuda if available, else cpu; part of a stored run's key
     at_once   runs trained as one ensemble; None: by the size of the work (nin.sweeps.groups); same results
-    progress  a bar on stderr
-    probes    name -> function (model, x, y) -> DataFrame, asked about the network of every run, without its node and in
-              eval mode, at the snapshots; the tables are then returned too, by name: run, step, the probe's columns,
-              and failure, the error where a probe raised one. They join the trajectories by run and step.
+    progress  show a bar on stderr
+    probes    name -> function (model, x, y) -> DataFrame, called at the snapshots on the network of every run, without
+              its node and in eval mode. A dict of tables, by name, is then returned as well: run, step, the probe's
+              columns, and failure, the error if the probe raised one. They join the trajectories by run and step.
     snapshots steps at which probes are asked, as long as a run's noisy loss is finite; None: eight, log-spaced
-    probe_samples   of the test set, the first ones, are x and y
+    probe_samples   the first test samples, this many, are the probes' x and y
 
-    The rows are those of `Trajectories.frame`, `run` counting the grid with the last field of `over` running fastest.
-    Groups are cut from the whole grid and stored as they finish: what was interrupted goes on where it stopped, and
-    whatever is computed again after that is computed as it would have been. Tables of probes are stored with the runs;
-    a new probe, or other snapshots, train the runs once more, to the same trajectories.
+    The rows are those of `Trajectories.frame`; `run` counts the grid, with the last field of `over` running fastest.
+    Groups are formed from the whole grid and stored as they finish, so an interrupted sweep resumes where it stopped,
+    with the same results. The probes' tables are stored with the runs; for a new probe or other snapshots, the runs
+    are trained once more, to the same trajectories.
 
-    Raises ValueError for an unknown field, an empty or no list, values that RunConfig refuses, an executor that is
-    none, a store that is a file, one with a run of a newer schema, a snapshot beyond the last step; ProbeError for a
-    probe that changes a network or returns no frame; OSError where the store cannot be written. Values that occur twice
-    are dropped with a warning, failures of probes are counted in one.
+    Raises ValueError for an unknown field, a missing or empty list, a value that RunConfig rejects, an executor of
+    another type, a store that is a file or holds a run of a newer schema, a snapshot beyond the last step; ProbeError
+    for a probe that changes a network or does not return a DataFrame; OSError if the store cannot be written.
+    Warns of values that occur twice, which are dropped, and of probes that failed.
     """
     check_executor(executor)
     if at_once is not None:
@@ -133,8 +134,8 @@ def _warn_of_failures(readings: Mapping[str, pd.DataFrame]) -> None:
         warnings.warn(f"probes failed: {'; '.join(parts)}. See the column failure of their tables.", stacklevel=3)
 
 
-def expand(base: RunConfig, over: Mapping[str, Sequence[Any]]) -> list[RunConfig]:
-    """All combinations of the values of `over`, the last field running fastest; doubles dropped with a warning."""
+def expand(base: RunConfig | object, over: Mapping[str, Iterable[Any]] | object) -> list[RunConfig]:
+    """All combinations of the values in `over`, the last field running fastest; duplicates dropped with a warning."""
     if not isinstance(base, RunConfig):
         raise ValueError(f"base={base!r} must be a nin.RunConfig.")
     if not isinstance(over, Mapping):
@@ -150,7 +151,7 @@ def expand(base: RunConfig, over: Mapping[str, Sequence[Any]]) -> list[RunConfig
         if values[name] is None:
             raise ValueError(f"over[{name!r}]={entries!r} must be a list of values, for example [{entries!r}].")
         if not values[name]:
-            raise ValueError(f"over[{name!r}] is empty: a sweep of no runs. Give it values, or leave the field out.")
+            raise ValueError(f"over[{name!r}] is empty: a sweep of no runs. Give values, or leave the field out.")
     grid = [base.replace(**dict(zip(values, point, strict=True))) for point in itertools.product(*values.values())]
     unique = list(dict.fromkeys(grid))
     if len(unique) < len(grid):

@@ -9,10 +9,10 @@ from nin.model.sites import linear_layers
 from nin.training.config import RunConfig
 from nin.training.stacking import must_agree
 
-# Measured with `python -m benchmarks groups` (benchmarks/RESULTS.md): the time of a member's step against the size of
-# its group is flat around the one whose weights, activations and their gradients take 16 MiB together.
+# Measured with `python -m benchmarks groups` (benchmarks/RESULTS.md): the time per member and step is flat around the
+# group size at which weights, activations and their gradients together take 16 MiB.
 GROUP_BYTES = {"cpu": 2**24, "cuda": 2**30}
-SMALLEST, LARGEST = 4, 256  # even: two threads share a group's products by member
+SMALLEST, LARGEST = 4, 256  # even: two threads divide a group's products by member
 
 
 def group_size(config: RunConfig, network: nn.Module, device: str = "cpu") -> int:
@@ -30,10 +30,10 @@ def group_size(config: RunConfig, network: nn.Module, device: str = "cpu") -> in
 def groups(
     configs: Sequence[RunConfig], size: Callable[[RunConfig], int], *, workers: int = 1
 ) -> list[tuple[RunConfig, ...]]:
-    """Cut the runs, in their order, into groups that can be stacked, none larger than size(config) of their first.
+    """Divide the runs, in order, into groups that can be stacked, none larger than size(config) of its first run.
 
-    What is stacked is cut evenly, into a multiple of the number of workers, but not into less than two runs: one alone
-    is trained as a pair.
+    Runs that can be stacked are divided evenly, into a multiple of the number of workers, but into groups of at least
+    two: a run alone is trained as a pair.
     """
     stacks: dict[tuple, list[RunConfig]] = {}
     for config in configs:

@@ -1,4 +1,4 @@
-"""What a store holds, as a person reads it, and all of it as one table."""
+"""The contents of a store, as a readable list and as one table."""
 
 import io
 from collections import Counter
@@ -24,12 +24,12 @@ UNITS = ((86400 * 365, "y"), (86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 class Listing:
     """The runs of a store.
 
-    rows      (phase, key, what of the config differs from run to run, age, size) of each run
-    common    what all runs share and is not the default
-    phases    how many runs are in which phase
-    seconds, bytes   what computing them took, and the disk
-    readings  how many tables of each probe are stored with the runs; their seconds and bytes are not counted above
-    problems  the files that cannot be read, one sentence each
+    rows      for each run (phase, key, config fields that differ between runs, age, size)
+    common    config fields that all runs share and that are not the default
+    phases    number of runs in each phase
+    seconds, bytes   time to compute the runs, and their size on disk
+    readings  number of stored tables of each probe; not counted in seconds and bytes
+    problems  one sentence for each file that cannot be read
     """
 
     rows: list[tuple[str, str, str, str, str]]
@@ -42,7 +42,7 @@ class Listing:
 
 
 def listing(store: Store, *, verify: bool = False) -> Listing:
-    """List all runs by their manifests; with verify, every checksum is checked against the tables as well."""
+    """List all runs from their manifests; with verify, also check every table against its checksum."""
     manifests, problems = _manifests(store, verify)
     readings, more = _manifests(readings_of(store), verify)
     problems += more
@@ -73,7 +73,7 @@ def listing(store: Store, *, verify: bool = False) -> Listing:
 
 
 def _manifests(store: Store, verify: bool) -> tuple[list[dict[str, Any]], list[str]]:
-    """What can be read, and a sentence for each that cannot."""
+    """The manifests of a store, and one sentence for each that cannot be read."""
     manifests, problems = [], []
     for key in store:
         try:
@@ -120,7 +120,7 @@ def _batches(store: Store) -> Iterator[tuple[list[RunConfig], list[pd.DataFrame]
 
 
 def _fields(manifest: dict[str, Any]) -> dict[str, Any]:
-    """The config and what else tells runs apart; the data by their source."""
+    """The config and what else distinguishes runs: the source of the data, the device, the network."""
     own = {"network": manifest["network"]["name"]} if "network" in manifest else {}
     beside = {name: manifest[name] for name in ("source", "device") if manifest.get(name, "cpu") != "cpu"}
     return manifest["config"] | beside | own

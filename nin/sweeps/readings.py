@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from nin import probes as our_probes
@@ -22,7 +23,7 @@ from nin.sweeps.fingerprint import fingerprint
 from nin.training.config import DTYPES, RunConfig
 from nin.training.schedule import log_spaced
 
-POINTS = 8  # snapshots of a run where none are named
+POINTS = 8  # snapshots of a run if none are given
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,9 @@ class Probing:
     """Which probes are asked, at which steps, on how many samples.
 
     probes     name -> function (model, x, y) -> DataFrame, see `nin.probes.asking.ask`
-    snapshots  steps; None: 0, the last one and six between, log-spaced
-    samples    of the test set, the first ones: the fixed probe set
-    Raises ValueError for no probes, names that are not text, what cannot be called, steps that are none.
+    snapshots  steps; None: POINTS of them, log-spaced, with 0 and the last step
+    samples    size of the probe set: the first test samples
+    Raises ValueError for an empty mapping, a name that is not text, a probe that cannot be called, or an invalid step.
     """
 
     probes: Mapping[str, Probe]
@@ -52,7 +53,7 @@ class Probing:
             for step in self.snapshots:
                 check_count("snapshots", step, minimum=0)
             if not self.snapshots:
-                raise ValueError("snapshots is empty: probes would never be asked; name steps, or None.")
+                raise ValueError("snapshots is empty: the probes would never be asked; give steps, or None.")
             object.__setattr__(self, "snapshots", tuple(sorted({int(step) for step in self.snapshots})))
 
     def due(self, config: RunConfig) -> tuple[int, ...]:
@@ -60,18 +61,20 @@ class Probing:
         if self.snapshots is None:
             return tuple(log_spaced(config.steps, POINTS))
         if self.snapshots[-1] > config.steps:
-            raise ValueError(f"snapshots={self.snapshots!r} goes beyond steps={config.steps} of a run.")
+            raise ValueError(f"snapshots={self.snapshots!r} goes beyond the last step of a run (steps={config.steps}).")
         return self.snapshots
 
-    def probe_set(self, data: Dataset, config: RunConfig) -> tuple[Tensor, Tensor]:
-        """The first test samples in the run's dtype; ValueError where there are fewer."""
+    def probe_set(
+        self, data: Dataset, config: RunConfig
+    ) -> tuple[Float[Tensor, "samples ..."], Shaped[Tensor, "samples ..."]]:
+        """The first test samples in the run's dtype; ValueError if there are too few."""
         if self.samples > len(data.x_test):
-            raise ValueError(f"probe_samples={self.samples} is more than the test set of {len(data.x_test)} has.")
+            raise ValueError(f"probe_samples={self.samples} is more than the {len(data.x_test)} test samples.")
         data = data.to(DTYPES[config.dtype])
         return data.x_test[: self.samples], data.y_test[: self.samples]
 
     def identity(self, name: str, config: RunConfig) -> dict[str, Any]:
-        """What determines the table of a probe beside the run."""
+        """What determines the table of a probe besides the run."""
         known = {"probe": self._fingerprints[name], "nin.probes": probe_sources()}
         return known | {"snapshots": list(self.due(config)), "probe_samples": self.samples}
 
@@ -80,13 +83,13 @@ class Probing:
         return {name: fingerprint(f"probes[{name!r}]", probe) for name, probe in self.probes.items()}
 
     def only(self, names: Sequence[str]) -> "Probing":
-        """The same with some of the probes."""
+        """A copy with only some of the probes."""
         return Probing({name: self.probes[name] for name in names}, self.snapshots, self.samples)
 
 
 @cache
 def probe_sources() -> str:
-    """A sha256 of all code in nin.probes, on which probes are likely to be built."""
+    """A sha256 of all code in nin.probes, which user-defined probes are likely to call."""
     return _hash_of(Path(our_probes.__file__).parent)
 
 
@@ -102,13 +105,13 @@ def _hash_of(folder: Path) -> str:
 class Readings:
     """Asks the probes at every snapshot of an ensemble, and keeps the tables: an `observe` for `nin.train`.
 
-    seconds    what each probe took, all runs together
+    seconds    time that each probe took, over all runs
     """
 
     probing: Probing
     configs: Sequence[RunConfig]
-    x: Tensor
-    y: Tensor
+    x: Float[Tensor, "samples ..."]
+    y: Shaped[Tensor, "samples ..."]
     seconds: dict[str, float] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -118,7 +121,7 @@ class Readings:
         self._threads = torch.get_num_threads()  # training may set its own
 
     def __call__(self, run: int, step: int, model: nn.Module) -> None:
-        """Ask all probes about one network. What one raises is recorded; the others and the rest go on."""
+        """Ask all probes about one network. If one raises, its error is recorded and the others are still asked."""
         for name, probe in self.probing.probes.items():
             start = time.perf_counter()
             with threads(self._threads):
@@ -133,7 +136,7 @@ class Readings:
             self.seconds[name] += time.perf_counter() - start
 
     def tables(self, run: int) -> dict[str, pd.DataFrame]:
-        """By probe: step, the probe's columns, and failure, the error of a snapshot that has no reading, else None."""
+        """By probe: step, the probe's columns, and failure: the error if the probe raised at that step, else NaN."""
         return {name: self._table(run, name) for name in self.probing.probes}
 
     def _table(self, run: int, name: str) -> pd.DataFrame:

@@ -1,8 +1,8 @@
 """Finished runs on disk: content-addressed, written whole or not at all, verified when read.
 
-STORE/runs/ab/abcdef.../table.parquet, manifest.json     one folder a run, named by its key
-STORE/damaged/                                           what failed its checksum, moved aside
-STORE/data/                                              a user's own data set, for workers in other processes
+STORE/runs/ab/abcdef.../table.parquet, manifest.json     one folder per run, named by its key
+STORE/damaged/                                           runs that failed their checksum
+STORE/data/                                              user-defined data sets, for workers in other processes
 """
 
 import contextlib
@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from nin.support import paths
 
 SCHEMA = 1  # raise it when a run of the same config would have another trajectory, or its table other columns
-STALE = 86400  # seconds after which files that wait to be complete belong to nobody any more
+STALE = 86400  # seconds after which incomplete files are taken to be left over from a crash
 TABLE, MANIFEST = "table.parquet", "manifest.json"
 
 
@@ -39,9 +39,9 @@ class NewerSchema(ValueError):
 
 
 def key(identity: Mapping[str, Any]) -> str:
-    """sha256 of the canonical JSON (sorted keys, no spaces) of all that determines a run, and of the schema version.
+    """sha256 of the canonical JSON (sorted keys, no spaces) of all that determines a run and of the schema version.
 
-    Raises ValueError for an identity that is no JSON.
+    Raises ValueError for an identity that is not JSON.
     """
     try:
         text = json.dumps({"schema": SCHEMA, **identity}, sort_keys=True, separators=(",", ":"), allow_nan=False)
@@ -54,7 +54,7 @@ def key(identity: Mapping[str, Any]) -> str:
 class Store:
     """A folder of finished runs. Any number of processes may read and write it at once.
 
-    Raises ValueError where the folder's path is a file.
+    Raises ValueError if the folder's path is a file.
     """
 
     folder: Path
@@ -65,7 +65,7 @@ class Store:
             raise ValueError(f"store={str(self.folder)!r} is a file; name a folder.")
 
     def path(self, key: str) -> Path:
-        """The folder of a run, there or not."""
+        """The folder of a run, whether it exists or not."""
         return self.folder / "runs" / key[:2] / key
 
     def __contains__(self, key: str) -> bool:
@@ -76,9 +76,10 @@ class Store:
         return (path.parent.name for path in sorted(self.folder.glob(f"runs/??/*/{MANIFEST}")))
 
     def manifest(self, key: str) -> dict[str, Any]:
-        """What is known of a run beside its table.
+        """All that is stored of a run besides its table.
 
-        Raises DamagedRun where the file is not as it was written, NewerSchema where a newer nin wrote it.
+        Raises DamagedRun if the file is not as it was written, NewerSchema if a newer nin wrote it, FileNotFoundError
+        if the run is not stored.
         """
         path = self.path(key) / MANIFEST
         content = path.read_bytes()
@@ -86,7 +87,7 @@ class Store:
             manifest = json.loads(content)
             schema, checksum = manifest["schema"], manifest.pop("sha256")
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise DamagedRun(f"{path} is damaged: it is no manifest.") from None
+            raise DamagedRun(f"{path} is damaged: it is not a manifest.") from None
         if isinstance(schema, int) and schema > SCHEMA:
             raise NewerSchema(
                 f"{path} has schema version {schema}, and this nin reads up to {SCHEMA}: "
@@ -97,7 +98,7 @@ class Store:
         return manifest
 
     def table(self, key: str, manifest: Mapping[str, Any]) -> pd.DataFrame:
-        """The table of a run, one row a recorded step. Raises DamagedRun where its checksum is another."""
+        """The table of a run, one row per recorded step. Raises DamagedRun if it is missing or its checksum differs."""
         path = self.path(key) / TABLE
         try:
             content = path.read_bytes()
@@ -109,10 +110,10 @@ class Store:
         return pq.read_table(pa.BufferReader(content)).to_pandas()
 
     def load(self, key: str) -> tuple[pd.DataFrame, dict[str, Any]] | None:
-        """The table and the manifest of a run, None where there is none.
+        """The table and the manifest of a run, or None if it is not stored.
 
-        A damaged run is moved aside, with one warning that names the file, and counts as none.
-        Raises NewerSchema.
+        A damaged run is moved aside, with one warning that names the file, and counts as not stored.
+        Raises NewerSchema if a newer nin wrote it.
         """
         try:
             manifest = self.manifest(key)
@@ -126,8 +127,8 @@ class Store:
     def save(self, key: str, table: pd.DataFrame, about: Mapping[str, Any]) -> None:
         """Store a run: both files are written, flushed to the disk, and appear together by one rename.
 
-        Where another process stored the run in the meantime, its copy stays and this one is dropped.
-        Raises OSError, with what to do, where the folder cannot be written; what was stored before is not touched.
+        If another process has stored the run in the meantime, its copy is kept and this one is dropped.
+        Raises OSError, saying what to do, if the folder cannot be written; runs that are stored are not touched.
         """
         buffer = io.BytesIO()
         numbers = [name for name in table.columns if table[name].dtype.kind == "f"]
@@ -154,13 +155,13 @@ class Store:
         self._commit(key, {TABLE: content, MANIFEST: _serialised(manifest)})
 
     def check_writable(self) -> None:
-        """Raise OSError, with what to do, where nothing can be written into the store; sweep out what a crash left."""
+        """Raise OSError, saying what to do, if the store cannot be written; delete what crashed processes left."""
         try:
             self._scratch().rmdir()
         except OSError as error:
             raise self._not_writable(error) from error
         for left in (self.folder / "writing").iterdir():
-            with contextlib.suppress(OSError):  # another process may be at it
+            with contextlib.suppress(OSError):  # another process may be deleting it too
                 if time.time() - left.stat().st_mtime > STALE:
                     shutil.rmtree(left)
 
@@ -173,12 +174,12 @@ class Store:
                 paths.sync(scratch)
                 self._publish(scratch, self.path(key))
             finally:
-                shutil.rmtree(scratch, ignore_errors=True)  # nothing is left there unless it failed
+                shutil.rmtree(scratch, ignore_errors=True)  # already renamed unless something failed
         except OSError as error:
             raise self._not_writable(error) from error
 
     def _publish(self, scratch: Path, target: Path) -> None:
-        """Give a complete folder its name; a run that is there already stays."""
+        """Give a complete folder its final name; a run that is already there is kept."""
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             scratch.rename(target)
@@ -190,7 +191,7 @@ class Store:
         paths.sync(target.parent)
 
     def _scratch(self) -> Path:
-        """A new folder on the store's own file system, where files wait until they are complete."""
+        """A new folder on the store's own file system, for files that are not yet complete."""
         waiting = self.folder / "writing"
         waiting.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=waiting))
@@ -201,7 +202,7 @@ class Store:
         return OSError(
             error.errno,
             f"the store {self.folder} cannot be written ({error.strerror or error}); the runs in it are intact. "
-            "Free space or make it writable, or name another store; the same call then goes on from there",
+            "Free space, make it writable or name another store; the same call then goes on from there",
         )
 
     def _move_aside(self, key: str) -> str:
@@ -211,11 +212,11 @@ class Store:
             target = Path(tempfile.mkdtemp(dir=aside, prefix=f"{key[:12]}-"))
             self.path(key).rename(target)
         except OSError as error:
-            return f"It cannot be moved aside ({error.strerror}) and is computed again."
-        return f"It was moved to {target} and is computed again."
+            return f"It cannot be moved aside ({error.strerror}) and will be computed again."
+        return f"It was moved to {target} and will be computed again."
 
 
 def _serialised(manifest: Mapping[str, Any]) -> bytes:
-    """The manifest as indented JSON, with the sha256 of all the rest as its last entry."""
+    """The manifest as indented JSON, with the sha256 of everything else as its last entry."""
     plain = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
     return (json.dumps({**manifest, "sha256": hashlib.sha256(plain.encode()).hexdigest()}, indent=2) + "\n").encode()

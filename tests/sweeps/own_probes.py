@@ -1,4 +1,4 @@
-"""Probes as a user writes them, good and bad; importable by worker processes."""
+"""User-defined probes, good and bad; importable by worker processes."""
 
 import pandas as pd
 import torch
@@ -12,13 +12,13 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> pd.DataFrame:
 
 
 def by_layer(model: nn.Module, x: Tensor, y: Tensor) -> pd.DataFrame:
-    """One row a tensor: its norm, and a random number that a seed fixes."""
+    """One row per tensor: its norm, and a random number fixed by the seed."""
     rows = [(name, tensor.norm().item(), torch.rand(1).item()) for name, tensor in model.named_parameters()]
     return pd.DataFrame(rows, columns=["layer", "norm", "draw"])
 
 
 def fails_when_trained(model: nn.Module, x: Tensor, y: Tensor) -> pd.DataFrame:
-    """Raises as soon as the first weights are away from where seed 0 put them."""
+    """Raises once the network classifies more than 30 % correctly."""
     if accuracy(model, x, y)["value"][0] > 0.3:
         raise RuntimeError("too\ngood")
     return accuracy(model, x, y)

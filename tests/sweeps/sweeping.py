@@ -24,7 +24,7 @@ def sweep(store, **changes) -> pd.DataFrame:
 
 
 def logged_sweep(store: Path, log: Path, **changes) -> None:
-    """The sweep, with the runs that are computed written into a file before they are."""
+    """The sweep; runs that are computed are first written into a log file."""
     train = jobs.train
 
     def logged(configs, **arguments):
@@ -55,12 +55,12 @@ def same(first: pd.DataFrame, second: pd.DataFrame) -> None:
 
 
 def two_layers() -> nn.Module:
-    """A network of a user's own."""
+    """A user-defined network."""
     return nn.Sequential(nn.Linear(64, 6), nn.Tanh(), nn.Linear(6, 10))
 
 
 def fails() -> nn.Module:
-    """A factory that cannot."""
+    """A factory that raises."""
     raise RuntimeError("no such network")
 
 

@@ -113,7 +113,7 @@ def test_a_worker_of_a_pool_dies(tmp_path):
     expected = nin.sweep(LONG, over=OVER, store=tmp_path / "whole")
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as executor:
         killer = kill_when_first_stored(tmp_path / "a", lambda: next(iter(executor._processes)))
-        with pytest.warns(UserWarning, match=r"the executor broke .*; \d groups that are left run in this") as caught:
+        with pytest.warns(UserWarning, match=r"the executor broke .*; the remaining \d groups run in this") as caught:
             frame = nin.sweep(LONG, over=OVER, store=tmp_path / "a", executor=executor, at_once=2)
         killer.join()
     assert len(caught) == 1
@@ -172,7 +172,7 @@ def test_workers_are_counted(pool, client):
     assert workers(Silent.__new__(Silent)) == os.cpu_count()
 
 
-def test_what_is_no_executor_is_named():
+def test_what_is_not_an_executor_is_named():
     class Client:
         def get_executor(self):
             return Future()
@@ -181,7 +181,7 @@ def test_what_is_no_executor_is_named():
             return "<Client>"
 
     with pytest.raises(
-        ValueError, match=r"executor=<Client> is no .*Pass a dask.distributed Client as client.get_exec"
+        ValueError, match=r"executor=<Client> is not a .*Pass a dask.distributed Client as client.get_exec"
     ):
         check_executor(Client())
     with pytest.raises(ValueError, match=r"Pass an object, for example ThreadPoolExecutor\(max_workers=2\), not the"):

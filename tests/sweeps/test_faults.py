@@ -1,6 +1,6 @@
 """Catches: anything lost, torn or computed twice when a sweep is killed, interrupted, doubled or runs out of disk.
 
-Every fault is a real one, in a process of its own that is forked from a server which has imported nin already.
+Every fault is real and happens in a separate process, forked from a server that has already imported nin.
 """
 
 import multiprocessing
@@ -27,7 +27,7 @@ fork = multiprocessing.get_context("forkserver")
 
 @pytest.fixture(scope="module", autouse=True)
 def server():
-    """The process to fork from; before Python 3.12 it finds modules to load first by PYTHONPATH alone."""
+    """The process to fork from; before Python 3.12 it finds the modules to preload only through PYTHONPATH."""
     fork.set_forkserver_preload(["warm"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))
@@ -41,7 +41,7 @@ def table(tmp_path_factory) -> pd.DataFrame:
 
 
 def in_a_process(function, *arguments) -> tuple[multiprocessing.Process, Connection]:
-    """Start a function in a process of its own; what it returns or raises, and its warnings, come by the connection."""
+    """Start a function in a separate process; its result or error, and its warnings, arrive by the connection."""
     ours, theirs = fork.Pipe()
     process = fork.Process(target=outcome, args=(function, theirs, *arguments))
     process.start()

@@ -131,7 +131,7 @@ def test_values_that_occur_twice_are_dropped_and_said(tmp_path):
         ({"base": {"sigma": 1}}, r"base={'sigma': 1} must be a nin.RunConfig"),
         ({"at_once": 0}, "at_once=0 must be an integer >= 1"),
         ({"over": {"layer": [9]}}, "layer=9 is not in the model; its linear layers are 0 to 2"),
-        ({"executor": 3}, "executor=3 is no concurrent.futures.Executor. Pass None, a ProcessPoolExecutor"),
+        ({"executor": 3}, "executor=3 is not a concurrent.futures.Executor. Pass None, a ProcessPoolExecutor"),
     ],
 )
 def test_bad_input_is_named(tmp_path, arguments, message):

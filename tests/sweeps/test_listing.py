@@ -1,4 +1,4 @@
-"""Catches: a list of runs that hides damage or what tells runs apart, an export that is not the table."""
+"""Catches: a list of runs that hides damage or how runs differ, an export that is not the table."""
 
 import json
 from datetime import UTC, datetime, timedelta

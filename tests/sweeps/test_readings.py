@@ -300,8 +300,14 @@ def test_a_probe_that_returns_no_table_is_named(tmp_path, result, message):
         ({"snapshots": [1]}, "pass probes as well"),
         ({"probes": {"a": accuracy}, "snapshots": []}, "snapshots is empty"),
         ({"probes": {"a": accuracy}, "snapshots": [-1]}, "snapshots=-1 must be an integer >= 0"),
-        ({"probes": {"a": accuracy}, "snapshots": [0, 61]}, r"snapshots=\(0, 61\) goes beyond steps=60"),
-        ({"probes": {"a": accuracy}, "probe_samples": 361}, "probe_samples=361 is more than the test set of 360"),
+        (
+            {"probes": {"a": accuracy}, "snapshots": [0, 61]},
+            r"snapshots=\(0, 61\) goes beyond the last step of",
+        ),
+        (
+            {"probes": {"a": accuracy}, "probe_samples": 361},
+            "probe_samples=361 is more than the 360 test samples",
+        ),
         ({"probes": {"a": accuracy}, "probe_samples": 0}, "probe_samples=0 must be an integer >= 1"),
         ({"probes": {"a": partial(accuracy, extra=lambda: 1)}}, r"probes\['a'\] is bound to something"),
     ],

@@ -1,4 +1,4 @@
-"""Catches: half a run taken for a whole one, damage that is not seen, a key that changes or does not."""
+"""Catches: half a run taken for a whole one, damage that goes unnoticed, a key that changes or fails to change."""
 
 import dataclasses
 import hashlib
@@ -36,7 +36,7 @@ def one_run(store: Path) -> tuple[str, Path]:
 
 
 def test_key_is_the_hash_of_the_canonical_json():
-    """Written out once by hand: config that differs from the defaults, data, device, schema, sorted, no spaces."""
+    """Written out by hand: config that differs from the defaults, data, device, schema, sorted, no spaces."""
     text = f'{{"config":{{"sigma":2.0}},"data":"d","device":"cpu","schema":{SCHEMA}}}'
     assert key({"device": "cpu", "data": "d", "config": {"sigma": 2.0}}) == hashlib.sha256(text.encode()).hexdigest()
     with pytest.raises(ValueError, match="must hold JSON values only"):
