@@ -36,7 +36,7 @@ class Probing:
     Raises ValueError for an empty mapping, a name that is not text, a probe that cannot be called, or an invalid step.
     """
 
-    probes: Mapping[str, Probe]
+    probes: Mapping[str, Probe] | object  # other types reach the errors below
     snapshots: Sequence[int] | None = None
     samples: int = 128
 
