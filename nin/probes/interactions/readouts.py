@@ -65,13 +65,9 @@ def fit_readouts(
 
 
 def _features(model: nn.Module, x: Tensor, layers: Sequence[str], chunk: int) -> dict[str, Float[Tensor, "n _"]]:
-    seen: dict[str, list[Tensor]] = {}
-    with watching(
-        model, layers, lambda name, values: seen.setdefault(name, []).append(values.flatten(1).clone())
-    ) as run:
-        for part in x.split(chunk):
-            run(part)
-    return {name: torch.cat(parts) for name, parts in seen.items()}
+    with watching(model, layers, lambda name, values: values.flatten(1).clone()) as run:
+        parts = [run(part) for part in x.split(chunk)]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 @torch.enable_grad()
