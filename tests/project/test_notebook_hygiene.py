@@ -13,8 +13,10 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from nin.companion.notebooks import every, profile_values
 from nin.companion.parameters import TAG, Parameter, parse_all, read_cell
+from nin.support import paths
 
 NOTEBOOKS = every()
+PROFILES = sorted(path.stem for path in (paths.notebooks() / "profiles").glob("*.yaml"))
 CHECKED = "nbval-check-output"
 MAX_LINES = 20
 MAX_DIGITS = 3
@@ -49,7 +51,8 @@ def unreadable_parameters(book: NotebookNode) -> list[str]:
 def unchecked_outputs(book: NotebookNode) -> list[str]:
     """Cells that are tagged to be compared, which nbval would not compare."""
     checked = [(i, cell) for i, cell in enumerate(book.cells) if CHECKED in tags(cell)]
-    found = [f"cell {i} is checked and has no execution count" for i, c in checked if not c.get("execution_count")]
+    found = [] if checked else [f"no cell is tagged {CHECKED}"]
+    found += [f"cell {i} is checked and has no execution count" for i, c in checked if not c.get("execution_count")]
     return found + [f"cell {i} is checked and has no output" for i, c in checked if not c.get("outputs")]
 
 
@@ -156,6 +159,8 @@ def spoil(book: NotebookNode, what: str) -> NotebookNode:
             parameters.source += "\nmany: tuple[int, ...] = (1, 2)  # sizes"
         case "no profile":
             parameters.source = parameters.source.splitlines()[1]
+        case "no checked cell":
+            checked.metadata["tags"] = []
         case "no count":
             checked.execution_count = None
         case "no output":
@@ -199,6 +204,7 @@ def spoil(book: NotebookNode, what: str) -> NotebookNode:
         (unreadable_parameters, "no comment", "flag has no comment"),
         (unreadable_parameters, "no range", "many has no range"),
         (unreadable_parameters, "no profile", "no `profile: str`"),
+        (unchecked_outputs, "no checked cell", "no cell is tagged nbval-check-output"),
         (unchecked_outputs, "no count", "cell 3 is checked and has no execution count"),
         (unchecked_outputs, "no output", "cell 3 is checked and has no output"),
         (fine_numbers, "digits", "2.012 has more than 3 digits"),
@@ -228,8 +234,9 @@ def test_every_rule_is_shown_to_fail():
     assert {rule for rule, _, _ in shown.args[1]} == set(RULES)
 
 
-def test_there_are_notebooks():
-    assert NOTEBOOKS
+def test_no_notebook_or_profile_is_overlooked():
+    assert NOTEBOOKS and [path.stem[:2] for path in NOTEBOOKS] == [f"{n:02}" for n in range(1, len(NOTEBOOKS) + 1)]
+    assert set(PROFILES) >= {"paper", "quick", "test"}
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -272,9 +279,11 @@ def test_wrong_profile_is_seen(values, defaults, problems):
     assert wrong_profile(values, known, defaults=defaults) == problems
 
 
-@pytest.mark.parametrize("profile", ["quick", "paper"])
+@pytest.mark.parametrize("profile", PROFILES)
 def test_profile(profile):
     sources = {path.stem: nbformat.read(path, as_version=4) for path in NOTEBOOKS}
     tagged = {stem: next(c.source for c in code(book) if TAG in tags(c)) for stem, book in sources.items()}
     known = {stem: read_cell(source) for stem, source in tagged.items()}
-    assert wrong_profile(profile_values(profile), known, defaults=profile == "quick") == []
+    values = profile_values(profile)
+    assert values or profile == "quick"
+    assert wrong_profile(values, known, defaults=profile == "quick") == []

@@ -56,6 +56,7 @@ def test_every_figure_is_in_the_gallery(sources, profile):
 
 
 def test_every_check_is_in_the_table(sources):
+    assert "paper" in pages.shown() and len(checks.table(ROOT / "figures" / "paper")) > 0
     for profile in pages.shown():
         for name in checks.table(ROOT / "figures" / profile)["name"]:
             assert f"| {docstrings.escape(name)} |" in sources["checks.md"]
