@@ -1,5 +1,6 @@
 # make reproduce               every notebook, figures/, all checks (PROFILE=paper for the full size)
-# make test                    lint, unit tests, doctests, notebooks with profile test; a quarter of an hour
+# make check                   lint, doctests and the fast tests: those not marked `slow`; two minutes on two cores
+# make test                    everything: lint, all tests, doctests, notebooks with profile test; a quarter of an hour
 # make lab                     JupyterLab on the notebooks
 # make explore                 the explorer in the browser: sliders, a phase in a sentence
 # make update                  requirements.lock with the newest versions that pyproject.toml admits
@@ -20,10 +21,13 @@ BIN = .venv/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 SPHINX = $(BIN)/python -m sphinx -q -W --keep-going -c site -d site/_build/doctrees
 
-.PHONY: reproduce test bench lab lint clean explore update site
+.PHONY: reproduce check test bench lab lint clean explore update site
 
 reproduce: .venv/installed
 	$(BIN)/python -m nin run --profile $(PROFILE)
+
+check: lint .venv/tests
+	$(BIN)/python -m pytest -q -m "not slow" --doctest-modules nin studies tests
 
 test: lint .venv/tests
 	$(BIN)/python -m pytest -q --doctest-modules nin studies tests

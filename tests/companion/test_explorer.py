@@ -36,6 +36,7 @@ def test_every_phase_has_its_sentence():
     assert set(SEEN) == set(PHASES) and set(START) == set(NETWORKS)
 
 
+@pytest.mark.slow
 def test_settings_are_the_sliders():
     page = Explorer()
     page.show()
@@ -55,6 +56,7 @@ def test_settings_are_the_sliders():
     assert len(page.tried) == 1
 
 
+@pytest.mark.slow
 def test_what_is_downloaded_is_what_the_command_writes(tmp_path, capsys):
     page = Explorer()
     page.show()

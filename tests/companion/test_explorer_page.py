@@ -71,6 +71,7 @@ def phase(page):
     return page.inner_text(".nin-phase").split(",")[0]
 
 
+@pytest.mark.slow
 def test_page_reacts_to_the_keyboard_and_offers_its_files(browser, address, tmp_path):
     page, wrong = opened(browser, address, 1280, 900)
     assert phase(page) == "decay"
@@ -95,6 +96,7 @@ def test_page_reacts_to_the_keyboard_and_offers_its_files(browser, address, tmp_
     page.close()
 
 
+@pytest.mark.slow
 def test_page_fits_a_phone(browser, address):
     page, wrong = opened(browser, address, 390, 844)
     page.wait_for_timeout(500)

@@ -85,6 +85,7 @@ def check_snippet(text, included):
     assert f"{{{included}}}" in text and outside.isascii()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_every_paper_figure_fits_a_venue(name, tmp_path, monkeypatch):
     monkeypatch.setenv("NIN_FIGURES", str(FIGURES))
@@ -94,6 +95,7 @@ def test_every_paper_figure_fits_a_venue(name, tmp_path, monkeypatch):
     check_snippet(done.files[1].read_text(), f"{name}.pdf")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not set(SAMPLE) <= set(EVERY), reason="figures/paper is not there")
 @pytest.mark.parametrize("venue, column", COLUMNS)
 def test_each_venue_gets_its_width(venue, column, tmp_path, monkeypatch):
@@ -255,6 +257,7 @@ def test_pgf_comes_with_its_images(folder):
     check_snippet(first.files[2].read_text(), "curve.pgf")
 
 
+@pytest.mark.slow
 def test_sheet_has_every_figure_on_pages_and_the_same_bytes(folder, capsys):
     for name in [f"c{number}" for number in range(10)]:
         for suffix in ("json", "csv", "png"):

@@ -242,6 +242,7 @@ def test_a_notebook_begins_with_the_values_of_its_scope(clone):
         begin("01", {"profile": "p", "widths": [], "flag": True})
 
 
+@pytest.mark.slow
 def test_a_failure_is_saved_and_the_others_run(clone, capfd):
     bad, good = run(["02", "01"], progress=False)
     assert capfd.readouterr() == ("", "")
@@ -261,6 +262,7 @@ def test_a_failure_is_saved_and_the_others_run(clone, capfd):
     assert (seen["lr"], seen["n"], seen["widths"], seen["flag"]) == (0.05, None, [8, 4], False)
 
 
+@pytest.mark.slow
 def test_a_profile_and_an_out_folder_without_another_kernelspec_in_the_way(clone, monkeypatch):
     spec = clone / "jupyter" / "kernels" / "python3"
     spec.mkdir(parents=True)
@@ -277,6 +279,7 @@ def test_a_profile_and_an_out_folder_without_another_kernelspec_in_the_way(clone
     assert not (clone / "figures").exists()
 
 
+@pytest.mark.slow
 def test_a_relative_figures_folder_is_that_of_the_caller(clone, monkeypatch):
     monkeypatch.setenv("NIN_FIGURES", "mine")
     monkeypatch.chdir(clone)
@@ -285,6 +288,7 @@ def test_a_relative_figures_folder_is_that_of_the_caller(clone, monkeypatch):
     assert state(outcome.figures)["profile"] == "quick"
 
 
+@pytest.mark.slow
 def test_other_parameters_leave_the_profiles_figures_alone(clone, capsys):
     assert main(["run", "--profile", "quick", "01", "lr=1e-2", "flag=yes"]) == 0
     assert state(clone / "runs" / "custom" / "figures" / "quick")["flag"] is True
@@ -298,6 +302,7 @@ def test_other_parameters_leave_the_profiles_figures_alone(clone, capsys):
     assert lines[-1] == "1 checks, 0 do not hold; 1 notebooks, 0 failed."
 
 
+@pytest.mark.slow
 def test_exit_code_1_for_failures_broken_checks_and_missing_checks(clone, capsys):
     folder = clone / "notebooks"
     save(folder / "03_broken.ipynb", WRITE, CHECKS.replace("NAME", "03_broken").replace("HOLDS", "False"))
@@ -394,6 +399,7 @@ def test_prepares_notebooks_with_their_values_and_outputs_without_running_them(c
     assert nbformat.read(path, as_version=4) == book
 
 
+@pytest.mark.slow
 def test_plain_papermill_works_on_it(clone, monkeypatch):
     monkeypatch.setenv("NIN_FIGURES", str(clone / "plain"))
     path = clone / "notebooks" / "01_good.ipynb"

@@ -127,6 +127,7 @@ def test_binder_reads_the_same_environment():
     assert others == {"lock.py"}  # which repo2docker does not read
 
 
+@pytest.mark.slow
 def test_repo2docker_plans_to_build_the_environment_before_it_copies_the_rest():
     """So that a commit that leaves environment.yml alone does not rebuild it; and nothing else is installed."""
     command = [sys.executable, "-m", "repo2docker", "--no-build", "--debug", str(ROOT)]

@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 
 from nin.support import paths
 
+pytestmark = pytest.mark.slow
 LIBRARY = {
     "jaxtyping", "matplotlib", "numpy", "pandas", "pooch", "pyarrow", "scikit-learn", "scipy", "threadpoolctl", "torch",
     "tqdm", "tueplots",

@@ -83,6 +83,7 @@ def test_performance(model, probe_set):
     assert error == pytest.approx(np.std(losses, ddof=1) / len(losses) ** 0.5, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_curvature_is_the_top_of_both_hessians(model, probe_set):
     x, y = probe_set
     table = curvature(model, x, y, layer="layers.1")
@@ -168,6 +169,7 @@ def runs(images, tmp_path_factory):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_runs_are_numbered_alike_in_trajectories_and_readings(runs, images):
     base, (frame, readings) = runs
     about = frame.groupby("run")[["phase", "sigma", "seed"]].first()
@@ -182,6 +184,7 @@ def test_runs_are_numbered_alike_in_trajectories_and_readings(runs, images):
     assert readings[readings["run"] == 4]["step"].max() < diverged
 
 
+@pytest.mark.slow
 def test_series_of_several_snapshots(runs):
     _, (_, readings) = runs
     table = study.series(readings)
@@ -209,6 +212,7 @@ def test_aging_of_a_power_law_is_its_exponent():
     assert np.isnan(aging[1]) and aging[[4, 20]].tolist() == pytest.approx([-1.25, -1.25])
 
 
+@pytest.mark.slow
 def test_main_series_are_one_value_a_run_and_step(runs):
     _, (_, readings) = runs
     table = study.main_series(study.series(readings), layer="layers.1")
@@ -220,6 +224,7 @@ def test_main_series_are_one_value_a_run_and_step(runs):
     assert mine["completeness"] == value(one, "completeness", "layers.1")
 
 
+@pytest.mark.slow
 def test_comparable_series_are_scaled_readings(runs):
     _, (_, readings) = runs
     table = study.comparable(study.series(readings), layer="layers.1", eta=0.1, patches=4)
@@ -262,6 +267,7 @@ def test_a_failed_probe_is_not_ignored(images, tmp_path):
         study.read_runs(base, images, [1.0], probes={"fails": fails}, **options)
 
 
+@pytest.mark.slow
 def test_a_convolutional_network_is_read_the_same_way(images, tmp_path):
     hidden = ["act1", "act2", "act3"]
     probes = four_probes(

@@ -44,6 +44,7 @@ def test_planted_values_are_those_of_the_planted_interactions():
     assert coalition((0, 2)) == 5 and len(PLANTED) == (truth != 0).sum()
 
 
+@pytest.mark.slow
 def test_planted_interactions_are_found_at_the_output():
     known, terms = recovered([0], steps=800)
     by = known.set_index(["state", "layer"])

@@ -33,6 +33,7 @@ def test_simulation_starts_at_its_own_kappa():
     assert table["n"].to_numpy() == pytest.approx(table["n_map"].to_numpy(), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_equal_decay_has_the_predicted_ratios():
     table = linear_case.equal_decay(width=8192, steps=60, ratios=(0.5, 1.0, 2.0), seeds=5, eta=0.01, samples=64)
     ratios = linear_case.decay_ratio(table, width=8192)
@@ -40,6 +41,7 @@ def test_equal_decay_has_the_predicted_ratios():
     assert found.to_numpy() == pytest.approx(np.ones(3), abs=0.05)
 
 
+@pytest.mark.slow
 def test_random_walk_against_steps_of_the_trainer():
     """Prediction 12: |dW_NI|^2 of real first steps from W_NI = 0, 200 noise seeds of one network."""
     data = linear_teacher(n_train=64, n_test=4)

@@ -230,6 +230,7 @@ def test_training_is_adam_on_the_penalised_hinge_loss():
         torch.testing.assert_close(ours.state_dict()[name], value, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_trained_network_pools_up_to_the_scale():
     """Task 2 solved; homogeneous filters in log2(xi) layers; D as of constant filters (stability section 4)."""
     task, recipe = (

@@ -44,6 +44,7 @@ def client():
         yield client
 
 
+@pytest.mark.slow
 def test_process_pool(tmp_path, table, pool, capsys):
     same(sweep(tmp_path, executor=pool, progress=True), table)
     assert f"{RUNS}/{RUNS}" in capsys.readouterr().err
@@ -51,6 +52,7 @@ def test_process_pool(tmp_path, table, pool, capsys):
     assert manifest["threads"] == 1 and manifest["trained_together"] == 2
 
 
+@pytest.mark.slow
 def test_dask(tmp_path, table, client):
     same(sweep(tmp_path, executor=client.get_executor()), table)
     assert len(stored(tmp_path)) == RUNS
@@ -63,6 +65,7 @@ def test_thread_pool_leaves_the_number_of_threads(tmp_path, table):
     assert torch.get_num_threads() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("widths", [(8, 8), (64, 64, 64)])
 def test_a_run_alone_in_a_group_in_a_pool_and_on_dask(tmp_path, widths, pool, client):
     config = BASE.replace(widths=widths, sigma=1.0, seed=2)
@@ -76,6 +79,7 @@ def test_a_run_alone_in_a_group_in_a_pool_and_on_dask(tmp_path, widths, pool, cl
         same(frame[(frame["sigma"] == 1.0) & (frame["seed"] == 2)].reset_index(drop=True).assign(run=0), alone)
 
 
+@pytest.mark.slow
 def test_data_and_network_of_ones_own_reach_the_workers(tmp_path, blobs, pool):
     config, over = BASE.replace(n_train=None), {"sigma": [0.5, 1.0]}
     same(
@@ -89,6 +93,7 @@ def test_data_and_network_of_ones_own_reach_the_workers(tmp_path, blobs, pool):
     )
 
 
+@pytest.mark.slow
 def test_an_error_in_a_worker_is_the_users(tmp_path, pool):
     with pytest.raises(ValueError, match="layer=9 is not in the model"):
         nin.sweep(BASE, over={"layer": [0, 9]}, store=tmp_path, executor=pool)
@@ -109,6 +114,7 @@ def kill_when_first_stored(folder, pid) -> threading.Thread:
     return thread
 
 
+@pytest.mark.slow
 def test_a_worker_of_a_pool_dies(tmp_path):
     expected = nin.sweep(LONG, over=OVER, store=tmp_path / "whole")
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as executor:
@@ -120,6 +126,7 @@ def test_a_worker_of_a_pool_dies(tmp_path):
     same(frame, expected)
 
 
+@pytest.mark.slow
 def test_a_dask_worker_dies(tmp_path, client):
     expected = nin.sweep(LONG, over=OVER, store=tmp_path / "whole")
     pids = list(client.run(os.getpid).values())
@@ -163,6 +170,7 @@ def test_workers_take_one_thread_each():
         torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_workers_are_counted(pool, client):
     assert (workers(None), workers(pool), workers(client.get_executor())) == (1, 2, 2)
 

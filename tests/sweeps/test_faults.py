@@ -20,6 +20,7 @@ from sweeping import BASE, OVER, RUNS, computed, logged_sweep, outcome, same, st
 
 from nin.sweeps.store import Store
 
+pytestmark = pytest.mark.slow
 KILLS = 20
 LONG = BASE.replace(steps=1500)  # time enough for a key to be pressed in the middle
 fork = multiprocessing.get_context("forkserver")

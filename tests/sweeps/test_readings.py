@@ -130,6 +130,7 @@ def test_damaged_readings_are_computed_again(tmp_path, whole):
         equal(whole_sweep(tmp_path, **ASKED), whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", [ThreadPoolExecutor, ProcessPoolExecutor])
 def test_workers_ask_the_probes(tmp_path, whole, pool):
     options = {"mp_context": multiprocessing.get_context("spawn")} if pool is ProcessPoolExecutor else {}
@@ -137,6 +138,7 @@ def test_workers_ask_the_probes(tmp_path, whole, pool):
         equal(whole_sweep(tmp_path, executor=executor, **ASKED), whole)
 
 
+@pytest.mark.slow
 def test_a_probe_that_workers_cannot_import_is_named(tmp_path):
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
         with pytest.raises(ValueError, match=r"Define the network's factory and the probes"):

@@ -46,6 +46,7 @@ def test_error_bar_covers_the_noise():
     assert abs(found.lam - 0.4) < 3 * found.stderr
 
 
+@pytest.mark.slow
 def test_linear_net_within_two_percent():
     """<H> = v v^T / N in closed form, N = 2048, three seeds; the weights of the node small beside the readout."""
     table = linear_net(range(3))
@@ -53,6 +54,7 @@ def test_linear_net_within_two_percent():
     assert table["read"].to_numpy() == pytest.approx(table["exact"].to_numpy(), rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["tanh", "softplus"])
 def test_smooth_network_within_a_quarter(activation):
     """On the digits, after 300 steps: the projection on the top mode decays with its eigenvalue."""

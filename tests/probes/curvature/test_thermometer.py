@@ -77,6 +77,7 @@ def test_reads_convolutions_and_transformers(shape):
         assert reading.eigenvalues[rank] == pytest.approx(mode.lam, rel=0.06)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["tanh", "softplus"])
 def test_error_bars_cover_the_exact_eigenvalues(activation):
     """On fresh batches of a fixed network about two thirds of the readings lie within one standard error."""
@@ -241,6 +242,7 @@ def test_first_reading_has_no_error_bar():
     assert reading.eigenvalues.shape == (8,)
 
 
+@pytest.mark.slow
 def test_digits_along_training():
     """One seed of benchmarks/thermometer.py: tanh step by step; softplus, whose <H> jumps between steps, on average."""
     for activation in ("tanh", "softplus"):

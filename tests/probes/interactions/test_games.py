@@ -122,6 +122,7 @@ def test_split_is_near_the_optimum_of_the_linear_program(kind, kappa):
     assert (found.bound.numpy() < best * (1 + 1e-9)).all() and (found.bound.numpy() > 0.995 * best).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["noise", "network", "sparse"])
 def test_split_proves_how_near_it_is_at_ten_variables(kind):
     values = game(10, 8) if kind == "noise" else networks_games(10, 8)

@@ -114,6 +114,7 @@ def test_frozen_parameters_do_not_count():
     assert list(layers) == ["0", "2"]
 
 
+@pytest.mark.slow
 def test_estimates_cover_the_kernel():
     model, x = mlp(5, 32, 1), torch.randn(6, 5, dtype=torch.float64)
     exact = kernel(model, x)

@@ -102,6 +102,7 @@ def test_folds(c, share, low, high):
     assert low < fold_fraction(c, T, 4000, generator=torch.Generator().manual_seed(0)) < high
 
 
+@pytest.mark.slow
 def test_fold_fraction_is_that_of_finite_differences():
     c, T = 3, temperature_range(256, 3).high
     generator = torch.Generator().manual_seed(0)

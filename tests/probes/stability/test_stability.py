@@ -150,6 +150,7 @@ def test_rolls_of_a_circular_network_change_nothing():
     assert found.loc["1", "D"] > 0.1
 
 
+@pytest.mark.slow
 def test_errors_are_those_of_new_samples():
     """Over disjoint sets of images the estimates scatter as their standard errors say."""
     model = network(3)
