@@ -168,6 +168,7 @@ def test_bad_arguments_are_named(call, message, monkeypatch):
         call()
 
 
+@pytest.mark.slow
 @real
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
 def test_real_images(name):

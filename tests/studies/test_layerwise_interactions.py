@@ -69,6 +69,7 @@ def test_chosen_images_are_classified_correctly(digits, residual):
     assert len(these) <= 5
 
 
+@pytest.mark.slow
 def test_by_layer_pairs_each_network_with_the_next(digits):
     recipes = {"MLP": ImageRecipe(architecture="fully_connected", epochs=2)}
     frame, networks = study.by_layer(recipes, digits, seeds=[3, 5], noise=Noise(2, 2), **SMALL)
@@ -100,6 +101,7 @@ def test_margin_of_pixels_is_of_first_order(digits, residual):
     assert table["pixels", "margin", 1] > 0.999 > 0.9 > table["pixels", "log_odds", 1]
 
 
+@pytest.mark.slow
 def test_choices_start_from_the_same_games(digits, residual):
     table = study.choices(residual, digits, **SMALL)
     assert table["choice"].nunique() == 6
@@ -142,6 +144,7 @@ def seeds_of(**networks):
     return pd.concat(tables)
 
 
+@pytest.mark.slow
 def test_verdicts():
     flat = ((1.0, 1, 1, 1), (0.2, 0.2, 0.2, 0.2), (0.2, 0.2))
     ours = ((4.0, 2, 1, 1), (0.4, 0.3, 0.1, 0.1), (0.2, 0.6))
@@ -161,6 +164,7 @@ def test_verdicts():
     assert found["high"] == pytest.approx(np.exp(logs.mean() + mean_interval(logs).half))
 
 
+@pytest.mark.slow
 def test_along_phases_has_a_run_without_a_node_and_drops_what_diverged(digits):
     base = nin.RunConfig(dataset="digits", n_train=120, steps=30, widths=(16, 16), batch_size=32)
     options = {"seeds": [0], "patches": 4, "size": 2, "images": 3, "points": 3}

@@ -175,6 +175,7 @@ def test_quadratic_law_of_a_smooth_network(digits):
     assert abs(large["rise"] / large["rise_law"] - 1) > 0.1
 
 
+@pytest.mark.slow
 def test_digits_drawn_as_mnist_are_images_of_mnist():
     try:
         mnist = load_data("mnist", n_train=1000)

@@ -80,6 +80,7 @@ def test_stride_F(F, depth, length, rectified):
         assert constant_filter_R(20, F, stride=F, rectified=rectified) == pytest.approx(large, rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rectified", ["first", "input", "never"])
 @pytest.mark.parametrize("dimensions", [1, 2])
 def test_stride_1_G(rectified, dimensions):

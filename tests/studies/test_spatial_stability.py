@@ -44,6 +44,7 @@ def test_networks_are_seeded_and_named_by_layer(architecture):
     assert network(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
 
 
+@pytest.mark.slow
 def test_a_network_learns():
     data = scale_images(256, 100, side=24, xi=6, gap=2)
     x = as_images(data.x_train)
@@ -52,6 +53,7 @@ def test_a_network_learns():
     assert score(network, x, data.y_train) > 0.9
 
 
+@pytest.mark.slow
 def test_study_tables_and_figures(data):
     recipes = [ImageRecipe(architecture=name, channels=2, epochs=1) for name in ("fully_connected", "vgg_gap")]
     measured, spectra = before_and_after(recipes, data, seeds=[0, 1])
@@ -111,6 +113,7 @@ def test_data_at_hand(monkeypatch, tmp_path):
         available("cifar")
 
 
+@pytest.mark.slow
 def test_identities_hold():
     for check in ensemble_checks(fields=4000) + network_checks():
         assert check.holds, check

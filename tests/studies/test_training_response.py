@@ -131,6 +131,7 @@ def test_identities_hold():
         assert check.holds, check
 
 
+@pytest.mark.slow
 def test_figures():
     x, y = task("random", SMALL, 16)
     table, networks = along_training(SMALL, x, y, 40, points=4, responders=2)

@@ -58,6 +58,7 @@ def test_dask(tmp_path, table, client):
     assert len(stored(tmp_path)) == RUNS
 
 
+@pytest.mark.slow
 def test_thread_pool_leaves_the_number_of_threads(tmp_path, table):
     before = torch.get_num_threads()
     with ThreadPoolExecutor(3) as executor:

@@ -20,6 +20,7 @@ def test_the_grid_is_the_product_of_the_lists():
     assert expand(BASE, {}) == [BASE]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [1, 3, 5, None])
 def test_groups_do_not_change_results(tmp_path, at_once):
     frame = sweep(tmp_path / "a", at_once=at_once)

@@ -33,6 +33,7 @@ def test_what_differs_what_is_common_and_the_rest(store):
     assert found.bytes == sum((store.path(key) / "table.parquet").stat().st_size for key in store)
 
 
+@pytest.mark.slow
 def test_readings_of_probes_are_counted_and_verified(store, capsys):
     sweep(store.folder, probes={"accuracy": accuracy}, snapshots=[0, 60])
     assert main(["runs", "--store", str(store.folder), "--verify"]) == 0
@@ -43,6 +44,7 @@ def test_readings_of_probes_are_counted_and_verified(store, capsys):
     assert "table.parquet is damaged" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_networks_of_ones_own_show(store):
     nin.sweep(BASE, over={"layer": ["0", 0]}, network=two_layers, store=store.folder)
     assert sum("network=sweeping.two_layers" in row[2] for row in listing(store).rows) == 2
@@ -72,6 +74,7 @@ def test_command_line(store, capsys, tmp_path):
     assert exported["run"].nunique() == RUNS and list(exported.columns) == list(whole.columns)
 
 
+@pytest.mark.slow
 def test_damage_is_told_and_left_alone(store, capsys, tmp_path):
     key = sorted(store)[0]
     path = store.path(key) / "table.parquet"

@@ -51,6 +51,7 @@ def raising(*arguments, **keywords):
     raise AssertionError("nothing is left to compute")
 
 
+@pytest.mark.slow
 def test_readings_are_those_of_networks_kept_by_train(whole):
     """Asked again about the networks that nin.train keeps: the same numbers, at every run and step."""
     frame, readings = whole
@@ -75,6 +76,7 @@ def test_tables_join_the_trajectories_by_run_and_step(whole):
     assert start.groupby("seed")["norm"].nunique().eq(1).all() and start["norm"].nunique() == 4
 
 
+@pytest.mark.slow
 def test_probes_do_not_change_trajectories_or_random_state(tmp_path, whole):
     states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
     frame, _ = whole_sweep(tmp_path, **ASKED)
@@ -83,6 +85,7 @@ def test_probes_do_not_change_trajectories_or_random_state(tmp_path, whole):
     assert (np.random.get_state()[1] == states[1]).all()  # noqa: NPY002
 
 
+@pytest.mark.slow
 def test_stored_readings_are_read_not_computed(tmp_path, whole, monkeypatch):
     whole_sweep(tmp_path, **ASKED)
     monkeypatch.setattr(jobs, "train", raising)
@@ -92,6 +95,7 @@ def test_stored_readings_are_read_not_computed(tmp_path, whole, monkeypatch):
     equal((frame, some), (whole[0], {"accuracy": whole[1]["accuracy"]}))
 
 
+@pytest.mark.slow
 def test_a_new_probe_trains_again_and_asks_only_what_is_new(tmp_path, whole, monkeypatch):
     whole_sweep(tmp_path, **ASKED | {"probes": {"accuracy": accuracy}})
     asked = []
@@ -102,6 +106,7 @@ def test_a_new_probe_trains_again_and_asks_only_what_is_new(tmp_path, whole, mon
     assert len(stored(tmp_path)) == RUNS
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_goes_on_with_its_readings(tmp_path, whole, monkeypatch, capsys):
     train, calls = jobs.train, []
 
@@ -121,6 +126,7 @@ def test_an_interrupted_sweep_goes_on_with_its_readings(tmp_path, whole, monkeyp
     assert len(again) == RUNS - 6
 
 
+@pytest.mark.slow
 def test_damaged_readings_are_computed_again(tmp_path, whole):
     whole_sweep(tmp_path, **ASKED)
     readings = Store(tmp_path / "probes")

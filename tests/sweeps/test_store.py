@@ -101,6 +101,7 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [flip, truncate, lambda path: path.write_bytes(b""), Path.unlink])
 @pytest.mark.parametrize("file", ["table.parquet", "manifest.json"])
 def test_damage_is_seen_moved_aside_and_computed_again(table, whole, file, damage):
@@ -123,6 +124,7 @@ def test_damage_is_seen_moved_aside_and_computed_again(table, whole, file, damag
     same(sweep(whole), table)
 
 
+@pytest.mark.slow
 def test_every_flipped_byte_of_a_manifest_is_seen(whole):
     name, folder = one_run(whole)
     path, seen = folder / "manifest.json", 0
@@ -162,6 +164,7 @@ def read_only():
             path.chmod(0o755)
 
 
+@pytest.mark.slow
 def test_a_read_only_store_gives_what_it_has_and_says_what_it_cannot(read_only, table):
     same(sweep(read_only), table)
     with pytest.raises(OSError, match=r"store .* cannot be written .*Permission denied.* name another store"):

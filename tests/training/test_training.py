@@ -74,6 +74,7 @@ def test_ensemble_equals_a_loop_with_torch_optim(blobs, changes, optimizer):
         np.testing.assert_allclose(runs.curves["niw_norm"][rows, run], norms[:50], rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("widths", [(9, 8), (64, 64, 64)])
 def test_a_run_alone_is_the_run_in_any_group_bit_for_bit(blobs, dtype, widths):

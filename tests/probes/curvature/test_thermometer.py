@@ -56,6 +56,7 @@ def test_one_pull_is_v_times_the_hessian_plus_cross_talk():
     assert torch.equal(eps.T @ eps, 16 * torch.eye(4, dtype=torch.float64))  # columns orthogonal within the batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ["convolution", "transformer"])
 def test_reads_convolutions_and_transformers(shape):
     """The same batch repeatedly: cross-talk is the only noise; the top two modes against exact Lanczos."""

@@ -52,6 +52,7 @@ def test_identities_of_any_game(n):
     torch.testing.assert_close(shapley(v), phi, rtol=1e-10, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_transform_is_shapiqs():
     """Identity 1, by the established library."""
     import shapiq
