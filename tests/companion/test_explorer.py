@@ -14,6 +14,7 @@ from nin.phases import PHASES
 SMALL = {"width": 16, "batch": 64}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kappa", "phase"), [(0.001, "decoupled"), (0.5, "decay"), (1.5, "decay"), (2.6, "catapult"), (6.0, "divergent")]
 )
