@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 
 import pytest
 import torch
@@ -21,6 +22,14 @@ def pytest_runtest_makereport():
         if PROVIDED.search(reason):
             report.outcome, report.longrepr = "failed", f"{reason} (CI is set, and .ci/run should provide this)"
     return report
+
+
+@pytest.fixture(autouse=True)
+def no_open_figures():
+    """Close what a test has drawn: matplotlib warns at the 21st open figure, in a test that is not to blame."""
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
 
 
 @pytest.fixture(scope="session")
