@@ -4,10 +4,14 @@ import os
 import re
 import sys
 
+import jaxtyping
 import pytest
 import torch
 
-from nin.model.data import Dataset
+# Before nin is imported: while tests run, the shapes and types of all arguments and results are checked.
+jaxtyping.install_import_hook(["nin", "studies"], "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+
+from nin.model.data import Dataset  # noqa: E402
 
 # What `.ci/run` installs or names, as the reasons of skips call it.
 PROVIDED = re.compile(r"\b(Chromium|distributed|NIN_DATA|MNIST|shapiq)\b")
@@ -22,6 +26,15 @@ def pytest_runtest_makereport():
         if PROVIDED.search(reason):
             report.outcome, report.longrepr = "failed", f"{reason} (CI is set, and .ci/run should provide this)"
     return report
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """No annotations are checked: for a wrong type that has to reach our own message, and where random numbers count.
+
+    (beartype draws from Python's generator to pick the elements of a list that it looks at.)
+    """
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,5 @@
 """Catches: a claim that holds though it does not, and checks of one notebook that overwrite another's."""
 
-import jaxtyping
 import pytest
 
 from nin import checks
@@ -27,8 +26,8 @@ def test_holds(measured, predicted, tolerance, relation, holds):
     assert Check("a claim", "somewhere", measured, predicted, tolerance, relation).holds is holds
 
 
-def test_bad_claims_are_named(monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a wrong type has to reach our own check
+@pytest.mark.usefixtures("unchecked")
+def test_bad_claims_are_named():
     with pytest.raises(ValueError, match="relation='==' is unknown; choose one of =, <=, >="):
         Check("a", "b", 1, 1, 0, "==")
     with pytest.raises(ValueError, match="tolerance=-1.0 must be"):

@@ -54,7 +54,7 @@ def kernel_checks(*, width: int = 4096) -> list[Check]:
     points = torch.zeros(len(ANGLES), 8, dtype=torch.float64)
     points[:, 0], points[:, 1] = torch.tensor(ANGLES).cos(), torch.tensor(ANGLES).sin()
     row = kernel(wide, points[:1] * 8**0.5, points * 8**0.5)[0].numpy()
-    worst = np.abs(row - relu_kernel(ANGLES)).max()
+    worst = np.abs(row - relu_kernel(np.array(ANGLES))).max()
     return [*checks, Check(f"ReLU of width {width} against infinite width", "prediction 3", worst, 0, 0.05)]
 
 

@@ -6,7 +6,6 @@ import struct
 import subprocess
 import sys
 
-import jaxtyping
 import numpy as np
 import pooch
 import pytest
@@ -149,6 +148,7 @@ def test_linear_teacher():
     assert torch.equal(load_data("linear_teacher", seed=3).y_train, load_data("linear_teacher", seed=3).x_train)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -162,8 +162,7 @@ def test_linear_teacher():
         (lambda: linear_teacher(target=float("inf")), "target=inf must be a finite number"),
     ],
 )
-def test_bad_arguments_are_named(call, message, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a wrong type has to reach our own check
+def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 

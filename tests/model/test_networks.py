@@ -1,6 +1,5 @@
 """Catches: a wrong forward pass or initial law, and networks that depend on dtype or on torch's global generator."""
 
-import jaxtyping
 import pytest
 import torch
 from torch import nn
@@ -48,6 +47,7 @@ def test_dtypes_agree_and_global_generator_rests():
     torch.testing.assert_close(single.layers[0].weight.double(), double.layers[0].weight, rtol=1e-6, atol=0)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -57,7 +57,6 @@ def test_dtypes_agree_and_global_generator_rests():
         ({"init": "x"}, "init='x' is unknown; choose one of he, ntk"),
     ],
 )
-def test_bad_arguments_are_named(arguments, message, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a wrong type has to reach our own check
+def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         MLP(**({"inputs": 3, "widths": (4,), "outputs": 2} | arguments))

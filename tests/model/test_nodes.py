@@ -3,7 +3,6 @@
 import copy
 import pickle
 
-import jaxtyping
 import pytest
 import torch
 from torch import nn
@@ -165,6 +164,7 @@ def test_default_niw_has_norm_one():
     assert wide.niw.norm().item() == pytest.approx(1, abs=0.05)
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -183,8 +183,7 @@ def test_default_niw_has_norm_one():
         ({"at": "output"}, r"at='output' is unknown; choose one of preactivation, input"),
     ],
 )
-def test_bad_arguments_are_named(arguments, message, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a wrong type has to reach our own check
+def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         inject(network(), **({"layer": "layers.0", "sigma": 1.0} | arguments))
 

@@ -3,7 +3,6 @@
 import copy
 import io
 
-import jaxtyping
 import pytest
 import torch
 from torch import nn
@@ -235,8 +234,8 @@ def test_shared_and_unused_modules_are_refused_and_tied_weights_are_not():
     assert not model.shared._forward_hooks and not model.tied._forward_hooks
 
 
-def test_what_cannot_take_a_node_is_named(residual, encoder, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a wrong type has to reach our own check
+@pytest.mark.usefixtures("unchecked")
+def test_what_cannot_take_a_node_is_named(residual, encoder):
     image = images(1)
     half, scattered = Residual().half(), Residual()
     scattered.head[1] = nn.Linear(8, 5, device="meta")

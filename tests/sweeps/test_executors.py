@@ -7,6 +7,7 @@ import threading
 import time
 import warnings
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -162,7 +163,7 @@ def test_in_place_groups_are_taken_one_by_one():
 
 def test_workers_take_one_thread_each():
     """The function that a worker runs sets its process to one thread, and the parent's stays."""
-    work = Jobs(Keys(None, None, "cpu")).work_elsewhere(Store("unused"))
+    work = Jobs(Keys(None, None, "cpu")).work_elsewhere(Store(Path("unused")))
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)

@@ -76,6 +76,7 @@ def test_tables_join_the_trajectories_by_run_and_step(whole):
     assert start.groupby("seed")["norm"].nunique().eq(1).all() and start["norm"].nunique() == 4
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.slow
 def test_probes_do_not_change_trajectories_or_random_state(tmp_path, whole):
     states = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002

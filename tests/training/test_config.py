@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -10,6 +9,7 @@ import torch
 from nin import RunConfig
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
@@ -41,8 +41,7 @@ from nin import RunConfig
         ("eval_points", 1, r"eval_points=1 must be an integer >= 2"),
     ],
 )
-def test_bad_fields_are_named(field, value, message, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a wrong type has to reach our own check
+def test_bad_fields_are_named(field, value, message):
     with pytest.raises(ValueError, match=message):
         RunConfig(**{field: value})
 

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 
-import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -259,6 +258,7 @@ def test_user_data_and_model_stay_as_they_were(blobs):
     assert torch.equal(before, blobs.x_train) and blobs.x_train.dtype == torch.float32
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("configs", "arguments", "message"),
     [
@@ -281,8 +281,7 @@ def test_user_data_and_model_stay_as_they_were(blobs):
         ),
     ],
 )
-def test_bad_input_is_named(blobs, configs, arguments, message, monkeypatch):
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a wrong type has to reach our own check
+def test_bad_input_is_named(blobs, configs, arguments, message):
     with pytest.raises(ValueError, match=message):
         train(configs, data=blobs, **arguments)
 
