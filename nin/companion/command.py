@@ -14,13 +14,13 @@ from nin.companion.tables import print_table
 HELP = """Runs the notebooks of the companion, lists stored runs, and draws saved figures for papers.
 
   python -m nin list                  the notebooks and their parameters
-  python -m nin run 02 sigma_max=30   run one notebook with another value
+  python -m nin run 01 width=2000      run one notebook with another value
   python -m nin COMMAND --help        what a command does, with examples"""
 
 RUN_HELP = """Runs notebooks (all, if none is named) and prints their run times, the figures they wrote and all checks.
 
   python -m nin run                                   every notebook, profile quick
-  python -m nin run 02 sigma_max=30 seeds=8           one notebook with other parameters
+  python -m nin run 01 width=2000 seeds=8           one notebook with other parameters
   python -m nin run --profile paper --out runs/mine   another profile, results in a folder
   python -m nin run 03 sigma_shown=3 --prepare-only   the notebook with these values, to open and run yourself
 

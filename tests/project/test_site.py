@@ -47,8 +47,9 @@ def test_every_notebook_is_on_the_first_page(sources):
 @pytest.mark.parametrize("profile", ["paper", "quick"])
 def test_every_figure_is_in_the_gallery(sources, profile):
     pictures = sorted((ROOT / "figures" / profile).glob("*.png"))
-    if not pictures:
+    if not pictures and profile == "quick":
         pytest.skip(f"there are no figures in figures/{profile} of this copy")
+    assert any(path.with_suffix(".json").exists() for path in pictures)
     for path in pictures:
         if path.with_suffix(".json").exists():
             for suffix in pages.FILES:
