@@ -14,7 +14,7 @@ from nin.companion.tables import print_table
 HELP = """Runs the notebooks of the companion, lists stored runs, and draws saved figures for papers.
 
   python -m nin list                  the notebooks and their parameters
-  python -m nin run 01 width=2000      run one notebook with another value
+  python -m nin run 01 width=2000     run one notebook with another value
   python -m nin COMMAND --help        what a command does, with examples"""
 
 RUN_HELP = """Runs notebooks (all, if none is named) and prints their run times, the figures they wrote and all checks.
