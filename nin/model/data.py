@@ -87,7 +87,7 @@ def load_data(name: str, *, n_train: int | None = None, n_test: int | None = Non
 
     n_train, n_test  sizes of balanced subsets (class counts differ by at most one); None: all samples, in the original
                      order (1024 each for the linear teacher)
-    seed             chooses the subset, or the draws of the linear teacher; a larger subset contains a smaller one
+    seed             chooses the subset, or the draws of the linear teacher; smaller subsets lie within larger ones
 
     Images are rows (n, pixels) of float32, standardised by the mean and standard deviation over all pixels of the
     full training set together: pixels keep their proportions, and E x^2 = 1 makes learning rates comparable between
@@ -134,7 +134,7 @@ def linear_teacher(
 ) -> Dataset:
     """x ~ N(0, x_std^2), y = target sum_j x_j + label_noise xi, xi ~ N(0, 1): data of the linear test case, float64.
 
-    x (n, inputs), y (n, 1). Raises ValueError for sizes below 1, negative x_std or label_noise, or numbers not finite.
+    x (n, inputs), y (n, 1). Raises ValueError for sizes below 1, negative x_std or label_noise, or values not finite.
     """
     for argument, count in (("n_train", n_train), ("n_test", n_test), ("inputs", inputs)):
         check_count(argument, count)
@@ -187,7 +187,7 @@ def _subset(x: Tensor, y: Tensor, count: int | None, argument: str, seed: int) -
     if count is None or count == len(x):
         return x.clone(), y.clone()
     if count > len(x):
-        raise ValueError(f"{argument}={count} is more than the {len(x)} samples there are.")
+        raise ValueError(f"{argument}={count} is more than the {len(x)} samples available.")
     shuffled = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
     labels = y[shuffled]
     rank = torch.empty_like(labels)
@@ -251,7 +251,7 @@ def _fetch(name: str, part: str) -> Path:
     target = paths.cache() / name / file
     if target.exists():
         return target
-    import pooch  # imported late: its progress bar asks for widgets, with a warning in every notebook without them
+    import pooch  # imported late: its progress bar warns in every notebook without ipywidgets
 
     try:
         pooch.retrieve(SOURCES[name] + file, known_hash=None, fname=file, path=target.parent, progressbar=True)

@@ -1,4 +1,4 @@
-"""Evaluate a network and leave it as it was."""
+"""Eval mode as a context that restores the previous mode of every module."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

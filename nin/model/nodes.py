@@ -18,7 +18,7 @@ Noise = Tensor | Mapping[str, Tensor]
 class NoisyNetwork(nn.Module):
     """A network with noise injection nodes: z = W x + b + sum_m eps_m W_NI^(m) (eq. (1)), or at an input (eq. (2)).
 
-    network  the wrapped model; its parameters are shared and trained, its structure and hooks stay as they were
+    network  the wrapped model; its parameters are shared and trained, its structure and hooks do not change
     niw      Parameter (nodes, *shape), the noise injection weights W_NI; for several layers a mapping by layer
     sigma    standard deviation of eps; for several layers a mapping by layer
 
@@ -29,8 +29,8 @@ class NoisyNetwork(nn.Module):
     The state_dict holds the network's entries under `network.`, `niw`, and the state of the noise generator, so that a
     run that is saved and loaded continues exactly.
 
-    Raises ValueError for noise of another shape, for a layer that a forward pass does not call exactly once, and for
-    one that receives values of another shape than the node was made for.
+    Raises ValueError for noise of the wrong shape, for a layer that a forward pass does not call exactly once, and for
+    one that receives values of a shape that its node does not fit.
     """
 
     def __init__(
@@ -202,15 +202,15 @@ def inject(
     The model is wrapped, neither copied nor changed; any optimiser works: `torch.optim.SGD(noisy.parameters(), lr)`.
     Source: arXiv 2210.13599 and 2210.15764, reference equations (1) and (2).
     Raises ValueError for an unknown layer (the candidates are listed), one that cannot take a node, a convolution
-    without an example, an example that does not go through the model, half precision, several devices, sigma or niw_std
+    without an example, an example that the model rejects, half precision, several devices, sigma or niw_std
     negative or not finite, a number of sigmas that differs from the number of layers, nodes < 1, an unknown law.
     """
     layers = (layer,) if isinstance(layer, str) else tuple(layer)
     if not layers or len(set(layers)) < len(layers):
-        raise ValueError(f"layer={layer!r} must be a name, or several different ones.")
+        raise ValueError(f"layer={layer!r} must be a name, or a sequence of different names.")
     sigmas = tuple(sigma) if isinstance(sigma, Sequence) and not isinstance(sigma, str) else (sigma,) * len(layers)
     if len(sigmas) != len(layers):
-        raise ValueError(f"sigma={sigma!r} has {len(sigmas)} values for {len(layers)} layers; give one, or as many.")
+        raise ValueError(f"sigma={sigma!r} has {len(sigmas)} values for {len(layers)} layers; give one, or one each.")
     for value in sigmas:
         check_number("sigma", value)
     check_count("nodes", nodes)
@@ -234,8 +234,8 @@ def _check_calls(layer: str, count: int) -> None:
     if count != 1:
         often = "never called" if not count else f"called {'twice' if count == 2 else f'{count} times'}"
         raise ValueError(
-            f"layer={layer!r} was {often} in one forward pass; a node needs exactly one call. A module that is shared "
-            "or of which only the weight is used cannot take a node."
+            f"layer={layer!r} was {often} in one forward pass; a node needs exactly one call. A module that is shared, "
+            "or whose weight is used without calling it, cannot take a node."
         )
 
 

@@ -40,8 +40,8 @@ class Site:
         ours = values.shape[1 : 1 + rank] if self.channels_first else values.shape[1:][-rank:]
         if values.shape[:1] != (batch,) or ours != self.shape:
             raise ValueError(
-                f"layer={self.layer!r} has {self.at} of shape {tuple(values.shape)}, and the node was made for "
-                f"{self.shape} in each of {batch} samples, which come first. Inject with an example of the same size; "
+                f"layer={self.layer!r} has {self.at} of shape {tuple(values.shape)}, but the node was made for "
+                f"{self.shape} in each of {batch} samples, on the first axis. Inject with an example of the same size; "
                 "a layer with samples on the second axis, or with several rows per sample, cannot take a node (in "
                 "transformers, set batch_first=True)."
             )
@@ -104,8 +104,8 @@ def find_layer(model: nn.Module, layer: str) -> nn.Module:
         if isinstance(module, nn.TransformerEncoderLayer) and layer.startswith(f"{name}.".lstrip(".")):
             if not module.self_attn.batch_first:
                 raise ValueError(
-                    f"layer={layer!r} sees tokens first and samples second: a node cannot tell them apart. Build its "
-                    "nn.TransformerEncoderLayer with batch_first=True."
+                    f"layer={layer!r} gets tokens on the first axis and samples on the second, which a node would "
+                    "confuse. Build its nn.TransformerEncoderLayer with batch_first=True."
                 )
     return modules[layer]
 
@@ -118,11 +118,11 @@ def _check_weight(model: nn.Module, layer: str, weight: Tensor) -> None:
         )
     devices = sorted({str(parameter.device) for parameter in model.parameters()})
     if len(devices) > 1:
-        raise ValueError(f"model lies on several devices: {', '.join(devices)}. Move it to one first.")
+        raise ValueError(f"model is spread over several devices: {', '.join(devices)}. Move it to one first.")
 
 
 def _seen(model: nn.Module, module: nn.Module, layer: str, example: Tensor) -> tuple[int, ...]:
-    """The shape of one sample at the layer's input; the model is left as it was."""
+    """The shape of one sample at the layer's input; the model is not changed."""
     seen: list[torch.Size] = []
     hook = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
     try:
@@ -130,7 +130,7 @@ def _seen(model: nn.Module, module: nn.Module, layer: str, example: Tensor) -> t
             model(example)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         shape = tuple(getattr(example, "shape", ()))
-        raise ValueError(f"example of shape {shape} does not go through the model: {error}") from error
+        raise ValueError(f"the model rejects an example of shape {shape}: {error}") from error
     finally:
         hook.remove()
     if len(seen) != 1:

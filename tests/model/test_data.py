@@ -153,7 +153,7 @@ def test_linear_teacher():
     ("call", "message"),
     [
         (lambda: load_data("digit"), "name='digit' is unknown; choose one of digits, .* Did you mean 'digits'"),
-        (lambda: load_data("digits", n_train=1438), "n_train=1438 is more than the 1437 samples there are"),
+        (lambda: load_data("digits", n_train=1438), "n_train=1438 is more than the 1437 samples available"),
         (lambda: load_data("digits", n_test=0), "n_test=0 must be an integer >= 1"),
         (lambda: load_data("digits", n_train=2.5), "n_train=2.5 must be an integer"),
         (lambda: load_data("digits", seed=-1), "seed=-1 must be an integer >= 0"),

@@ -170,10 +170,10 @@ def test_default_niw_has_norm_one():
     [
         ({"layer": "layers.9"}, r"layer='layers.9' is not in the model; layers that take a node are: layers.0, layers"),
         ({"layer": "layers"}, r"layer='layers' is a ModuleList, neither an nn.Linear nor a convolution"),
-        ({"layer": ["layers.0", "layers.0"]}, r"must be a name, or several different ones"),
+        ({"layer": ["layers.0", "layers.0"]}, r"must be a name, or a sequence of different names"),
         ({"layer": []}, r"layer=\[\] must be a name"),
         ({"layer": ["layers.0", "layers.1"], "sigma": [1.0]}, r"sigma=\[1.0\] has 1 values for 2 layers"),
-        ({"sigma": [1.0, 2.0]}, r"has 2 values for 1 layers; give one, or as many"),
+        ({"sigma": [1.0, 2.0]}, r"has 2 values for 1 layers; give one, or one each"),
         ({"sigma": -1.0}, r"sigma=-1.0 must be a finite number >= 0"),
         ({"sigma": float("nan")}, r"sigma=nan must be"),
         ({"sigma": "abc"}, r"sigma='abc' must be"),
