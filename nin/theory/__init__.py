@@ -1,4 +1,4 @@
-"""The equations, numbers in and out: noise nodes here, more in `nin.theory.pooling` and `nin.theory.response`."""
+"""The equations as functions of numbers: noise nodes here, more in `nin.theory.pooling` and `nin.theory.response`."""
 
 from nin.theory.nodes import (
     KAPPA_MAX,

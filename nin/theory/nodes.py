@@ -1,4 +1,4 @@
-"""The equations of noise nodes, in numpy and float64: numbers in and out, vectorised over states.
+"""The equations of noise nodes as functions of numbers, in numpy and float64, vectorised over states.
 
 Papers: NIN, arXiv 2210.13599; CAT, arXiv 2003.02218. "Derived" marks results that follow from the papers' set-up but
 are not stated there.
@@ -106,7 +106,7 @@ def stationary_noise_output(
 
 
 def linear_optimum_rms(label_noise: ArrayLike, sigma: ArrayLike, samples: ArrayLike) -> Values:
-    """Rms n* = sigma_xi / (sigma sqrt D): how much of the label noise of D samples fixed noise fits (derived)."""
+    """Rms n* = sigma_xi / (sigma sqrt D), with which fixed noise fits the label noise of D samples (derived)."""
     label_noise, sigma = _at_least(0, label_noise=label_noise, sigma=sigma)
     (samples,) = _at_least(1, samples=samples)
     return label_noise / (sigma * np.sqrt(samples))

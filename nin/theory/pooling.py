@@ -37,7 +37,7 @@ def constant_filter_D(k: ArrayLike, F: int, *, stride: int = 1, length: float = 
     stride 1:  1 - c_2k(1) / c_2k(0), shifts along one axis, in any dimension; -> 3 / (k (F^2 - 1)), `large_depth_D`
     stride F:  F^-k / (1 - F^k / L), in 1-D
     length   L, pixels of the (circular) input; inf: pixels far apart. Stride 1 assumes L >> k F.
-    Raises ValueError for k below 1, F below 2, or any other stride, for which no such law exists.
+    Raises ValueError for k below 1, F below 2, or any other stride, which follows neither law.
     """
     _check(F, stride, length)
     if stride > 1:

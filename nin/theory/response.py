@@ -1,6 +1,6 @@
 """Solvable training response: infinite width, and a constant kernel, which still ages (arXiv 2405.04074).
 
-Numbers in and out; mse is (f - y)^2 / 2, sigmoid_mse (p - y)^2 / 2, ce the logistic loss.
+Functions of numbers; mse is (f - y)^2 / 2, sigmoid_mse (p - y)^2 / 2, ce the logistic loss.
 """
 
 import math
