@@ -52,7 +52,7 @@ class Check:
 
 
 def save(checks: Sequence[Check], *, notebook: str | None = None, profile: str | None = None) -> pd.DataFrame:
-    """Replace a notebook's rows in its profile's checks.csv by these checks, and return them as a table.
+    """Replace a notebook's rows in its profile's checks.csv with these checks, and return them as a table.
 
     notebook, profile   None: those of the last `nin.figures.begin`; ValueError if there was none
     """

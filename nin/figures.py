@@ -1,4 +1,4 @@
-"""One style; a figure is saved with its table and provenance, found by name, and redrawn from what was saved."""
+"""Style and the colours of the phases; figures are saved with table and provenance, found by name, and redrawn."""
 
 import importlib
 import io
@@ -200,7 +200,7 @@ class Saved:
             for number in set(plt.get_fignums()) - set(before):
                 plt.close(number)
             raise ValueError(
-                f"{self.name}: {self.sidecar['draw']} does not draw {path} ({error!r}); run {notebook} again."
+                f"{self.name}: {self.sidecar['draw']} cannot draw {path} ({error!r}); run {notebook} again."
             ) from error
 
 

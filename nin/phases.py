@@ -1,4 +1,4 @@
-"""From a trajectory to its phase and its decay times; from many runs to a phase map."""
+"""From a trajectory, by thresholds, to its phase and its decay times; from many runs to a phase map."""
 
 from collections import Counter
 from collections.abc import Iterable
