@@ -1,1 +1,1 @@
-"""A run as a value, and ensembles of runs trained with an ordinary optimiser."""
+"""A run as a value (its config, with all defaults), and ensembles of runs trained with an ordinary optimiser."""

@@ -1,4 +1,4 @@
-"""A run as a value: everything that determines a trajectory and nothing else, validated and frozen."""
+"""A run as a value: all fields that determine a trajectory, with their defaults, validated and frozen."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class RunConfig:
     widths         widths of the hidden layers; the paper's network has three
     activation     "relu" (the paper's), "tanh", "softplus", "linear"
     init           "he" or "ntk" (nin.model.networks.MLP); the linear net is always "ntk"
-    loss           "cross_entropy", or "mse" = 1/2 sum over outputs, mean over the batch (labels become one-hot)
+    loss           "cross_entropy", or "mse" = 1/2 sum of squared errors, mean over the batch (labels become one-hot)
     layer          the linear layer that the node feeds: its index, or a dotted name
     sigma          standard deviation of the noise eps
     nodes          number of nodes; 0: none
@@ -49,7 +49,7 @@ class RunConfig:
     steps          number of optimiser steps
     record_every   steps between records of the noisy loss and the NIW norm after step 50
     eval_points    number of log-spaced steps at which the clean losses are measured
-    eval_samples   number of samples for these (always the first ones); at the start and the end all samples are used
+    eval_samples   number of samples for the clean losses (the first ones); at the start and the end all are used
     curvature_pairs  pairs +-eps drawn for each of these samples to estimate kappa_avg at step 0
     seed           fixes initial weights, batch order and noise draws
     dtype          "float32" or "float64"

@@ -1,4 +1,4 @@
-"""The measurements taken while an ensemble trains."""
+"""What is recorded while an ensemble trains, and at which steps."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

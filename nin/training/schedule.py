@@ -1,4 +1,4 @@
-"""The steps at which a run is probed."""
+"""The log-spaced steps at which a run is probed; those at which it is recorded are in `recorder`."""
 
 import numpy as np
 

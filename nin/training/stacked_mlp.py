@@ -16,7 +16,7 @@ BOUNDARY = 64  # bytes
 
 
 def _softplus(z: Tensor) -> Tensor:
-    """ln(1 + e^z) from functions that round alike inside and after the full SIMD vectors; torch's softplus does not."""
+    """ln(1 + e^z) from functions that round equally within and after full SIMD vectors; torch's softplus does not."""
     tail = z.abs().neg_().exp_().log1p_()
     return z.relu_().add_(tail)
 

@@ -110,7 +110,7 @@ def _with_node(config: RunConfig, network: nn.Module, data: Dataset, factory: Fa
 def _known_mode(
     config: RunConfig, network: nn.Module, data: Dataset, factory: Factory | None, device: torch.device | str
 ) -> Mode:
-    if factory is not None:  # it may build another network at each call
+    if factory is not None:  # it may build a different network at each call
         return _top_mode(config, network, data, factory, device)
     known = _modes.setdefault(data, {})
     shape = config.replace(sigma=1.0, lr=1.0, niw_std=None, law="gaussian", resample="epoch"), str(device)

@@ -63,7 +63,7 @@ class Trajectories:
             diverged = self.diverged_at[run]
             fate = "" if np.isnan(diverged) else f" (it diverged at step {diverged:.0f})"
             raise ValueError(
-                f"step={step!r}: no network of run {run}{fate} was kept there; those of steps {kept} were. "
+                f"step={step!r}: no network of run {run}{fate} was kept there, only those of steps {kept}. "
                 "Pass snapshots=[...] to nin.train."
             )
         return self.networks[run, step]()

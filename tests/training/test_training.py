@@ -288,7 +288,7 @@ def test_bad_input_is_named(blobs, configs, arguments, message):
 
 def test_unknown_run_and_step_are_named(blobs):
     runs = train(SMALL, data=blobs, snapshots=[5])
-    message = r"step=6: no network of run 0 was kept there; those of steps \[5, 70\] were"
+    message = r"step=6: no network of run 0 was kept there, only those of steps \[5, 70\]"
     with pytest.raises(ValueError, match=message):
         runs.model(0, 6)
     with pytest.raises(ValueError, match="run=1 is unknown; there are runs 0 to 0"):
