@@ -107,9 +107,9 @@ def _checked(name: str, table: Any) -> pd.DataFrame:
             "for one number: pd.DataFrame({'quantity': ['rank'], 'value': [3.0]})."
         )
     if not all(isinstance(column, str) for column in table.columns) or not table.columns.is_unique:
-        raise ProbeError(f"probe {name!r} returned columns {list(table.columns)}; each needs a name that is unique.")
+        raise ProbeError(f"probe {name!r} returned columns {list(table.columns)}; each needs a unique name.")
     if taken := [column for column in OWN_COLUMNS if column in table.columns]:
-        raise ProbeError(f"probe {name!r} returned a column {taken[0]!r}, which is added for it; give it another name.")
+        raise ProbeError(f"probe {name!r} returned a column {taken[0]!r}, which the sweep adds; give it another name.")
     try:
         pa.Table.from_pandas(table, preserve_index=False)
     except (pa.ArrowException, TypeError, ValueError) as error:

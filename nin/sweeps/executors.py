@@ -66,7 +66,7 @@ def run_groups(
             raise
         raise ValueError(
             f"executor={executor!r}: the runs cannot be sent to its workers ({error}). Define the network's factory "
-            "and the probes, with names, in a module that the workers can import."
+            "and the probes as named functions in a module that the workers can import."
         ) from error
     finally:
         for future in futures:

@@ -53,13 +53,13 @@ def sweep(
               the results; None: train in this process. Workers must be able to import a user-defined network's factory.
     store     folder of finished runs; None: NIN_STORE, or runs/store in the clone
     device    "auto": cuda if available, else cpu; part of a stored run's key
-    at_once   runs trained as one ensemble; None: by the size of the work (nin.sweeps.groups); same results
+    at_once   runs trained as one ensemble, without effect on results; None: chosen by their size (nin.sweeps.groups)
     progress  show a bar on stderr
     probes    name -> function (model, x, y) -> DataFrame, called at the snapshots on the network of every run, without
               its node and in eval mode. A dict of tables, by name, is then returned as well: run, step, the probe's
               columns, and failure, the error if the probe raised one. They join the trajectories by run and step.
     snapshots steps at which probes are asked, as long as a run's noisy loss is finite; None: eight, log-spaced
-    probe_samples   the first test samples, this many, are the probes' x and y
+    probe_samples   number of test samples, the first ones, that the probes get as x and y
 
     The rows are those of `Trajectories.frame`; `run` counts the grid, with the last field of `over` running fastest.
     Groups are formed from the whole grid and stored as they finish, so an interrupted sweep resumes where it stopped,
@@ -69,7 +69,7 @@ def sweep(
     Raises ValueError for an unknown field, a missing or empty list, a value that RunConfig rejects, an executor of
     another type, a store that is a file or holds a run of a newer schema, a snapshot beyond the last step; ProbeError
     for a probe that changes a network or does not return a DataFrame; OSError if the store cannot be written.
-    Warns of values that occur twice, which are dropped, and of probes that failed.
+    Warns about duplicate values, which are dropped, and about probes that failed.
     """
     check_executor(executor)
     if at_once is not None:
@@ -102,7 +102,7 @@ def sweep(
     except KeyboardInterrupt:
         print(
             f"\nnin.sweep: interrupted; {results.stored()} of {len(configs)} runs are in {results.store.folder}, "
-            "and the same call goes on from there.",
+            "and the same call continues from there.",
             file=sys.stderr,
         )
         raise
@@ -151,7 +151,7 @@ def expand(base: RunConfig | object, over: Mapping[str, Iterable[Any]] | object)
         if values[name] is None:
             raise ValueError(f"over[{name!r}]={entries!r} must be a list of values, for example [{entries!r}].")
         if not values[name]:
-            raise ValueError(f"over[{name!r}] is empty: a sweep of no runs. Give values, or leave the field out.")
+            raise ValueError(f"over[{name!r}] is empty, so there are no runs. Give values, or leave the field out.")
     grid = [base.replace(**dict(zip(values, point, strict=True))) for point in itertools.product(*values.values())]
     unique = list(dict.fromkeys(grid))
     if len(unique) < len(grid):

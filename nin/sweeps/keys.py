@@ -55,7 +55,7 @@ class Keys:
         return key({"config": config.changes()} | self._identity(config))
 
     def of_reading(self, config: RunConfig, probe: str) -> str:
-        """The key in a store of what a probe, given by its name, returned along a run."""
+        """The key in a store of the readings of a probe, given by its name, along a run."""
         return key({"run": self.of_run(config)} | self.probing.identity(probe, config))
 
     def run_manifest(self, config: RunConfig, table: pd.DataFrame, cost: Mapping[str, float]) -> dict[str, Any]:

@@ -118,7 +118,7 @@ class Readings:
         self.seconds = dict.fromkeys(self.probing.probes, 0.0)
         self._tables: dict[tuple[int, str], list[pd.DataFrame]] = {}
         self._failures: dict[tuple[int, str], list[tuple[int, str]]] = {}
-        self._threads = torch.get_num_threads()  # training may set its own
+        self._threads = torch.get_num_threads()  # training may set another number
 
     def __call__(self, run: int, step: int, model: nn.Module) -> None:
         """Ask all probes about one network. If one raises, its error is recorded and the others are still asked."""

@@ -37,7 +37,7 @@ class Results:
         return len(self._complete)
 
     def load(self, configs: Sequence[RunConfig]) -> None:
-        """Read from the store what is there of these runs and not yet in memory."""
+        """Read from the store the results of these runs that it has and that are not yet in memory."""
         for config in configs:
             if config not in self._tables and (stored := self.store.load(self._run_keys[config])):
                 self._tables[config] = stored[0]
@@ -47,7 +47,7 @@ class Results:
             self._note(config)
 
     def missing(self, configs: Sequence[RunConfig]) -> Group:
-        """Those of the runs that are not complete, and the probes whose readings at least one of them lacks."""
+        """The runs among these that are incomplete, and the probes whose readings at least one of them lacks."""
         left = tuple(config for config in configs if config not in self._complete)
         lacking = {probe for config in left for probe in self._unread(config)}
         return Group(left, tuple(probe for probe in self.probes if probe in lacking))

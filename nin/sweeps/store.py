@@ -25,13 +25,13 @@ import pyarrow.parquet as pq
 
 from nin.support import paths
 
-SCHEMA = 1  # raise it when a run of the same config would have another trajectory, or its table other columns
-STALE = 86400  # seconds after which incomplete files are taken to be left over from a crash
+SCHEMA = 1  # increase it if the same config gives a different trajectory, or its table different columns
+STALE = 86400  # seconds after which incomplete files are assumed to be left from a crash
 TABLE, MANIFEST = "table.parquet", "manifest.json"
 
 
 class DamagedRun(ValueError):
-    """A stored run whose files are not what was written."""
+    """A stored run whose files differ from what was written."""
 
 
 class NewerSchema(ValueError):
@@ -39,7 +39,7 @@ class NewerSchema(ValueError):
 
 
 def key(identity: Mapping[str, Any]) -> str:
-    """sha256 of the canonical JSON (sorted keys, no spaces) of all that determines a run and of the schema version.
+    """sha256 of the canonical JSON (sorted keys, no spaces) of what determines a run and of the schema version.
 
     Raises ValueError for an identity that is not JSON.
     """
@@ -76,10 +76,10 @@ class Store:
         return (path.parent.name for path in sorted(self.folder.glob(f"runs/??/*/{MANIFEST}")))
 
     def manifest(self, key: str) -> dict[str, Any]:
-        """All that is stored of a run besides its table.
+        """Everything stored about a run except its table.
 
-        Raises DamagedRun if the file is not as it was written, NewerSchema if a newer nin wrote it, FileNotFoundError
-        if the run is not stored.
+        Raises DamagedRun if the file differs from what was written, NewerSchema if a newer nin wrote it,
+        FileNotFoundError if the run is not stored.
         """
         path = self.path(key) / MANIFEST
         content = path.read_bytes()
@@ -155,7 +155,7 @@ class Store:
         self._commit(key, {TABLE: content, MANIFEST: _serialised(manifest)})
 
     def check_writable(self) -> None:
-        """Raise OSError, saying what to do, if the store cannot be written; delete what crashed processes left."""
+        """Raise OSError, saying what to do, if the store cannot be written; delete leftovers of crashed processes."""
         try:
             self._scratch().rmdir()
         except OSError as error:
@@ -202,7 +202,7 @@ class Store:
         return OSError(
             error.errno,
             f"the store {self.folder} cannot be written ({error.strerror or error}); the runs in it are intact. "
-            "Free space, make it writable or name another store; the same call then goes on from there",
+            "Free space, make it writable or name another store; the same call then continues from there",
         )
 
     def _move_aside(self, key: str) -> str:

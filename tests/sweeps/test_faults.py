@@ -162,7 +162,7 @@ def test_ctrl_c(tmp_path):
     (line,) = (tmp_path / "stderr").read_text().split("\n")[1:-1]
     assert line == (
         f"nin.sweep: interrupted; {kept} of {RUNS} runs are in {tmp_path / 'store'}, "
-        "and the same call goes on from there."
+        "and the same call continues from there."
     )
     assert 0 < kept < RUNS
     same(sweep(tmp_path / "store", base=LONG), sweep(tmp_path / "whole", base=LONG))

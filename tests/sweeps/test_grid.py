@@ -124,7 +124,7 @@ def test_values_that_occur_twice_are_dropped_and_said(tmp_path):
     ("arguments", "message"),
     [
         ({"over": {"sigmas": [1]}}, "over: field='sigmas' is unknown; .*Did you mean 'sigma'"),
-        ({"over": {"sigma": []}}, r"over\['sigma'\] is empty: a sweep of no runs"),
+        ({"over": {"sigma": []}}, r"over\['sigma'\] is empty, so there are no runs"),
         ({"over": {"sigma": 3.0}}, r"over\['sigma'\]=3.0 must be a list of values, for example \[3.0\]"),
         ({"over": {"law": "gaussian"}}, r"over\['law'\]='gaussian' must be a list of values"),
         ({"over": {"sigma": [1, -1]}}, "sigma=-1 must be a finite number >= 0"),
