@@ -46,9 +46,9 @@ def four_probes(
 
     node      layer with the node of a run; <H> is the Hessian in its pre-activations
     lr        learning rate of the step that the response is measured for: that of the runs
-    hidden    layers, beside the output, whose interactions and sensitivities are read
+    hidden    layers whose interactions and sensitivities are read, in addition to those of the output
     patches, size, masked    number of patches (variables of a game), their side in pixels, number of images masked
-    deformed, delta    number of images deformed, and displacement in pixels: 1 as in the papers; for images smaller
+    deformed, delta    number of images deformed, and displacement in pixels: 1 as in the papers; on images smaller
               than 28 x 28 such fields fold
     responders, kernel_samples    number of samples for the response, and for the kernel
     Each table has the columns quantity, layer ("" if none applies), order (0: all), value, error (standard error; for
@@ -75,7 +75,7 @@ def performance(model: nn.Module, x: Rows, y: Labels) -> pd.DataFrame:
 def curvature(model: nn.Module, x: Rows, y: Labels, *, layer: str) -> pd.DataFrame:
     """lambda, the top eigenvalue of the local <H> at a layer, and sharpness, that of the Hessian in all parameters.
 
-    Exact, over the probe set (`nin.probes.curvature`). Multiplied by eta they decide about stability.
+    Exact, over the probe set (`nin.probes.curvature`). Multiplied by eta, they determine stability.
     """
     loss = LOSSES["cross_entropy"]
     local = top_mode(model, layer, x, y, loss=loss)

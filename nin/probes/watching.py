@@ -41,7 +41,7 @@ def watching(
     in-place layer can overwrite it, in the order of the calls; the second output of a layer that is called twice is
     named "name#2". With layers=None, outputs that are not floating-point tensors with one row per sample are skipped,
     and the model's own output comes last, as "output", unless it is the output of a watched layer.
-    The model is left as it was. Raises ValueError for a named layer that is never called or has no such output.
+    The model is not changed. Raises ValueError for a named layer that is never called or has another kind of output.
     """
     watcher = _Watcher(model, layers, see)
     with ExitStack() as stack:
@@ -65,7 +65,7 @@ class _Watcher:
             self.look("output", output)
         if not self.all and (missing := [name for name in self.modules if name not in self.calls]):
             raise ValueError(f"layer {missing[0]!r} is not called in a forward pass: it has no output to measure.")
-        self.last = None  # hold no output beyond the pass
+        self.last = None  # do not keep an output beyond the pass
         return self.seen
 
     def hook(self, name: str, module: nn.Module, inputs: tuple, output: object) -> None:

@@ -35,7 +35,7 @@ def local_hessian(
 
     This is the exact Hessian, at delta = 0, of delta -> mean_i ell(f(x_i; z_i + delta), y_i) with one shift shared by
     all samples; it takes d gradient passes. Autograd omits the delta functions at the kinks of ReLU. The model is
-    measured in eval mode and left as it was.
+    measured in eval mode and not changed.
 
     loss        loss(outputs, y) -> the mean or the per-sample losses, which are averaged
     at          where a node would be added, as in `nin.inject`; None: z is the pre-activation of a linear layer, or the

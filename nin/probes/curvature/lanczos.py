@@ -1,4 +1,4 @@
-"""Eigenpairs of a symmetric operator of which only products with vectors are available."""
+"""The eigenvalue solver: outermost eigenpairs of a symmetric operator known only by its products with vectors."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

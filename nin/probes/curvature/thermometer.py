@@ -62,8 +62,7 @@ class Thermometer:
     large, and makes v.<H>v in fresh readings too small by the same amount: their mean is correct to second order in the
     noise. The average lags behind a changing <H>; the trend of the sum of the positive Ritz values corrects for it.
 
-    model      any network; it is measured in eval mode and left as it was, and its gradients and torch's random state
-               are not touched
+    model      any network; it is measured in eval mode and not changed, nor are its gradients or torch's random state
     layer      dotted name of an nn.Linear or a convolution
     nodes      M; about the leading M - 2 eigenvalues are reliable
     amplitude  A, in the units of the values that are shifted; the bias is of order A^2

@@ -48,7 +48,7 @@ class Noise:
         check_count("images", self.images)
         check_number("sigma", self.sigma, exclusive=True)
         if self.draws == 1:
-            raise ValueError("draws=1 has no variance; use 0, or 2 and more.")
+            raise ValueError("draws=1 has no variance; use 0, or at least 2.")
 
 
 def layerwise(
@@ -79,9 +79,9 @@ def layerwise(
     patches     boolean, (n, ...) for all images or (images, n, ...); None: 10 foreground patches of 3 x 3 pixels each
     baseline    the values of masked pixels; None: the mean over the training samples, as in the paper
     train       x and y of the samples that the layers' readouts are fitted to; None: x and y themselves
-    untrained   control network without training; True: a copy of the model, drawn anew by `reinitialised`; False: none
+    untrained   control network without training; True: a copy of the model made by `reinitialised`; False: none
     second      another trained network with layers of the same names: for `generalisation`, and as a control
-    value       "log_odds" as in the paper, or "margin", which creates no interactions of its own
+    value       "log_odds" as in the paper, or "margin", which adds no interactions itself
     kappa, tie_break    see `split` (0.04 in the paper; 0); threshold, per: see `comparison.salient` (0.05 in the paper)
     noise       see `Noise`; None: its defaults
     resamples   of the images, for the 95 % intervals (percentile bootstrap); 200: ours
@@ -100,7 +100,7 @@ def layerwise(
     check_number("threshold", threshold)
     check_count("resamples", resamples)
     if len(x) != len(y) or len(x) < 2:
-        raise ValueError(f"x of {len(x)} and y of {len(y)} samples must be equally many images, at least 2.")
+        raise ValueError(f"x has {len(x)} images and y has {len(y)} labels; give the same number, at least 2.")
     noise = Noise() if noise is None else noise
     names = default_layers(model) if layers is None else list(layers)
     train = (x, y) if train is None else train
@@ -237,9 +237,9 @@ def _table(
 
 @torch.no_grad()
 def reinitialised(model: nn.Module, *, seed: int = 0) -> nn.Module:
-    """A copy of the model without its training: layers draw their weights anew, by their own `reset_parameters`.
+    """An untrained copy of the model: layers draw their weights anew, by their own `reset_parameters`.
 
-    Parameters of all other modules are shuffled, which keeps their distribution and forgets the rest.
+    Parameters of all other modules are shuffled, which keeps their distribution and destroys everything else.
     """
     fresh = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Compare layers: final interactions a layer has already, those it will forget, those still to come (arXiv 2409.08712).
+"""Layers against the final one: interactions shared, later forgotten, and still to come (arXiv 2409.08712).
 
 All arrays are (..., images, 2, 2^n): AND and OR interactions of every coalition, for every image. They are divided by
 the layer's scale, order-1 OR is merged into AND, and weak interactions are set to 0 before layers are compared, so that

@@ -148,7 +148,7 @@ def image_patches(
         patches = patches.expand(len(x), *patches.shape)
     if patches.dim() != x.dim() + 1 or len(patches) != len(x):
         raise ValueError(
-            f"patches {tuple(patches.shape)} must be boolean, (n, ...) as one image of x {tuple(x.shape)} or one such "
-            "set for each image."
+            f"patches of shape {tuple(patches.shape)} must be boolean, (n, ...) with the shape of one image of x "
+            f"{tuple(x.shape)}, or one such set for each image."
         )
     return patches

@@ -97,8 +97,8 @@ def residual_ledger(
                elsewhere; `stem` names the module to whose output the first branch is added
     readout    stream (batch, ...) -> logits (batch, classes): the last part of the model, such as
                lambda h: model.head(h.mean((2, 3))). Its constant is counted with the stem
-    value      "margin" z_y - z_c over the most likely other class c, or the "logit" z_y. Log-odds will not do: they
-               are not linear in the logits
+    value      "margin" z_y - z_c over the most likely other class c, or the "logit" z_y. Log-odds are not offered:
+               they are not linear in the logits
     patches, baseline    as in `layerwise`; baseline None: the mean of x
     The effect of a ReLU after each addition, as in the usual ResNet, is in the remainder if blocks are named by their
     branches ("output"), as is that of a normalisation before the readout.
@@ -189,7 +189,7 @@ class Additions:
         if before.shape != output.shape:
             raise ValueError(
                 f"block {name!r} turns {tuple(before.shape)} into {tuple(output.shape)}: output minus input needs one "
-                "shape. Leave the block to the stem, or name branches (adds='output')."
+                "shape. Leave the block in the stem, or name branches (adds='output')."
             )
         self.found[name] = output - before
 

@@ -48,7 +48,7 @@ def masked_outputs(
     read           functions by name, features (count, d) -> (count, ...), that reduce a layer's output at once, such as
                    a readout's log-odds; without one, the flattened features (2^n, d) are kept
     chunk          masked inputs per pass, which bounds the memory; 256: ours
-    The row of coalition T has index T, bit i = patch i present. Runs in eval mode; the model is left as it was.
+    The row of coalition T has index T, bit i = patch i present. Runs in eval mode; the model is not changed.
     Raises ValueError for patches that overlap, are empty or do not have the shape of x, for n > 20, an unknown layer or
     one named "output", and outputs that are not finite.
     """
@@ -108,5 +108,5 @@ def log_odds(logits: Float[Tensor, "count classes"], label: int) -> Float[Tensor
 
 
 def margin(logits: Float[Tensor, "count classes"], label: int, against: int) -> Float[Tensor, " count"]:
-    """v = z_y - z_c, linear in the logits: a control, because log-odds create interactions of their own."""
+    """v = z_y - z_c, linear in the logits: a control, because log-odds themselves create interactions."""
     return logits[:, label] - logits[:, against]

@@ -119,7 +119,7 @@ def _keep_best(
     better = objective < found.objective[live]
     for kept, new in ((found.a, a), (found.o, o), (found.objective, objective)):
         kept[live[better]] = new[better]
-    # weak duality: y scaled such that |Z^T y|, |R^T y| <= weights
+    # weak duality: y scaled so that |Z^T y|, |R^T y| <= weights
     dual = torch.maximum(containing_values(y).abs(), meeting_values(y).abs())
     largest = (dual / weights).amax(1).clamp(min=1)  # (games,)
     bound = ((b * y).sum(1) - room[:, 0] * y.abs().sum(1)) / largest

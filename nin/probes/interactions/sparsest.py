@@ -40,7 +40,7 @@ def split(
     """min sum |I_and| + |I_or| over all splits of v, with |delta| <= kappa |v(N) - v(empty)| (arXiv 2409.08712).
 
     The result matches v on every coalition to rounding. The iteration ends when every game is proven to be within
-    `accuracy` of its optimum, or after `iterations`; `bound` shows how far each game came.
+    `accuracy` of its optimum, or after `iterations`; `bound` shows how close each game came.
 
     kappa       0.04 in the paper; 0: no delta
     tie_break   the split is not unique: x_i + x_j = AND_ij + OR_ij at equal cost. 0: the optimum that the iteration

@@ -16,7 +16,7 @@ from nin.probes.watching import watching
 from nin.support.arguments import check_count
 
 COLUMNS = ["step", "layer", "quantity", "distance", "value", "error"]
-BINS = 8  # of distance, if there are more than twice as many different distances
+BINS = 8  # of distance, used if there are more than twice as many different distances
 
 
 class ResponseLaw:
@@ -33,7 +33,7 @@ class ResponseLaw:
     loss     loss(outputs, y) -> scalar, also for a batch of one
     optimizer   of the model's parameters
     features    names of the layers whose outputs are the hidden features; None: all layers without children except the
-                last, and no worst_neuron
+                last; worst_neuron is then not measured
     responders  number of samples whose response is measured, by one step of a copy each; None: all
     seed     of the noise in `flips` and `weight_noise`
     Raises ValueError if the optimiser holds other parameters, the loss is not a scalar, or x and y differ in length.
@@ -52,7 +52,7 @@ class ResponseLaw:
         seed: int = 0,
     ) -> None:
         if len(x) != len(y) or len(x) < 2:
-            raise ValueError(f"x of {len(x)} and y of {len(y)} samples must be equally many, at least two.")
+            raise ValueError(f"x has {len(x)} samples and y has {len(y)}; give the same number, at least two.")
         if responders is not None:
             check_count("responders", responders)
         self.model, self.x, self.y, self.optimizer = model, x, y, optimizer

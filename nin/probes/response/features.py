@@ -20,7 +20,7 @@ def effective_rank(features: Float[Tensor, "n ..."]) -> float:
 
 
 def participation(features: Float[Tensor, "n ..."]) -> float:
-    """(sum_j a_j)^2 / (d sum_j a_j^2), a_j the variance of neuron j: 1/d if only one varies, 1 if all vary alike."""
+    """(sum_j a_j)^2 / (d sum_j a_j^2), a_j the variance of neuron j: 1/d if only one varies, 1 if all vary equally."""
     variance = features.double().flatten(1).var(0, correction=0)
     if variance.sum() == 0:
         return 0.0

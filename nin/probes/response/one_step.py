@@ -48,7 +48,7 @@ def response(
     optimizer    of the model's parameters; a copy of it, including its state, takes the step on a copy of the model
     For plain SGD the linear response is -eta Theta(probe, x) dl/df. The model is in eval mode: batch norm uses its
     running statistics without updating them, and dropout is off. Model, optimiser, gradients, random state and modes
-    are left as they were. Raises ValueError for a probe of another shape, a loss that is not a scalar, an optimiser of
+    do not change. Raises ValueError for a probe of another shape, a loss that is not a scalar, an optimiser of
     other parameters, and gradients that are not finite.
     """
     if probe.shape[1:] != x.shape[1:]:
@@ -95,7 +95,7 @@ class Stepper:
         value = self.loss(self._copy(x), y)
         if not isinstance(value, Tensor) or value.dim() > 0:
             what = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ValueError(f"loss gives {what} and must give a scalar, for example the mean over the batch.")
+            raise ValueError(f"loss returned {what}; it must return a scalar, for example the mean over the batch.")
         value.backward()
         for name, parameter in self._copy.named_parameters():
             if parameter.grad is not None and not parameter.grad.isfinite().all():

@@ -38,8 +38,8 @@ def kernel(
 
     x2       the second set of samples; None: x again
     outputs  for a network with C outputs: "trace", sum_c Theta_cc (n, m), or "full", Theta_cd (n, C, m, C)
-    chunk    samples whose Jacobians are in memory at a time, C x parameters numbers each; None: as fit into 256 MiB
-    The model is in eval mode: batch norm uses its running statistics, and dropout is off. It is left as it was.
+    chunk    samples whose Jacobians are in memory at a time, C x parameters numbers each; None: what fits into 256 MiB
+    The model is in eval mode: batch norm uses its running statistics, and dropout is off. It is not changed.
     Raises ValueError for a model without trainable parameters, samples of different shapes, and outputs that are not
     (n,) or (n, C, ...).
     """
@@ -128,7 +128,7 @@ def function_of(model: nn.Module) -> tuple[Callable[[Mapping[str, Tensor], Tenso
             values = functional_call(model, {**fixed, **parameters}, (x,))
         if not isinstance(values, Tensor) or values.shape[:1] != (len(x),):
             what = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-            raise ValueError(f"model gives {what} for {len(x)} samples; the kernel needs (n,) or (n, outputs).")
+            raise ValueError(f"model returned {what} for {len(x)} samples; the kernel needs (n,) or (n, outputs).")
         return values.flatten(1) if values.dim() > 1 else values[:, None]
 
     return f, parameters

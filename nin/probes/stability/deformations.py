@@ -1,4 +1,6 @@
-"""Smooth random deformations of images: the max-entropy ensemble of arXiv 2105.02468 and 2210.01506.
+"""Smooth random deformations of images, with temperature T and cut-off c (arXiv 2105.02468, 2210.01506).
+
+The max-entropy ensemble:
 
     tau_u(u, v) = sum_ij C_ij sin(i pi u) sin(j pi v),  C_ij ~ N(0, T / (i^2 + j^2)),  (u, v) in [0, 1]^2
 
@@ -181,7 +183,7 @@ def deform(
     if field.dim() != 4 or field.shape[1:] != (2, n, n) or len(field) not in (1, len(images)):
         raise ValueError(
             f"field of shape {tuple(field.shape)} does not fit images of shape {tuple(images.shape)}; "
-            f"it must be ({len(images)}, 2, {n}, {n}), or (1, 2, {n}, {n}) to deform all of them alike."
+            f"it must be ({len(images)}, 2, {n}, {n}), or (1, 2, {n}, {n}) to deform all of them in the same way."
         )
     place = torch.linspace(-1, 1, n, device=images.device, dtype=images.dtype)
     still = torch.stack(torch.meshgrid(place, place, indexing="xy"), -1)  # grid_sample takes (column, row) in [-1, 1]

@@ -23,7 +23,7 @@ def filter_spectrum(model: nn.Module, layers: Sequence[str] | None = None) -> pd
     layers   names of convolutions in 1, 2 or 3 dimensions; None: all whose kernels have more than one weight
     Columns: layer, depth (1: the first), mode (by eigenvalue), eigenvalue, power (mean squared projection over filters,
     one for each pair of channels), share of the power of all modes (1/F^2 for independent weights), standard error of
-    the share over filters. Raises ValueError if there is no such convolution, or if a named layer is not one.
+    the share over filters. Raises ValueError if no convolution qualifies, or if a named layer is not one.
     """
     tables = []
     for depth, (name, weight) in enumerate(_spatial_weights(model, layers).items(), 1):

@@ -67,7 +67,7 @@ def sensitivities(
     generator  a CPU generator; None: one with seed 0, so that all networks get the same deformations and noise
 
     Columns: layer, depth (0: input), D, D_stderr, G, G_stderr, R, R_stderr; standard errors over samples, deformations
-    and noise together (median: from five groups of samples). The model is left as it was.
+    and noise together (median: from five groups of samples). The model is not changed.
     Warns if deformations fold. Raises ValueError for images that are not square and 4-D, fewer than two images, a delta
     and c that allow no temperature, an unknown layer, and a layer without spatial extent if channel_mean needs one.
     """

@@ -261,7 +261,7 @@ def test_foreground_patches_are_where_the_image_differs():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"x": samples(5)[0]}, "x of 5 and y of 6 samples"),
+        ({"x": samples(5)[0]}, "x has 5 images and y has 6 labels"),
         ({"y": torch.arange(6)}, "0 to 5, must be integer classes"),
         ({"value": "odds"}, "value='odds' is unknown"),
         ({"per": "sample"}, "per='sample' is unknown"),

@@ -252,7 +252,7 @@ def test_batch_norm_and_dropout_are_in_eval_mode():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"loss": lambda f, y: (f - y) ** 2}, "loss gives .1, 1. and must give a scalar"),
+        ({"loss": lambda f, y: (f - y) ** 2}, "loss returned .1, 1.; it must return a scalar"),
         (
             {"probe": torch.zeros(2, 5, dtype=torch.float64)},
             r"probe of shape \(2, 5\) must have samples like x, \(4,\)",
@@ -288,7 +288,7 @@ def test_kernels_bad_input():
         kernel(model, x, chunk=0)
     with pytest.raises(ValueError, match="no trainable parameters"):
         kernel(nn.Flatten(), x)
-    with pytest.raises(ValueError, match="model gives tuple for 1 samples"):
+    with pytest.raises(ValueError, match="model returned tuple for 1 samples"):
         kernel(nn.LSTM(4, 2, batch_first=True, dtype=torch.float64), x[:, None])
 
 
@@ -374,7 +374,7 @@ def test_response_law_on_a_users_loop():
     now = ResponseLaw(model, x, y, loss=mse, optimizer=optimizer).read(0).set_index(["quantity", "layer"])["value"]
     assert now["self_kernel", ""] == pytest.approx(kernel(model, x).diagonal().mean().item())
     assert now["stability", ""] == pytest.approx(0.05 * now["self_kernel", ""])
-    with pytest.raises(ValueError, match="must be equally many"):
+    with pytest.raises(ValueError, match="give the same number, at least two"):
         ResponseLaw(model, x, y[:3], loss=mse, optimizer=optimizer)
 
 
