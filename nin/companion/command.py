@@ -1,4 +1,4 @@
-"""Command line: `python -m nin run [NOTEBOOK ...] [name=value ...]`, `list`, `runs`, `figures`, `explore`.
+"""The commands, their help and what they print: `python -m nin run`, `list`, `runs`, `figures`, `explore`.
 
 Each command imports what it needs only when it runs, so that `list` and `--help` respond at once.
 """
@@ -25,7 +25,7 @@ RUN_HELP = """Runs notebooks (all, if none is named) and prints their run times,
   python -m nin run 03 sigma_shown=3 --prepare-only   the notebook with these values, to open and run yourself
 
 Executed notebooks go to runs/PROFILE and figures to figures/PROFILE. With other parameters, both go to runs/custom, so
-that the results of the profile stay.
+that the results of the profile are kept.
 Exit code 1 if a notebook fails or writes no checks, or if a check does not hold; 2 for bad arguments."""
 
 LIST_HELP = """Lists the notebooks and their parameters: type, default, allowed range and meaning.

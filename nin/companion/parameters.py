@@ -1,4 +1,4 @@
-"""The typed parameters of a notebook: read from its cell tagged `parameters`; and the parsing of values for them.
+"""The typed parameters of a notebook, read from its cell tagged `parameters`; values are parsed and range-checked.
 
 A parameter is an annotated literal, followed by a comment with its meaning and unit, and its range in brackets:
 
@@ -199,7 +199,7 @@ def _choices(node: ast.Subscript) -> list[ast.expr]:
 
 
 def _split(comment: str) -> tuple[str, str]:
-    """Comment -> help, range; ValueError if it ends with brackets that hold no range."""
+    """Comment -> help, range; ValueError if it ends with brackets that are not a range."""
     match = re.fullmatch(r"(.*?)\s*\[([^\[\]]*)\]", comment)
     if not match:
         return comment, ""

@@ -54,7 +54,7 @@ def run(
 
     overrides  parameter -> text or value, in place of the profile's; every notebook run must have the parameter
     out        folder for the executed notebooks, with their figures in out/figures/PROFILE; None: runs/PROFILE and
-               figures/PROFILE, or with overrides runs/custom, so that the profile's own results stay
+               figures/PROFILE, or with overrides runs/custom, so that the profile's own results are kept
     progress   show papermill's bar of cells on stderr
 
     Each kernel runs this interpreter and starts in the notebook's folder. Values are checked before the first starts:

@@ -214,7 +214,7 @@ def test_damage_is_named(folder, capsys):
             content | {"draw": "nin.plots.phase_sweep.gone"},
             "drawn by nin.plots.phase_sweep.gone, which no longer exists",
         ),
-        (content | {"arguments": {"size": 1}}, "does not draw .*curve.csv .TypeError.*run 07_my_test again"),
+        (content | {"arguments": {"size": 1}}, "cannot draw .*curve.csv .TypeError.*run 07_my_test again"),
         ({}, "curve.json is damaged"),
     ]:
         sidecar.write_text(json.dumps(changed))

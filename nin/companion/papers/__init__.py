@@ -1,1 +1,1 @@
-"""Saved figures for papers: captions, sizes of venues, a contact sheet."""
+"""Saved figures for papers: captions, export at the widths of venues, a contact sheet."""

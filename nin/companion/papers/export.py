@@ -1,4 +1,4 @@
-"""Saved figures for papers: drawn again from their tables at the sizes of a venue."""
+"""Saved figures for papers: drawn again from their tables at the width and font sizes of a venue."""
 
 import tempfile
 import warnings
