@@ -1,1 +1,1 @@
-"""What the notebooks measure and draw, one folder a notebook."""
+"""What the notebooks measure and draw, one folder per notebook."""

@@ -58,7 +58,7 @@ def follow(
     """Train one run in a plain loop and measure the largest eigenvalues of <H> at its node's layer along the way.
 
     config    the run; nodes=0 follows the network without a node
-    data, network    your own data and network, as in `nin.train`
+    data, network    user-defined, as in `nin.train`
     exact_at  steps at which <H> (`local_hessian`) and the clean loss are computed, on all eval_samples
     sharp_at  steps at which the sharpness is computed
     ranks     number of eigenvalues kept, the largest first

@@ -15,7 +15,7 @@ from nin.training.config import RunConfig
 from nin.training.start import layer_name
 from studies.curvature_probe.follow import follow
 
-# The network barely moves during a reading: |W_NI| sigma sqrt(nodes) is about 0.8, small beside the pre-activations.
+# The network barely moves during a reading: |W_NI| sigma sqrt(nodes) is about 0.8, small next to the pre-activations.
 NODES, SIGMA, NIW_STD, LR, BATCH, STEPS = 8, 4.0, 0.0066, 0.005, 1024, 150
 
 

@@ -1,4 +1,4 @@
-"""Interactions in small image networks: by layer and order, with controls, and under several definitions."""
+"""Interactions in small image networks: by layer and order, with controls; other definitions; the claims."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The linear test case: SGD of the two-layer linear net with a node, beside the closed map of its order parameters."""
+"""The linear test case: SGD of the two-layer linear net with a node, against the closed map of its order parameters."""
 
 from itertools import islice
 

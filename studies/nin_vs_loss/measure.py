@@ -1,4 +1,4 @@
-"""How alike the noise injection weights and the unperturbed loss evolve, and why: curvature follows the loss."""
+"""How similarly the noise injection weights and the unperturbed loss evolve, and why: curvature follows the loss."""
 
 from collections.abc import Sequence
 

@@ -28,7 +28,7 @@ class Pixels:
         side = math.isqrt(data.x_train.shape[1])
         if side**2 != data.x_train.shape[1]:
             raise ValueError(
-                f"data has rows of {data.x_train.shape[1]} values; pass square images, side * side values a row."
+                f"data has rows of {data.x_train.shape[1]} values; pass square images, side * side values per row."
             )
         return cls(side, data.x_train.min().item(), data.x_train.max().item())
 

@@ -120,8 +120,8 @@ def single_pixels(
 ) -> Changes:
     """Single active pixels on a ring or torus, moved by one, against Gaussian noise of E |eta|^2 = 2 amplitude^2.
 
-    Draws move by +1, -1 along the first axis, then the second, in turn: at all positions, any
-    multiple of 2 * dimensions draws is exact. Arrays (count, 1, length) in one dimension, (count, 1, length, length) in
+    Draws move by +1, -1 along the first axis, then the second, in turn: averages over all positions are exact for any
+    multiple of 2 * dimensions draws. Arrays (count, 1, length) in one dimension, (count, 1, length, length) in
     two, and (draws, ...); float64. The positions differ; ValueError if there are fewer than count.
     """
     check_count("count", count, minimum=2)

@@ -1,4 +1,4 @@
-"""Spatial stability of small networks of images, before and after training (arXiv 2210.01506)."""
+"""Spatial stability of small image networks before and after training, and the claims on it (arXiv 2210.01506)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

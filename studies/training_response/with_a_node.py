@@ -21,7 +21,7 @@ def along_runs(
     """Response and kernel of the network without its noise, along a run at each noise scale.
 
     Columns: sigma, phase, step, response (mean |R(x_i | x_i)| over samples and outputs, one step of plain SGD at the
-    run's learning rate), self_kernel (traced over outputs), niw_norm (of the node). Diverged runs have no more rows.
+    run's learning rate), self_kernel (traced over outputs), niw_norm (of the node). No rows after a run diverged.
     """
     due = log_spaced(base.steps, points)
     runs = train([base.replace(sigma=sigma) for sigma in sigmas], data=data, snapshots=due)
