@@ -1,4 +1,4 @@
-"""Timing of alternatives in turn, so that a drift in the machine's speed affects all of them alike."""
+"""Timing of alternatives in turn, so that a drift in the machine's speed affects all of them equally."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from nin.support.threads import threads
 
 
 def seconds(work: Callable[[], object], *, on: int | None = None, device: str = "cpu") -> float:
-    """Seconds that work takes on this number of torch threads (None: as it is set)."""
+    """Seconds that work takes on this number of torch threads (None: the current number)."""
     with threads(on):
         synchronise(device)
         start = time.perf_counter()

@@ -13,7 +13,7 @@ PAPERS = r"NINR?|CAT|response|interactions|stability|(?:arXiv )?2\d{3}\.\d{5}"
 KINDS = {"pre": "prediction", "ide": "identity", "equ": "equation", "eq.": "equation", "eqs": "equation"}
 KINDS["sec"] = "section"
 NUMBER = r"(?:\(\d{1,2}(?:\.\d+)?\)|\d{1,2}(?:\.\d+)?(?!\w|\.\d))"
-# The 12 of "identity 4, 12)" is another number; that of "prediction 4, 12 steps" is not.
+# The 12 of "identity 4, 12)" belongs to the list; that of "prediction 4, 12 steps" does not.
 ANOTHER = rf"(?:\(\d{{1,2}}\)|{NUMBER}(?=[,;:)\"']|\.(?!\d)|$| and \d| to \d))"
 NUMBERED = re.compile(
     rf"(?:\b(?P<paper>{PAPERS})(?: and 2\d{{3}}\.\d{{5}})?,? (?:reference )?)?"
@@ -77,7 +77,7 @@ def page_of(paper: str) -> str:
 
 
 def numbered(text: str, path: str) -> list[Citation]:
-    """Every citation with a number in a text; without a paper it means that of the one before, else the path's."""
+    """Every numbered citation in a text; one without a paper means the paper of the one before it, else the path's."""
     found: list[Citation] = []
     for match in NUMBERED.finditer(text):
         goes_on = found and re.fullmatch(r",? (?:and )?|; ", text[found[-1].end : match.start()])

@@ -1,6 +1,6 @@
 """Settings of the site. `make site` stages the sources first (pages.py); notebooks are shown as committed, never run.
 
-The repository behind the launch buttons has one place: the Binder link of README.md.
+The repository of the launch buttons is set in one place: the Binder link of README.md.
 """
 
 import sys
@@ -54,7 +54,7 @@ linkcheck_timeout = 20
 
 
 def setup(app):
-    """Take figures as they are, docstrings as plain text, formulas as MathML."""
+    """Copy figures unchanged, show docstrings as plain text and formulas as MathML."""
     app.config.html_extra_path = [str(Path(app.srcdir) / pages.AS_IT_IS)]
     app.connect("autodoc-process-docstring", docstrings.process)
     app.connect("autodoc-process-signature", docstrings.shorten)

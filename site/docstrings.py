@@ -4,13 +4,13 @@ import re
 from collections.abc import Iterator
 from itertools import groupby
 
-PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")  # of ASCII; reST and Markdown both take a backslash before any of it
+PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")  # ASCII; reST and Markdown both accept a backslash before it
 COLUMNS = re.compile(r"\s|.*\S {2,}\S|>>>")  # indented, or set in columns, or a doctest
 ROW = re.compile(r"(\S.{,30}?) {2,}(\S.*)")  # of a list of arguments: a name, its meaning
 
 
 def escape(text: str) -> str:
-    """Text that reads the same in reST and in Markdown, whatever is in it."""
+    """Text escaped so that reST and Markdown both show it unchanged."""
     return PUNCTUATION.sub(r"\\\1", text)
 
 
@@ -24,7 +24,7 @@ def prose(text: str) -> str:
 
 
 def blocks(lines: list[str]) -> Iterator[tuple[bool, list[str]]]:
-    """Runs of lines, each with whether it is set in columns; a doctest goes on to the next blank line."""
+    """Runs of lines, each with whether it is set in columns; a doctest extends to the next blank line."""
     doctest = False
     kinds = []
     for line in lines:
@@ -50,7 +50,7 @@ def listed(run: list[str]) -> list[str]:
 
 
 def as_rest(lines: list[str]) -> list[str]:
-    """A docstring, dedented, as reST in which nothing is misread."""
+    """A dedented docstring as reST that shows it as written."""
     result = []
     for columns, run in blocks(lines):
         if columns and listed(run):
@@ -64,12 +64,12 @@ def as_rest(lines: list[str]) -> list[str]:
 
 
 def process(app, what, name, obj, options, lines):
-    """Put reST in place of a docstring's lines, as autodoc's event wants it."""
+    """Replace a docstring's lines with reST, in the form of autodoc's event."""
     lines[:] = as_rest(lines)
 
 
 def skip(app, what, name, obj, skipped, options):
-    """Leave out the fields of named tuples, of which Python says nothing but their number."""
+    """Leave out the fields of named tuples, whose docstrings only give their number."""
     return True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field number") else None
 
 

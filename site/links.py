@@ -2,7 +2,7 @@
 
     python site/links.py FOLDER
 
-Other sites are counted, not asked: `make site LINKS=all` asks them.
+Links to other sites are only counted; `make site LINKS=all` checks them too.
 """
 
 import sys
@@ -29,9 +29,9 @@ class Page(HTMLParser):
 
 
 def check(folder: Path) -> tuple[list[str], int, int]:
-    """What is broken in the pages of a folder, in words; how many links are within it; how many lead elsewhere."""
+    """The broken links of a folder's pages, in words; the number of links within it, and to other sites."""
     folder = folder.resolve()
-    static = folder / "_static"  # the theme's, templates among them
+    static = folder / "_static"  # files of the theme, among them templates
     pages = {path: Page(path.read_text()) for path in sorted(folder.rglob("*.html")) if static not in path.parents}
     broken, inside, outside = [], 0, 0
     for path, page in pages.items():
@@ -47,12 +47,12 @@ def check(folder: Path) -> tuple[list[str], int, int]:
             if not target.is_relative_to(folder) or not target.exists():
                 broken.append(f"{where} is not there")
             elif parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].anchors:
-                broken.append(f"{where} has no such anchor")
+                broken.append(f"{where} is not an anchor of that page")
     return broken, inside, outside
 
 
 def main(folder: str) -> int:
-    """Print what is broken; 1 where anything is, or where there is no page."""
+    """Print the broken links; return 1 if there are any, or if no page has links within the site."""
     broken, inside, outside = check(Path(folder))
     print("\n".join([*broken, f"{inside} links within the site, {len(broken)} broken; {outside} to other sites"]))
     return 1 if broken or not inside else 0

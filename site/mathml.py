@@ -1,4 +1,4 @@
-"""Formulas as MathML, made by KaTeX when the site is built: no script, no server, and what it cannot read is an error.
+"""Formulas as MathML, made by KaTeX while the site is built: no script, no server; unknown commands are errors.
 
 sphinxcontrib-katex carries katex.min.js, ziamath the font STIX Two Math; neither's own code is used.
 """
@@ -22,7 +22,7 @@ VARIANTS = {
 
 @functools.cache
 def katex():
-    """A JavaScript engine that has read KaTeX."""
+    """A JavaScript engine with KaTeX loaded."""
     import py_mini_racer
 
     engine = py_mini_racer.MiniRacer()
@@ -31,9 +31,9 @@ def katex():
 
 
 def mathml(latex: str, *, block: bool) -> str:
-    """The <math> element of a formula; raises where KaTeX does not know a command.
+    """The <math> element of a formula; raises if KaTeX does not know a command.
 
-    Browsers put no space between the name of a function and an argument without brackets: a thin one is put there.
+    Browsers put no space between the name of a function and an argument without brackets, so a thin one is inserted.
     """
     made = katex().call("katex.renderToString", latex, {"displayMode": block, "output": "mathml"})
     made = re.sub(r"(?<=</mi><mo>\u2061</mo>)(?=<m(?:i|n|sup|sub|frac)\b)", '<mspace width="0.17em"/>', made)
@@ -41,7 +41,7 @@ def mathml(latex: str, *, block: bool) -> str:
 
 
 def styled(element: re.Match) -> str:
-    """A letter of a style by its own code point: of all styles of letters browsers know only "normal"."""
+    """A styled letter as the code point for it, because the only style of letters that browsers know is "normal"."""
     tag, variant, letter = element.groups()
     name = re.sub(r"^(LATIN|GREEK) | LETTER", "", unicodedata.name(letter))
     for prefix in VARIANTS.get(variant, ()):
@@ -53,7 +53,7 @@ def styled(element: re.Match) -> str:
 
 
 def setup(app):
-    """Register the renderer, and put the font beside the pages."""
+    """Register the renderer, and copy the font to the pages."""
     from docutils import nodes
     from sphinx.util import logging
 

@@ -26,7 +26,7 @@ from nin.figures import Saved
 
 ROOT = Path(__file__).resolve().parents[1]
 PROFILES = ("paper", "quick")
-AS_IT_IS = "extra"  # the folder of files that are copied unread
+AS_IT_IS = "extra"  # the folder of files that are copied without being read
 FILES = ("pdf", "svg", "png", "csv", "json")
 MODULES = (
     "nin",
@@ -49,7 +49,7 @@ MODULES = (
 
 
 def repository() -> str:
-    """OWNER/REPO of the Binder link in README.md; ValueError where there is none."""
+    """OWNER/REPO of the Binder link in README.md; ValueError if it has none."""
     found = re.search(r"mybinder\.org/v2/gh/([^/\s]+/[^/\s]+)/", (ROOT / "README.md").read_text())
     if not found:
         raise ValueError("README.md has no Binder link of the form mybinder.org/v2/gh/OWNER/REPO/...")
@@ -87,7 +87,7 @@ def title(notebook: str) -> str:
 
 
 def table(columns: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table of cells that are Markdown already."""
+    """A Markdown table; its cells are already Markdown."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
@@ -114,7 +114,7 @@ def reference_pages() -> list[str]:
 
 
 def guide_page() -> str:
-    """README.md below its introduction, which the first page has in its own words."""
+    """README.md without its introduction, which the first page gives in other words."""
     text = (ROOT / "README.md").read_text()
     return "# Guide\n\n" + text[text.index("\n## ") + 1 :]
 
@@ -137,7 +137,7 @@ def linked(markdown: str, folder: Path = ROOT) -> list[str]:
 def figures_page(profile: str) -> str:
     """Every figure of a profile with its caption and its files, notebook by notebook."""
     parts = [f"# Figures, {profile} profile", f"Drawn by `python -m nin run --profile {profile}`."]
-    parts += ["Each has its table (csv) and its provenance (json) beside it."]
+    parts += ["Each comes with its table (csv) and its provenance (json)."]
     notebook = None
     for figure in shown()[profile]:
         if figure.sidecar["notebook"] != notebook:
@@ -168,8 +168,8 @@ def files(figure: Saved) -> str:
 
 
 def checks_page() -> str:
-    """Every claim and what came of it, profile by profile, notebook by notebook."""
-    parts = ["# Checks", "Each claim: measured, predicted, tolerance, holds. What does not hold stays in the table."]
+    """Every claim and its outcome, profile by profile, notebook by notebook."""
+    parts = ["# Checks", "Each claim: measured, predicted, tolerance, holds. Failed claims stay in the table."]
     for profile in shown():
         frame = checks.table(ROOT / "figures" / profile)
         holds = int(frame["holds"].sum())
@@ -207,7 +207,7 @@ def source(text: str, notebook: str) -> str:
 
 
 def public(module: ModuleType) -> list[str]:
-    """Names of a module that are its own to offer: `__all__`, else its functions and classes in their order."""
+    """The public names of a module: `__all__`, else the functions and classes it defines, in order."""
     if hasattr(module, "__all__"):
         return [name for name in module.__all__ if callable(getattr(module, name))]
     own = inspect.getmembers(module, lambda thing: getattr(thing, "__module__", None) == module.__name__)
@@ -217,7 +217,7 @@ def public(module: ModuleType) -> list[str]:
 
 def constants(module: ModuleType) -> list[str]:
     """The source of a module's one-line constants, comments included."""
-    if getattr(module, "__path__", None):  # a package: what it takes from its files
+    if getattr(module, "__path__", None):  # a package: those it imports from its files
         named = [name for name in getattr(module, "__all__", ()) if name.isupper()]
         return [f"{name} = {getattr(module, name)!r}" for name in named]
     source = inspect.getsource(module)
