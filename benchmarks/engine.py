@@ -11,7 +11,7 @@ from benchmarks.timing import in_turn, seconds, spread
 from nin.model.networks import MLP
 from nin.sweeps.groups import group_size
 
-ASKED = {  # required speed relative to the loop; steps per timing of the loop and of the ensemble, about 0.4 s
+GOALS = {  # required speed relative to the loop; steps per timing of the loop and of the ensemble, about 0.4 s
     Shape(32, 32, 64): (12, 1500, 150),
     Shape(64, 64, 64): (6, 1000, 120),
     Shape(128, 128, 64): (2.2, 600, 100),
@@ -23,7 +23,7 @@ ROUNDS = 9
 def run() -> str:
     """One table: microseconds per member and step; ratios within each round, median (smallest-largest)."""
     rows = []
-    for shape, (asked, steps, stacked) in ASKED.items():
+    for shape, (goal, steps, stacked) in GOALS.items():
         network = MLP(shape.inputs, shape.config().widths, 10)
         count = group_size(shape.config(), network)
         train, on = ensemble(shape, count)
@@ -47,14 +47,14 @@ def run() -> str:
                 f"{1e6 * np.median(step):.1f}",
                 f"{1e6 * np.median(product):.1f}",
                 spread(loop_step / step),
-                f">= {asked:g}",
+                f">= {goal:g}",
                 spread(step / product),
                 f"{shape.flops / np.median(step) / 1e9:.0f}",
             )
         )
     columns = (
         "width, batch, inputs", "members, threads", "loop (us)", "ensemble (us)", "products (us)",
-        "loop / ensemble", "asked", "ensemble / products", "GFLOP/s",
+        "loop / ensemble", "goal", "ensemble / products", "GFLOP/s",
     )  # fmt: skip
     return (
         "Three hidden layers, ten classes, float32, a sweep over sigma; microseconds per member and step. The loop is\n"

@@ -33,5 +33,5 @@ def run() -> str:
             f"{SHAPE.flops / np.median(step) / 1e12:.1f}",
         )
     ]
-    columns = ("members", "loop (us)", "ensemble (us)", "loop / ensemble", "asked", "products / ensemble", "TFLOP/s")
+    columns = ("members", "loop (us)", "ensemble (us)", "loop / ensemble", "goal", "products / ensemble", "TFLOP/s")
     return "3 x 512, batch 128, 784 inputs, float32; microseconds a member and step.\n\n" + table(columns, rows)

@@ -46,7 +46,7 @@ def _transform() -> str:
         )
         ratio = spread(taken["shapiq"] / taken["ours"], 0)
         rows.append((f"n = {n}", f"{1e6 * np.median(taken['ours']):.0f} us", f"{off:.0e}", ratio))
-    return table(("Moebius transform of one game", "ours", "largest difference", "shapiq / ours (asked 1000)"), rows)
+    return table(("Moebius transform of one game", "ours", "largest difference", "shapiq / ours (goal 1000)"), rows)
 
 
 def _look_up(values: np.ndarray, coalitions: np.ndarray) -> np.ndarray:
@@ -76,7 +76,7 @@ def _split() -> str:
         )
     columns = (
         "AND / OR split",
-        "seconds (asked 8)",
+        "seconds (goal 8)",
         "objective / HiGHS: median, worst",
         "objective / bound: median, worst",
         "HiGHS / ours, a game",
@@ -109,4 +109,4 @@ def _layerwise() -> str:
     images = as_images(data.x_test), data.y_test
     taken = seconds(lambda: layerwise(model, *images, train=(x, data.y_train)))
     what = f"{IMAGES} images ({name}), n = 10, {LAYERS} layers, with untrained and permuted controls, noise, intervals"
-    return table(("layerwise analysis", "seconds (asked 180)"), [(what, f"{taken:.0f}")])
+    return table(("layerwise analysis", "seconds (goal 180)"), [(what, f"{taken:.0f}")])

@@ -33,19 +33,19 @@ def run() -> str:
     )  # fmt: skip
     vectors, images = torch.randn(BATCH, 784), torch.randn(BATCH, 1, 28, 28)
     cases = [
-        ("MLP 3 x 512, behind the first layer", linear, "0", vectors, "<= 1.05"),
-        ("MLP 3 x 512, behind the second layer", linear, "2", vectors, "<= 1.05"),
+        ("MLP 3 x 512, after the first layer", linear, "0", vectors, "<= 1.05"),
+        ("MLP 3 x 512, after the second layer", linear, "2", vectors, "<= 1.05"),
         ("convolutions, before an inner one", convolutional, "2", images, "<= 1.10"),
         ("convolutions, before the first", convolutional, "0", images, ""),
     ]
     rows = []
-    for name, model, layer, x, asked in cases:
+    for name, model, layer, x, goal in cases:
         noisy = nin.inject(copy.deepcopy(model), layer, sigma=1.0, example=x[:2])
         plain, with_node = stepper(copy.deepcopy(model), x), stepper(noisy, x)
         taken = in_turn({"plain": partial(seconds, plain), "node": partial(seconds, with_node)}, ROUNDS)
-        rows.append((name, f"{1e3 * taken['plain'].min() / STEPS:.2f}", spread(taken["node"] / taken["plain"]), asked))
+        rows.append((name, f"{1e3 * taken['plain'].min() / STEPS:.2f}", spread(taken["node"] / taken["plain"]), goal))
     head = f"Batch {BATCH}, SGD, float32, noise drawn at every step; median of {ROUNDS} rounds (smallest-largest).\n\n"
-    return head + table(("network and node", "plain step (ms)", "node / plain", "asked"), rows)
+    return head + table(("network and node", "plain step (ms)", "node / plain", "goal"), rows)
 
 
 def stepper(model: nn.Module, x: Tensor) -> Callable[[], None]:

@@ -31,7 +31,7 @@ def recording() -> str:
     return (
         f"Recording at the default schedule (nin.RunConfig(), digits, {DEFAULT.steps} steps, {MEMBERS} members), in\n"
         "per cent of the time of the steps: median of five trainings (smallest-largest).\n\n"
-        + table(("recorded", "costs (%)", "asked"), rows)
+        + table(("recorded", "costs (%)", "goal"), rows)
     )
 
 
@@ -72,5 +72,5 @@ def dropping() -> str:
     rows = [("half of 24 members diverge", last, spread(taken["half"] / taken["calm"]), "<= 0.65")]
     return (
         f"Dropping divergent members: width 128, batch 128, {base.steps} steps, against the same sweep without "
-        "divergence.\n\n" + table(("sweep", "last divergence at step", "time", "asked"), rows)
+        "divergence.\n\n" + table(("sweep", "last divergence at step", "time", "goal"), rows)
     )

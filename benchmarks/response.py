@@ -31,7 +31,7 @@ def run() -> str:
     nets = len(recipe.activations) * len(recipe.losses) * len(recipe.seeds)
     ratio = (taken["loop"] / 500 * nets) / (taken["ours"] / 2000)
     grid = table(
-        ("72 networks, 10^5 steps", "seconds (asked 90)", "a loop over networks / ours"),
+        ("72 networks, 10^5 steps", "seconds (goal 90)", "a loop over networks / ours"),
         [("stacked, gradients written out", f"{whole:.0f}", spread(ratio, 0))],
     )
     torch.manual_seed(0)
@@ -52,7 +52,7 @@ def run() -> str:
             spread(kernels["samples"] / kernels["ours"], 1), spread(pairs / kernels["ours"], 0),
         )
     ]  # fmt: skip
-    columns = ("exact kernel", "seconds (asked 1.5)", "a loop over samples / ours", "a loop over pairs / ours")
+    columns = ("exact kernel", "seconds (goal 1.5)", "a loop over samples / ours", "a loop over pairs / ours")
     return grid + "\n\n" + table(columns, rows)
 
 

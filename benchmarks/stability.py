@@ -46,7 +46,7 @@ def run() -> str:
         },
         3,
     )
-    columns = ("", "batched", "loop over images", "loop / batched", "asked")
+    columns = ("", "batched", "loop over images", "loop / batched", "goal")
     rows = (
         *(
             (f"fields and warp, an image; {loop}", f"{per_image['batched']:.1f} us", f"{per_image[loop]:.0f} us",

@@ -26,10 +26,10 @@ def memory() -> str:
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as executor, tempfile.TemporaryDirectory() as folder:
         numbers = executor.submit(thousand_runs, folder).result()
-    rows = [(name, value, asked) for name, (value, asked) in numbers.items()]
+    rows = [(name, value, goal) for name, (value, goal) in numbers.items()]
     return (
         f"A sweep of {RUNS} runs x {SMALL.steps} steps, recorded every {SMALL.record_every}, width 32, batch 32, in a "
-        "process of its own.\n\n" + table(("quantity", "measured", "asked"), rows)
+        "process of its own.\n\n" + table(("quantity", "measured", "goal"), rows)
     )
 
 

@@ -52,8 +52,8 @@ def run() -> str:
         f"64- or 784-128-128-128-10, lr 0.1, batch 128, {SAMPLES} samples every {EVERY} steps, steps 100 to 1200, "
         "3 seeds, against <H> on all training samples (2,048 of Fashion-MNIST). Medians of relative errors.\n\n"
     )
-    titles = ("data, activation", "top 1 (asked 5 %)", "top 5 (10 %)", "bias of top 1", "within 1, 2 stderr")
-    costs = ("data, activation", "with / plain step (asked 1.35)", "Lanczos / reading (10)", "Lanczos on", "its error")
+    titles = ("data, activation", "top 1 (goal 5 %)", "top 5 (10 %)", "bias of top 1", "within 1, 2 stderr")
+    costs = ("data, activation", "with / plain step (goal 1.35)", "Lanczos / reading (10)", "Lanczos on", "its error")
     return head + table(titles, accuracy) + "\n\n" + table(costs, cost)
 
 
