@@ -10,6 +10,7 @@ from matplotlib.ticker import NullFormatter
 
 from nin.figures import PHASE_COLORS, panels
 from nin.phases import PHASES
+from studies.drawing import line_with_range
 
 COLUMNS = ("no node", *PHASES)
 HEADS = {"no node": "0.25", **PHASE_COLORS}
@@ -56,10 +57,9 @@ def along_training(data: pd.DataFrame) -> Figure:
             ax = axes[row, column]
             for quantity, (label, color) in quantities.items():
                 runs = data[(data["phase"] == phase) & (data["quantity"] == quantity)]
-                _band(ax, runs, label, color)
+                line_with_range(ax, runs["step"] + 1, runs["value"], color=color, label=label, lw=1)
             if title in LINES:
                 ax.axhline(LINES[title], color="k", ls="--", lw=0.6)
-            ax.set(xscale="log", yscale="log" if logarithmic else "linear")
         _fit(axes[row, 0], data[data["quantity"].isin(quantities)], logarithmic)
         axes[row, 0].set_ylabel(title, fontsize=7)
         axes[row, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=6, handlelength=1)
@@ -87,8 +87,8 @@ def details(data: pd.DataFrame) -> Figure:
             runs = data[(data["phase"] == phase) & (data["quantity"] == quantity)]
             runs = runs.assign(layer=runs["layer"].fillna(""))
             for (layer, order), (label, color) in looks.items():
-                _band(ax, runs[(runs["layer"] == layer) & (runs["order"] == order)], label, color)
-            ax.set(xscale="log", yscale="linear" if quantity == "aging" else "log")
+                rows = runs[(runs["layer"] == layer) & (runs["order"] == order)]
+                line_with_range(ax, rows["step"] + 1, rows["value"], color=color, label=label, lw=1)
         _fit(axes[row, 0], data[data["quantity"] == quantity], quantity != "aging")
         axes[row, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=6, handlelength=1)
     for column in range(len(columns)):
@@ -175,14 +175,9 @@ def coloured(data: pd.DataFrame, *, quantities: dict[str, str]) -> Figure:
     return figure
 
 
-def _band(ax: Axes, runs: pd.DataFrame, label: str, color: object) -> None:
-    spread = runs.dropna(subset=["value"]).groupby("step")["value"].agg(["mean", "min", "max"])
-    ax.plot(spread.index + 1, spread["mean"], color=color, label=label, lw=1)
-    ax.fill_between(spread.index + 1, spread["min"], spread["max"], color=color, alpha=0.2, lw=0)
-
-
 def _fit(ax: Axes, rows: pd.DataFrame, logarithmic: bool) -> None:
-    """Set the limits of an axis from all phases except the divergent one, which may leave the axis."""
+    """Set the scale of a row and its limits, from all phases except the divergent one, which may leave the axis."""
+    ax.set_yscale("log" if logarithmic else "linear")
     values = rows[rows["phase"] != "divergent"]["value"].dropna()
     values = np.log10(values[values > 0].clip(lower=values.max() * SMALLEST)) if logarithmic else values
     if len(values):
@@ -192,7 +187,8 @@ def _fit(ax: Axes, rows: pd.DataFrame, logarithmic: bool) -> None:
 
 
 def _heads(axes: np.ndarray, columns: list[str]) -> None:
-    """Phases as titles, time as the label of the last row, small ticks."""
+    """Phases as titles, logarithmic time as the label of the last row, small ticks."""
+    axes[0, 0].set_xscale("log")
     for column, phase in enumerate(columns):
         axes[0, column].set_title(phase, color=HEADS[phase], fontsize=8)
         axes[-1, column].set_xlabel("step + 1", fontsize=7)

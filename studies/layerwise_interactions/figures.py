@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from nin.figures import PHASE_COLORS, panels
+from studies.drawing import line_with_interval, line_with_range
 from studies.statistics import mean_interval
 
 NETWORKS = {
@@ -33,10 +34,9 @@ def strength(data: pd.DataFrame) -> Figure:
         for row, kind in enumerate(("and", "or")):
             ax = axes[row, column]
             for (depth, layer), rows in part[part["kind"] == kind].groupby(["depth", "layer"]):
-                spread = rows.groupby("order")["strength"].agg(["mean", "min", "max"])
                 color = colormaps["viridis"](0.9 * (1 - depth / deepest))
-                ax.plot(spread.index, spread["mean"], "o-", ms=2, lw=0.9, color=color, label=layer)
-                ax.fill_between(spread.index, spread["min"], spread["max"], color=color, alpha=0.12, lw=0)
+                look = {"color": color, "marker": "o", "ms": 2, "lw": 0.9, "label": layer}
+                line_with_range(ax, rows["order"], rows["strength"], **look)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[0, column].set_title(name)
         axes[0, column].legend(fontsize=5)
@@ -125,13 +125,12 @@ def planted(data: pd.DataFrame, *, terms: list[dict]) -> Figure:
     data: seed, state, layer, iou, completeness; terms: records seed, kind, coalition, found, planted.
     """
     figure, axes = panels(1, 3, height=1.1)
+    layers = list(dict.fromkeys(data["layer"]))
     for ax, quantity in zip(axes[0], ("completeness", "iou"), strict=False):
         for number, (state, rows) in enumerate(data.groupby("state", sort=False)):
-            estimates = rows.groupby("layer", sort=False)[quantity].agg(mean_interval)
-            places = np.arange(len(estimates)) + 0.1 * number
-            ax.errorbar(places, [e.mean for e in estimates], [e.half for e in estimates], fmt="o-", mfc="w", ms=3,
-                        capsize=2, lw=0.9, color=f"C{1 - number}", label=state)  # fmt: skip
-        ax.set_xticks(np.arange(len(estimates)), list(estimates.index), rotation=45, fontsize=6)
+            look = {"color": f"C{1 - number}", "marker": "o", "lw": 0.9, "label": state}
+            line_with_interval(ax, rows["layer"].map(layers.index) + 0.1 * number, rows[quantity], **look)
+        ax.set_xticks(range(len(layers)), layers, rotation=45, fontsize=6)
         ax.set(title={"iou": "IoU with the planted"}.get(quantity, quantity), ylim=(-0.05, 1.05))
     axes[0, 0].legend(fontsize=6)
     ax, table = axes[0, 2], pd.DataFrame(terms)

@@ -8,6 +8,7 @@ from matplotlib.ticker import SymmetricalLogLocator
 from nin import theory
 from nin.figures import PHASE_COLORS, panels
 from nin.phases import of_kappa
+from studies.drawing import line_with_range
 
 
 def noise_output(data: pd.DataFrame) -> Figure:
@@ -112,10 +113,9 @@ def equal_decay(data: pd.DataFrame) -> Figure:
     figure, axes = panels(1, len(ratios), height=0.9, sharey=True)
     for ax, ratio in zip(axes[0], ratios, strict=True):
         for column, label, color, line in [("n", "noise output $|n|$", "C0", "-"), ("E", "residual $|E|$", "C1", "--")]:
-            spread = data[data["ratio"] == ratio].groupby("step")[column].agg(["mean", "min", "max"])
-            ax.plot(spread.index, spread["mean"], line, color=color, label=label)
-            ax.fill_between(spread.index, spread["min"], spread["max"], color=color, alpha=0.2, lw=0)
-        ax.set(yscale="log", xlabel="step", title=rf"$\sigma/\sigma_x$ = {ratio:g}", ylim=(5e-3, 1.5))
-    axes[0, 0].set_ylabel("over its start")
+            runs = data[data["ratio"] == ratio]
+            line_with_range(ax, runs["step"], runs[column], ls=line, color=color, label=label)
+        ax.set(xlabel="step", title=rf"$\sigma/\sigma_x$ = {ratio:g}")
+    axes[0, 0].set(yscale="log", ylabel="over its start", ylim=(5e-3, 1.5))
     axes[0, 0].legend(loc="lower left")
     return figure

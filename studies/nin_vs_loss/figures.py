@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from nin.figures import panels
 from nin.phases import fit_decay
-from studies.statistics import mean_interval
+from studies.drawing import line_with_interval
 
 CURVES = {
     "niw_norm": (r"$|W_{NI}|$", "C0"),
@@ -53,11 +53,9 @@ def similarity(data: pd.DataFrame) -> Figure:
         "ratio": r"ratio of $\tau$, NIW / loss",
     }
     for ax, (column, label) in zip(axes[0], labels.items(), strict=True):
-        for mode, runs in data.groupby("resample"):
-            estimates = runs.groupby("sigma")[column].agg(mean_interval)
-            mean = [estimate.mean for estimate in estimates]
-            half = [estimate.half for estimate in estimates]
-            ax.errorbar(estimates.index, mean, half, marker="o", mfc="w", capsize=2, label=RESAMPLE[mode])
+        for number, (mode, runs) in enumerate(data.groupby("resample")):
+            look = {"color": f"C{number}", "marker": "o", "label": RESAMPLE[mode]}
+            line_with_interval(ax, runs["sigma"], runs[column], **look)
         ax.axhline(1, color="k", lw=0.6)
         ax.set(xscale="log", xlabel=r"noise scale $\sigma$", ylabel=label)
     axes[0, 0].set_ylim(0, 1.05)

@@ -9,6 +9,7 @@ from matplotlib.patches import Patch
 
 from nin.figures import PHASE_COLORS, panels
 from nin.phases import PHASES, majority
+from studies.drawing import line_with_range
 
 
 def trajectories(data: pd.DataFrame) -> Figure:
@@ -41,16 +42,15 @@ def decay_times(data: pd.DataFrame, *, sigma_cat: float, eta: float, lambda_H: f
     ax = axes[0, 0]
     shade_phases(ax, data)
     curves = {
-        "tau_niw": (r"$\tau$ of $|W_{NI}|$", "C0", "o-"),
-        "tau_train": (r"$\tau$ of training loss", "C1", "s-"),
-        "tau_test": (r"$\tau$ of test loss", "C2", "^-"),
-        "tau_initial": (r"$1/\kappa_{avg}$, initial rate of $|W_{NI}|$", "0.3", "D:"),
+        "tau_niw": (r"$\tau$ of $|W_{NI}|$", "C0", "o", "-"),
+        "tau_train": (r"$\tau$ of training loss", "C1", "s", "-"),
+        "tau_test": (r"$\tau$ of test loss", "C2", "^", "-"),
+        "tau_initial": (r"$1/\kappa_{avg}$, initial rate of $|W_{NI}|$", "0.3", "D", ":"),
     }
-    for column, (label, color, marker) in curves.items():
+    for column, (label, color, marker, line) in curves.items():
         finite = data[np.isfinite(data[column]) & (data[column] > 0)]
-        spread = finite.groupby("sigma")[column].agg(["median", "min", "max"])
-        ax.plot(spread.index, spread["median"], marker, color=color, label=label, mfc="w", mew=0.8)
-        ax.fill_between(spread.index, spread["min"], spread["max"], color=color, alpha=0.2, lw=0)
+        look = {"color": color, "marker": marker, "ls": line, "mfc": "w", "mew": 0.8, "label": label}
+        line_with_range(ax, finite["sigma"], finite[column], center="median", **look)
     small = data[(data["tau_initial"] > 0) & (data["kappa_H"] < 0.05)]
     if len(small):
         sigma = np.array([small["sigma"].min(), data["sigma"].max()])

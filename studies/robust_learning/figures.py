@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from nin.figures import panels
-from studies.statistics import mean_interval
+from studies.drawing import line_with_interval
 
 LABELS = {
     "nin_input": "NIN, first layer",
@@ -34,11 +34,9 @@ def robustness(data: pd.DataFrame) -> Figure:
         plain = wide["none"].groupby("strength").mean()
         for number, method in enumerate(methods):
             color, marker = STYLES[method]
-            gains = (100 * (wide[method] - wide["none"])).groupby("strength").agg(mean_interval)
-            mean, half = ([getattr(gain, part) for gain in gains] for part in ("mean", "half"))
-            places = np.arange(len(gains)) + 0.12 * (number - (len(methods) - 1) / 2)
-            ax.errorbar(places, mean, half, color=color, marker=marker, mfc="w", ms=3, lw=0.8, capsize=1.5,
-                        label=LABELS[method])  # fmt: skip
+            places = wide.groupby("strength").ngroup() + 0.12 * (number - (len(methods) - 1) / 2)
+            look = {"color": color, "marker": marker, "lw": 0.8, "label": LABELS[method]}
+            line_with_interval(ax, places, 100 * (wide[method] - wide["none"]), **look)
         ax.axhline(0, color="0.3", lw=0.8)
         labels = [f"{strength:g}\n{100 * value:.0f} %" for strength, value in plain.items()]
         ax.set_xticks(np.arange(len(plain)), labels)

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from nin.figures import panels
-from studies.drawing import band_over_seeds
+from studies.drawing import line_with_interval
 
 MARKERS = "osD^v"
 
@@ -39,11 +39,11 @@ def trained(data: pd.DataFrame, *, predicted: Sequence[Mapping[str, float]]) -> 
     figure, axes = panels(1, 2, height=0.9)
     for ax, quantity in zip(axes[0], "DG", strict=True):
         for number, (case, rows) in enumerate(data.groupby("case", sort=False)):
-            style = {"color": f"C{number}", "marker": MARKERS[number], "label": case}
-            band_over_seeds(ax, rows.assign(place=rows["k"] + 0.06 * number), quantity, **style)
+            look = {"color": f"C{number}", "marker": MARKERS[number], "lw": 1, "label": case}
+            line_with_interval(ax, rows["k"] + 0.06 * number, rows[quantity], geometric=True, **look)
         law = theory[theory[quantity] > 0]
         ax.plot(law["k"], law[quantity], "k--", lw=1, label="constant filters")
-        ax.set(xlabel="layer $k$", title=f"${quantity}_k$")
+        ax.set(yscale="log", xlabel="layer $k$", title=f"${quantity}_k$")
         ax.yaxis.set_minor_formatter(NullFormatter())
     axes[0, 0].set_ylim(bottom=1e-4)
     handles, labels = axes[0, 0].get_legend_handles_labels()

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
 from nin.figures import panels
-from studies.drawing import band_over_seeds
+from studies.drawing import line_with_interval
 
 NAMES = {
     "fully_connected": "fully connected",
@@ -49,13 +49,14 @@ def sensitivities(data: pd.DataFrame) -> Figure:
             for state in ("initial", "trained"):
                 color, line, marker = STATES[state]
                 rows = data[(data["architecture"] == architecture) & (data["state"] == state)]
-                band_over_seeds(ax, rows, quantity, color=color, ls=line, marker=marker, label=state)
+                look = {"color": color, "ls": line, "marker": marker, "lw": 1, "label": state}
+                line_with_interval(ax, rows["place"], rows[quantity], geometric=True, **look)
             if quantity == "R":
                 ax.axhline(1, color="0.3", lw=0.6)
-            if column == 0:
-                ax.set_ylabel(rf"${quantity}_k$")
         axes[0, column].set_title(NAMES[architecture], fontsize=7)
         axes[2, column].set_xlabel("depth $k/K$")
+    for ax, quantity in zip(axes[:, 0], "DGR", strict=True):
+        ax.set(yscale="log", ylabel=rf"${quantity}_k$")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
@@ -94,10 +95,11 @@ def shuffled(data: pd.DataFrame) -> Figure:
         for state in ("trained", "shuffled"):
             color, line, marker = STATES[state]
             rows = shown[(shown["architecture"] == architecture) & (shown["state"] == state)]
-            band_over_seeds(ax, rows, "D", color=color, ls=line, marker=marker, label=state)
+            look = {"color": color, "ls": line, "marker": marker, "lw": 1, "label": state}
+            line_with_interval(ax, rows["place"], rows["D"], geometric=True, **look)
         ax.set_title(NAMES[architecture], fontsize=7)
         ax.set_xlabel("depth $k/K$")
-    axes[0, 0].set_ylabel("$D_k$")
+    axes[0, 0].set(yscale="log", ylabel="$D_k$")
     axes[0, 0].legend(fontsize=6)
     return figure
 
@@ -111,17 +113,18 @@ def size_and_noise(data: pd.DataFrame) -> Figure:
     figure, axes = panels(1, 4, height=1.0)
     size = data[data["study"] == "size"]
     for architecture, rows in size.groupby("architecture", sort=False):
-        band_over_seeds(axes[0, 0], rows.assign(place=rows["n_train"]), "R", color=COLORS[architecture], marker="o",
-              label=NAMES[architecture])  # fmt: skip
+        look = {"color": COLORS[architecture], "marker": "o", "lw": 1, "label": NAMES[architecture]}
+        line_with_interval(axes[0, 0], rows["n_train"], rows["R"], geometric=True, **look)
     axes[0, 0].set(xscale="log", xlabel="training images", title="$R_K$")
     sizes = sorted(size["n_train"].unique())
     axes[0, 0].set_xticks(sizes, [f"{count / 1000:.2g}k" for count in sizes], fontsize=6)
     for ax, quantity in zip(axes[0, 1:], "DGR", strict=True):
         for architecture, rows in data[data["study"] == "noise"].groupby("architecture", sort=False):
-            band_over_seeds(ax, rows.assign(place=rows["noise"]), quantity, color=COLORS[architecture], marker="o",
-                  label=NAMES[architecture])  # fmt: skip
+            look = {"color": COLORS[architecture], "marker": "o", "lw": 1, "label": NAMES[architecture]}
+            line_with_interval(ax, rows["noise"], rows[quantity], geometric=True, **look)
         ax.set(xlabel="noise in training", title=f"${quantity}_K$")
     for ax in axes.flat:
+        ax.set_yscale("log")
         ax.xaxis.set_minor_locator(NullLocator())
         ax.yaxis.set_minor_formatter(NullFormatter())
     lines = {label: handle for ax in axes.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}

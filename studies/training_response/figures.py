@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from nin.figures import PHASE_COLORS, panels
-from studies.statistics import geometric_band, mean_interval
+from studies.drawing import line_with_interval
+from studies.statistics import geometric_band
 
 LOSSES = {"mse": "MSE", "ce": "CE", "sigmoid_mse": "sigmoid + MSE"}
 COLORS = {"tanh": "C0", "relu": "C1", "sigmoid": "C2", "leaky_relu": "C3"}
@@ -38,17 +38,13 @@ def aging(data: pd.DataFrame, *, low: float, high: float) -> Figure:
         for row, quantity in enumerate(("response", "self_kernel")):
             ax = axes[row, column]
             for activation, rows in data[data["loss"] == loss].groupby("activation", sort=False):
-                bands = rows.groupby("step")[quantity].agg(geometric_band)
-                place = bands.index + 1
-                ax.plot(place, [band.mean for band in bands], color=COLORS[activation], lw=1, label=activation)
-                ends = ([band.low for band in bands], [band.high for band in bands])
-                ax.fill_between(place, *ends, color=COLORS[activation], alpha=0.2, lw=0)
+                look = {"color": COLORS[activation], "lw": 1, "label": activation}
+                line_with_interval(ax, rows["step"] + 1, rows[quantity], geometric=True, band=True, **look)
             ax.axvspan(low, high, color="0.5", alpha=0.1, lw=0)
-            ax.set(xscale="log", yscale="log")
         axes[0, column].set_title(LOSSES[loss])
         axes[1, column].set_xlabel("step + 1")
-    axes[0, 0].set(ylabel=r"mean $|R(x_i|x_i)|$", ylim=(1e-8, 10))
-    axes[1, 0].set_ylabel(r"mean $\Theta(x_i,x_i)$")
+    axes[0, 0].set(xscale="log", yscale="log", ylabel=r"mean $|R(x_i|x_i)|$", ylim=(1e-8, 10))
+    axes[1, 0].set(yscale="log", ylabel=r"mean $\Theta(x_i,x_i)$")
     axes[0, 0].legend(fontsize=6, loc="lower left")
     return figure
 
@@ -112,9 +108,8 @@ def stochastic(data: pd.DataFrame) -> Figure:
     figure, axes = panels(1, 2, height=0.8)
     cap = data[data["study"] == "cap"].dropna(subset=["stability"])
     for activation, rows in cap.groupby("activation", sort=False):
-        estimates = rows.groupby("eta")["stability"].agg(mean_interval)
-        axes[0, 0].errorbar(estimates.index, [e.mean for e in estimates], [e.half for e in estimates], marker="o",
-                            mfc="w", color=COLORS[activation], capsize=2, label=activation)  # fmt: skip
+        look = {"color": COLORS[activation], "marker": "o", "label": activation}
+        line_with_interval(axes[0, 0], rows["eta"], rows["stability"], **look)
     axes[0, 0].axhline(2, color="k", lw=0.8, ls="--")
     axes[0, 0].set(
         xscale="log", xlabel=r"learning rate $\eta$", ylabel=r"$\eta$ mean $\Theta_{ii}$ at the end", ylim=(0, 2.3)
@@ -139,11 +134,9 @@ def features(data: pd.DataFrame) -> Figure:
     trainings = list(dict.fromkeys(data["training"]))
     for ax, quantity in zip(axes[0], ("effective_rank", "participation"), strict=True):
         for number, (activation, rows) in enumerate(data.groupby("activation", sort=False)):
-            estimates = rows.groupby("training", sort=False)[quantity].agg(mean_interval)
-            places = np.arange(len(trainings)) + 0.1 * number
-            ax.errorbar(places, [e.mean for e in estimates], [e.half for e in estimates], fmt="o", mfc="w", capsize=2,
-                        color=COLORS[activation], label=activation)  # fmt: skip
-        ax.set_xticks(np.arange(len(trainings)), trainings, fontsize=6)
+            look = {"color": COLORS[activation], "marker": "o", "ls": "", "label": activation}
+            line_with_interval(ax, rows["training"].map(trainings.index) + 0.1 * number, rows[quantity], **look)
+        ax.set_xticks(range(len(trainings)), trainings, fontsize=6)
         ax.set(title=quantity.replace("_", " "), ylim=(0, None))
     axes[0, 0].legend(fontsize=6)
     return figure
@@ -161,11 +154,9 @@ def fragility(data: pd.DataFrame) -> Figure:
     states = list(dict.fromkeys(data["state"]))
     for ax, (measure, label) in zip(axes[0], measures.items(), strict=True):
         for number, (activation, rows) in enumerate(data.groupby("activation", sort=False)):
-            estimates = rows.groupby("state", sort=False)[measure].agg(mean_interval)
-            places = np.arange(len(states)) + 0.08 * number
-            ax.errorbar(places, [e.mean for e in estimates], [e.half for e in estimates], marker="o", mfc="w",
-                        capsize=1.5, lw=0.8, color=COLORS[activation], label=activation)  # fmt: skip
-        ax.set_xticks(np.arange(len(states)), states)
+            look = {"color": COLORS[activation], "marker": "o", "lw": 0.8, "label": activation}
+            line_with_interval(ax, rows["state"].map(states.index) + 0.08 * number, rows[measure], **look)
+        ax.set_xticks(range(len(states)), states)
         ax.set_title(label, fontsize=7)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
@@ -175,10 +166,8 @@ def plasticity(data: pd.DataFrame, *, cap: float) -> Figure:
     """Steps to relearn flipped labels against the steps trained before; data: loss, seed, before, relearning."""
     figure, axes = panels(1, 2, height=0.8, width_ratios=[1, 0.4])
     for number, (loss, rows) in enumerate(data.groupby("loss", sort=False)):
-        bands = rows.groupby("before")["relearning"].agg(geometric_band)
-        errors = [[b.mean - b.low for b in bands], [b.high - b.mean for b in bands]]
-        axes[0, 0].errorbar(bands.index, [b.mean for b in bands], errors, marker="o", mfc="w", capsize=2,
-                            color=f"C{number}", label=LOSSES[loss])  # fmt: skip
+        look = {"color": f"C{number}", "marker": "o", "label": LOSSES[loss]}
+        line_with_interval(axes[0, 0], rows["before"], rows["relearning"], geometric=True, **look)
     axes[0, 0].axhline(cap, color="k", lw=0.8, ls="--")
     axes[0, 0].set(xscale="log", yscale="log", xlabel="steps before the flip", ylabel="steps to relearn")
     axes[0, 1].set_axis_off()
