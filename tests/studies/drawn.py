@@ -1,5 +1,6 @@
 """The figures that the tests look at: those saved in figures/paper, and others drawn from small tables made here."""
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -7,7 +8,12 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from scipy.stats import gmean
 
 from nin import theory
 from nin.figures import Saved, style
@@ -16,7 +22,8 @@ from studies.linear_test_case import figures as linear
 
 PAPER = Path(__file__).parents[2] / "figures" / "paper"
 STUDIES = {"02": "phase_sweep", "03": "nin_vs_loss", "05": "robust_learning", "06": "spatial_stability",
-           "07": "scale_detection", "08": "training_response"}  # fmt: skip
+           "07": "scale_detection", "08": "training_response", "09": "layerwise_interactions",
+           "10": "four_probes"}  # fmt: skip
 SAVED = sorted(path.stem for path in PAPER.glob("*.json") if path.stem[:2] in STUDIES)
 
 
@@ -102,6 +109,14 @@ MADE = {
     "04e_amplitude": (curvature.amplitudes, amplitudes),
 }
 EVERY = sorted([*SAVED, *MADE])
+SLOW = ("10a_along_training", "10b_details")  # 15 and 25 panels of many lines
+
+
+def marked(cases: Iterable) -> list:
+    """The cases of a test (names of figures, or tuples that begin with one), with the mark of the slow ones."""
+    full = [case if isinstance(case, tuple) else (case,) for case in cases]
+    return [pytest.param(*case, marks=pytest.mark.slow) if case[0] in SLOW else pytest.param(*case) for case in full]
+
 
 # Visible panels; lines, collections (bands, bars, meshes) and images of the first; its scales.
 LOOKS = {
@@ -144,6 +159,20 @@ LOOKS = {
     "08h_fragility": (4, (6, 2, 0), "linear linear"),
     "08i_plasticity": (1, (10, 3, 0), "log log"),
     "08j_phases": (3, (4, 0, 0), "log log"),
+    "09a_planted": (3, (6, 2, 0), "linear linear"),
+    "09b_strength": (6, (4, 4, 0), "linear linear"),
+    "09c_changes": (3, (0, 3, 0), "linear linear"),
+    "09d_with_depth": (6, (4, 4, 0), "linear linear"),
+    "09e_by_order": (2, (6, 3, 0), "linear log"),
+    "09f_ledger": (1, (1, 5, 0), "linear linear"),
+    "09g_log_odds": (2, (2, 0, 0), "linear linear"),
+    "09h_choices": (3, (6, 0, 0), "linear linear"),
+    "09i_phases": (3, (15, 0, 0), "log linear"),
+    "10a_along_training": (25, (2, 2, 0), "log log"),
+    "10b_details": (15, (2, 1, 0), "log linear"),
+    "10c_change_points": (5, (13, 13, 0), "log linear"),
+    "10d_together": (1, (0, 0, 1), "linear linear"),
+    "10e_coloured": (4, (25, 1, 0), "log log"),
 }
 
 
@@ -160,3 +189,76 @@ def figure_of(name: str) -> Figure:
         figure = MADE[name][0](table_of(name)) if name in MADE else Saved(name, "paper").drawn()
     plt.close(figure)
     return figure
+
+
+def panels_of(name: str) -> list[Axes]:
+    """Visible panels of a figure: axes that are switched off hold a legend, others a colour bar."""
+    return panels_in(figure_of(name))
+
+
+def panels_in(figure: Figure) -> list[Axes]:
+    return [ax for ax in figure.axes if ax.axison and ax.get_label() != "<colorbar>"]
+
+
+def drawn(ax: Axes, label: str) -> tuple[np.ndarray, np.ndarray]:
+    """x and y of the points of the line or of the error bars with this label; of bars, their centres and heights."""
+    for container in ax.containers:
+        if container.get_label() == label and isinstance(container, BarContainer):
+            bars = [(bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in container]
+            return tuple(np.array(bars).T)
+        if container.get_label() == label:
+            return container.lines[0].get_data()
+    (line,) = (line for line in ax.lines if line.get_label() == label)
+    return line.get_data()
+
+
+def is_visible(line: Line2D) -> bool:
+    """Whether a line has a stroke or markers; seaborn's error bars bring one without either."""
+    return line.get_linestyle() != "None" or line.get_marker() not in ("None", None, "")
+
+
+def curves(ax: Axes) -> list[Line2D]:
+    """The visible lines in data coordinates: not those of axhline and axvline."""
+    return [line for line in ax.lines if line.get_transform() == ax.transData and is_visible(line)]
+
+
+def within(ax: Axes, line: Line2D) -> list[np.ndarray]:
+    """Which of a line's points lie between the ends of either axis, of those that are finite, and positive on a log."""
+    x, y = (np.asarray(values, dtype=float) for values in line.get_data())
+    good = np.isfinite(x) & np.isfinite(y)
+    good &= (x > 0) | (ax.get_xscale() != "log")
+    good &= (y > 0) | (ax.get_yscale() != "log")
+    ends = (sorted(ax.get_xlim()), sorted(ax.get_ylim()))
+    return [(low <= values[good]) & (values[good] <= high) for values, (low, high) in zip((x, y), ends, strict=True)]
+
+
+def is_empty(ax: Axes) -> bool:
+    """Whether a panel shows no point of a curve, no image, and no bar with a height."""
+    bars = [bar for container in ax.containers if isinstance(container, BarContainer) for bar in container]
+    shown = any(np.logical_and(*within(ax, line)).any() for line in curves(ax))
+    return not (shown or ax.images or any(np.isfinite(bar.get_height()) and bar.get_height() for bar in bars))
+
+
+def legends(name: str) -> list[str]:
+    """Texts of all legends of a figure."""
+    figure = figure_of(name)
+    found = [*figure.legends, *(ax.get_legend() for ax in figure.axes if ax.get_legend())]
+    return [text.get_text() for legend in found for text in legend.get_texts()]
+
+
+def of(table: pd.DataFrame, **values: object) -> pd.DataFrame:
+    """The rows with these values."""
+    for column, value in values.items():
+        table = table[table[column] == value]
+    return table
+
+
+def means(rows: pd.DataFrame, by: str, column: str, mean: str = "mean") -> tuple[np.ndarray, np.ndarray]:
+    """Places and means over seeds, as the figures show them."""
+    groups = rows.groupby(by)[column]
+    found = groups.agg(gmean) if mean == "geometric" else groups.agg(mean)
+    return found.index.to_numpy(), found.to_numpy()
+
+
+def step_and(rows: pd.DataFrame, column: str) -> tuple[pd.Series, pd.Series]:
+    return rows["step"] + 1, rows[column]
