@@ -38,6 +38,29 @@ def test_each_panel_of_strength_names_its_layers():
         assert ax.get_legend().get_texts()[0].get_text() == layers
 
 
+# All labels of a figure's axes.
+LABELS = {
+    "09b_strength": {"order", "AND strength", "OR strength"},
+    "09c_changes": {"strength"},
+    "09d_with_depth": {"completeness", "redundancy"},
+    "09e_by_order": {"order", "IoU of two seeds", "stability"},
+    "09f_ledger": {"order", "part of the output's strength"},
+    "09g_log_odds": {"order", "share of AND strength"},
+    "09i_phases": {"step + 1"},
+    "10a_along_training": {"step + 1", "performance", "curvature", "training response", "interactions", "stability"},
+    "10b_details": {"step + 1", "aging exponent", "strength", "R"},
+    "10c_change_points": {"step + 1"},
+    "10e_coloured": {r"noise scale $\sigma$", r"learning rate $\eta$"},
+}
+
+
+@pytest.mark.parametrize("name", marked(LABELS))
+def test_labels_of_the_axes(name):
+    axes = [axis for ax in panels_of(name) for axis in (ax.xaxis, ax.yaxis)]
+    assert {axis.label.get_text() for axis in axes} - {""} == LABELS[name]
+    assert all(axis.label.get_visible() for axis in axes if axis.label.get_text())
+
+
 def part_of_output(table, entry):
     """Mean over seeds of an entry's share of the output's strength, by order."""
     whole = of(table, entry="output").set_index(["seed", "order"])["strength"]

@@ -4,10 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from drawn import drawn, is_empty, of, panels_in
 
 from nin import RunConfig, load_data
 from nin.probes.response import kernel
 from nin.theory.response import constant_kernel
+from studies.statistics import geometric_band
 from studies.training_response import figures as plots
 from studies.training_response.identities import aging_checks, kernel_checks, method_checks, one_step_checks
 from studies.training_response.measure import (
@@ -123,7 +125,9 @@ def test_runs_with_a_node_in_each_phase():
     assert table.loc[table["sigma"] == 0.1, "step"].max() == 40
     assert (table["response"] > 0).all() and set(table["phase"]) == {"decoupled", "divergent"}
     assert len(table[table["sigma"] == 1e4]) < len(table[table["sigma"] == 0.1])
-    assert plots.phases(table).axes
+    panels = panels_in(plots.phases(table))
+    for ax, quantity in zip(panels, ("response", "self_kernel", "niw_norm"), strict=True):
+        assert drawn(ax, r"decoupled, $\sigma=0.1$")[1].tolist() == of(table, sigma=0.1)[quantity].tolist()
 
 
 def test_identities_hold():
@@ -143,15 +147,26 @@ def test_figures():
     cap = table.assign(study="cap", eta=0.1, sigma=0.0, u=np.nan)
     noise = table.assign(study="noise", eta=0.1, sigma=0.5, u=table["step"] * 0.01)
     states = [fragility(networks, x, y).assign(state=state) for state in ("short", "long")]
-    for figure in (
-        plots.constant_kernel(law),
-        plots.aging(table, low=5, high=40),
-        plots.factors(table, distances=profile),
-        plots.methods(table.assign(method="sgd")),
-        plots.splitting(splitting(SMALL, 10, points=2, count=8)),
-        plots.stochastic(pd.concat([cap, noise])),
-        plots.features(features(networks).assign(training="GD")),
-        plots.fragility(pd.concat(states)),
-        plots.plasticity(plasticity(SMALL, x, y, (5, 10), cap=20, every=5), cap=20),
-    ):
-        assert figure.axes
+    start = {"activation": "tanh", "loss": "mse"}
+    of_kernel = geometric_band(of(table, **start, step=40)["self_kernel"]).mean
+    ranks, split = features(networks).assign(training="GD"), splitting(SMALL, 10, points=2, count=8)
+    relearned = plasticity(SMALL, x, y, (5, 10), cap=20, every=5)
+    # Figure, panel, label of a curve, and its last y
+    expected = (
+        (plots.constant_kernel(law), 2, "CE", law["error"].iloc[-1]),
+        (plots.aging(table, low=5, high=40), 2, "tanh", of_kernel),
+        (plots.factors(table, distances=profile), 0, "tanh", of(table, **start, step=40)["output_share"].mean()),
+        (plots.methods(table.assign(method="sgd")), 0, "SGD", geometric_band(of(table, step=40)["response"]).mean),
+        (plots.stochastic(pd.concat([cap, noise])), 0, "relu", of(cap, activation="relu")["stability"].mean()),
+        (plots.features(ranks), 0, "relu", of(ranks, activation="relu")["effective_rank"].mean()),
+        (plots.fragility(pd.concat(states)), 3, "tanh", of(states[1], activation="tanh")["margin"].mean()),
+        (plots.plasticity(relearned, cap=20), 0, "MSE",
+         geometric_band(of(relearned, loss="mse", before=10)["relearning"]).mean),
+    )  # fmt: skip
+    for figure, panel, label, last in expected:
+        shown = panels_in(figure)
+        assert not any(is_empty(ax) for ax in shown)
+        assert drawn(shown[panel], label)[1][-1] == pytest.approx(last)
+    (ax,) = panels_in(plots.splitting(split))
+    ratios = [rows["ratio"].tolist() for _, rows in split.groupby(["activation", "seed"])]
+    assert sorted(line.get_ydata().tolist() for line in ax.lines) == sorted(ratios)
