@@ -14,7 +14,7 @@ jaxtyping.install_import_hook(["nin", "studies"], "beartype.beartype(conf=bearty
 from nin.model.data import Dataset  # noqa: E402
 
 # What `.ci/run` installs or names, as the reasons of skips call it.
-PROVIDED = re.compile(r"\b(Chromium|distributed|NIN_DATA|MNIST|shapiq)\b")
+PROVIDED = re.compile(r"\b(Chromium|distributed|NIN_DATA|MNIST)\b")
 
 
 @pytest.hookimpl(wrapper=True)
