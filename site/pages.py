@@ -22,7 +22,8 @@ from docstrings import escape
 
 from nin import checks
 from nin.companion.papers.captions import caption
-from nin.figures import Saved
+from nin.figures import Saved, profiles, saved
+from nin.support import paths
 
 ROOT = Path(__file__).resolve().parents[1]
 PROFILES = ("paper", "quick")
@@ -62,14 +63,12 @@ def notebooks() -> list[str]:
 
 
 def shown() -> dict[str, list[Saved]]:
-    """The figures of each profile that have a picture, in order of their names."""
+    """The saved figures of each profile that have a picture, in order of their names."""
     found = {}
     for profile in PROFILES:
-        names = [path.stem for path in sorted((ROOT / "figures" / profile).glob("*.png"))]
-        figures = [Saved(name, profile) for name in names]
-        if here := [figure for figure in figures if figure.path.with_suffix(".json").exists()]:
-            found[profile] = here
-    return found
+        if profile in profiles():
+            found[profile] = [figure for figure in saved(profile) if figure.path.with_suffix(".png").exists()]
+    return {profile: figures for profile, figures in found.items() if figures}
 
 
 def answers() -> dict[str, tuple[str, str]]:
@@ -171,7 +170,7 @@ def checks_page() -> str:
     """Every claim and its outcome, profile by profile, notebook by notebook."""
     parts = ["# Checks", "Each claim: measured, predicted, tolerance, holds. Failed claims stay in the table."]
     for profile in shown():
-        frame = checks.table(ROOT / "figures" / profile)
+        frame = checks.table(paths.figures(profile))
         holds = int(frame["holds"].sum())
         parts.append(f"## {profile.capitalize()} profile: {holds} of {len(frame)} hold")
         for notebook, rows in frame.groupby("notebook", sort=True):
@@ -282,9 +281,9 @@ def stage(folder: Path) -> None:
         (folder / place).write_text(text)
     copies = {f"notebooks/{name}.ipynb": f"notebooks/{name}.ipynb" for name in notebooks()}
     copies |= {target: target for target in [*linked(made["guide.md"]), *reference_pages()]}
-    for profile in shown():
-        places = [f"figures/{profile}/{figure.name}.{suffix}" for figure in shown()[profile] for suffix in FILES]
-        copies |= {f"{AS_IT_IS}/{place}": place for place in places if (ROOT / place).exists()}
+    for profile, figures in shown().items():
+        drawn = [figure.path.with_suffix(f".{suffix}") for figure in figures for suffix in FILES]
+        copies |= {f"{AS_IT_IS}/figures/{profile}/{path.name}": path for path in drawn if path.exists()}
     for target, place in copies.items():
         (folder / target).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / place, folder / target)
