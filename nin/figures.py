@@ -102,7 +102,7 @@ def save(draw: Callable[..., Figure], name: str, *, data: pd.DataFrame, **kwargs
     paths.write(folder / f"{name}.csv", data.to_csv(index=False).encode())
     sidecar = {"draw": dotted, "arguments": json.loads(arguments)} | _provenance(data)
     paths.write(folder / f"{name}.json", (json.dumps(sidecar, indent=2, default=_plain) + "\n").encode())
-    return _render(Saved(name, profile))
+    return _render(Saved(name, profile), Saved.from_table)
 
 
 def redraw(name: str, *, profile: str = "quick") -> Figure:
@@ -114,12 +114,12 @@ def redraw(name: str, *, profile: str = "quick") -> Figure:
     if not (folder / f"{name}.json").exists():
         names = sorted(path.stem for path in folder.glob("*.json"))
         raise ValueError(f"name={name!r} is not a figure in {folder}; there are: {', '.join(names) or 'none'}.")
-    return _render(Saved(name, profile))
+    return _render(Saved(name, profile), Saved.drawn)
 
 
-def _render(saved: "Saved") -> Figure:
+def _render(saved: "Saved", draw: Callable[["Saved"], Figure]) -> Figure:
     with mpl.rc_context(style()):
-        figure = saved.drawn()
+        figure = draw(saved)
         for suffix in FORMATS:
             buffer = io.BytesIO()
             figure.savefig(buffer, format=suffix, metadata=WITHOUT_DATE[suffix])
@@ -185,17 +185,21 @@ class Saved:
                 f"{self.name} was drawn by {self.sidecar['draw']}, which no longer exists; run {notebook} again."
             ) from error
 
+    def from_table(self) -> Figure:
+        """The figure, drawn from its table and arguments with the current rcParams; errors are the draw function's."""
+        return self.draw(pd.read_csv(self.path.with_name(f"{self.name}.csv")), **self.sidecar["arguments"])
+
     def drawn(self) -> Figure:
-        """The figure, drawn from its table and arguments with the current rcParams; the caller closes it.
+        """`from_table` for a figure saved earlier; the caller closes it.
 
         Raises ValueError, with the cause, if the table is missing or the draw function does not accept it.
         """
         path, notebook = self.path.with_name(f"{self.name}.csv"), self.sidecar.get("notebook")
         if not path.exists():
             raise ValueError(f"{path} is missing; run {notebook} again.")
-        draw, before = self.draw, plt.get_fignums()
+        _, before = self.draw, plt.get_fignums()  # a draw function that no longer exists has its own message
         try:
-            return draw(pd.read_csv(path), **self.sidecar["arguments"])
+            return self.from_table()
         except Exception as error:
             for number in set(plt.get_fignums()) - set(before):
                 plt.close(number)

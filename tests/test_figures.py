@@ -89,6 +89,15 @@ def test_bad_input_is_named(folder):
         redraw("curv")
 
 
+def test_a_mistake_in_a_draw_function_is_shown_as_it_is(folder):
+    """While a figure is made the error is the author's to read; drawn again, it says which notebook to run."""
+    save(draw, "curve", data=DATA)
+    with pytest.raises(KeyError, match="label"):
+        save(draw, "curve", data=DATA[["x", "y"]])
+    with pytest.raises(ValueError, match=r"cannot draw .*curve.csv \(KeyError.*run .* again"):
+        redraw("curve")
+
+
 def test_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("NIN_FIGURES", str(tmp_path / "file"))
