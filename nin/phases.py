@@ -27,12 +27,14 @@ class Criteria:
     kept    mean NIW size over the last tenth of the records, over the initial one
     peak    largest NIW size over the initial one
     finite  whether the noisy loss and the NIW stay finite to the end
+    limit   spike above which a run counts as a catapult
     """
 
     spike: float
     kept: float
     peak: float
     finite: bool
+    limit: float = SPIKE
 
     @property
     def collapsed(self) -> bool:
@@ -40,14 +42,14 @@ class Criteria:
 
         ReLU networks survive a blow-up as a constant predictor with loss ln C, whose NIW receives no gradient.
         """
-        return self.spike > SPIKE and self.kept > 1 and self.kept > DECAYED * self.peak
+        return self.spike > self.limit and self.kept > 1 and self.kept > DECAYED * self.peak
 
     @property
     def phase(self) -> str:
         """divergent: not finite, or collapsed; catapult: spike > 1.05; decay: kept < 0.9; else decoupled."""
         if not self.finite or self.collapsed:
             return "divergent"
-        if self.spike > SPIKE:
+        if self.spike > self.limit:
             return "catapult"
         return "decay" if self.kept < DECAYED else "decoupled"
 
@@ -55,12 +57,15 @@ class Criteria:
 DIVERGED_AT_ONCE = Criteria(spike=np.inf, kept=np.nan, peak=np.nan, finite=False)
 
 
-def criteria(frame: pd.DataFrame, *, niw: str = "niw_norm", spike_window: int = SPIKE_WINDOW) -> Criteria:
+def criteria(
+    frame: pd.DataFrame, *, niw: str = "niw_norm", spike_window: int = SPIKE_WINDOW, limit: float = SPIKE
+) -> Criteria:
     """Measure one run, a frame with the columns step, noisy_loss and niw_norm.
 
     niw           column that holds the size of the noise injection weights; use "noise_output" for the wide linear net,
                   where |W_NI| barely moves
     spike_window  steps in which a spike counts, by default the first 50
+    limit         spike above which the run counts as a catapult
     A NaN at the last step means that the run diverged; a NaN before it, that the step was not measured.
     Raises ValueError for a missing column, an empty frame, a frame of several runs, or no row with both values.
     """
@@ -76,6 +81,7 @@ def criteria(frame: pd.DataFrame, *, niw: str = "niw_norm", spike_window: int = 
     size = measured[niw].abs().to_numpy(dtype=float)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         return Criteria(
+            limit=limit,
             spike=float(loss[step <= step[0] + spike_window].max() / loss[0]),
             kept=float(size[-max(1, len(size) // 10) :].mean() / size[0]),
             peak=float(size.max() / size[0]),
@@ -93,9 +99,11 @@ def _check_one_run(frame: pd.DataFrame, niw: str) -> None:
         raise ValueError("frame holds several runs; classify one at a time: for run, rows in frame.groupby('run').")
 
 
-def classify(frame: pd.DataFrame, *, niw: str = "niw_norm", spike_window: int = SPIKE_WINDOW) -> str:
+def classify(
+    frame: pd.DataFrame, *, niw: str = "niw_norm", spike_window: int = SPIKE_WINDOW, limit: float = SPIKE
+) -> str:
     """The phase of one run: "decoupled", "decay", "catapult" or "divergent" (see Criteria and `criteria`)."""
-    return criteria(frame, niw=niw, spike_window=spike_window).phase
+    return criteria(frame, niw=niw, spike_window=spike_window, limit=limit).phase
 
 
 @dataclass(frozen=True)

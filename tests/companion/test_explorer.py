@@ -28,6 +28,12 @@ def test_linear_net_has_the_phase_of_its_kappa(kappa, phase):
         assert early["niw"].to_numpy() == pytest.approx(early["theory"].to_numpy(), abs=0.15)
 
 
+@pytest.mark.parametrize(("kappa", "phase"), [(0.001, "decoupled"), (0.5, "decay"), (1.5, "decay"), (2.6, "catapult")])
+def test_small_batches_do_not_pass_for_a_catapult(kappa, phase):
+    sigma = (kappa / (2 * 0.02)) ** 0.5
+    assert explore(Setting(network="linear net", sigma=sigma, lr=0.02, width=512, batch=32)).phase == phase
+
+
 def test_digits_decouple_and_diverge():
     assert explore(Setting(sigma=0.1, **SMALL)).phase == "decoupled"
     assert explore(Setting(sigma=200.0, **SMALL)).phase == "divergent"

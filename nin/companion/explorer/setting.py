@@ -16,6 +16,7 @@ from nin.training.loop import train
 NETWORKS = ("linear net", "digits")
 SEEDS = 3
 STEPS = {"linear net": 100, "digits": 300}
+THROWN_UP = 4.0  # ratio of n^2 to its start, |n| doubled: noise of small batches moves n by more than 5 %
 SEEN = {
     "decoupled": "The noise is too weak to matter: the weights of the node stay where they started, and the loss falls "
     "as it does without a node.",
@@ -112,7 +113,7 @@ def explore(setting: Setting) -> Found:
         table = runs.table(run).dropna(subset=["noisy_loss"])
         niw = table[size].abs() / abs(table[size].iloc[0])
         kappas.append(_linear_kappa(runs.model(run, step=0), setting) if linear else table["kappa_H"].iloc[0])
-        phases.append(classify(_expected(table) if linear else runs.table(run), niw=size))
+        phases.append(classify(_expected(table), niw=size, limit=THROWN_UP) if linear else classify(runs.table(run)))
         rate = kappas[-1] if linear else table["kappa_avg"].iloc[0]
         with np.errstate(over="ignore"):
             predicted = np.abs(1 - rate) ** table["step"]
