@@ -17,8 +17,8 @@ from nin.support import paths
 from nin.sweeps import jobs, readings
 from nin.sweeps.store import Store
 
-ROOMS = {"support", "theory", "model", "probes", "training", "sweeps", "companion"}
-FILES = {"__init__.py", "__main__.py", "phases.py", "checks.py", "figures.py"}
+ROOMS = {"support", "theory", "phases", "model", "probes", "training", "sweeps", "companion"}
+FILES = {"__init__.py", "__main__.py", "checks.py", "figures.py"}
 HEAVY = {"torch", "pandas", "matplotlib", "scipy", "sklearn", "seaborn"}
 
 # Names that notebooks, readers and other people's code rely on: where, name, arguments that must stay.
@@ -81,7 +81,7 @@ def test_nin_offers_what_it_names():
 
 def test_public_names_of_packages_hide_no_file():
     """A submodule and a function of one name overwrite each other, by the order of imports."""
-    for module in ("nin", "nin.theory", *(f"nin.probes.{name}" for name in nin.probes.__all__)):
+    for module in ("nin", "nin.theory", "nin.phases", *(f"nin.probes.{name}" for name in nin.probes.__all__)):
         package = importlib.import_module(module)
         files = {path.stem for folder in package.__path__ for path in paths.Path(folder).iterdir()}
         modules = {name for name in package.__all__ if inspect.ismodule(getattr(package, name))}

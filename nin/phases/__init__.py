@@ -1,0 +1,36 @@
+"""Which of the four phases a run is in, its decay times, and the phase map of many runs (arXiv 2210.13599)."""
+
+from nin.phases.decay import DecayFit, fit_decay
+from nin.phases.many_runs import (
+    KAPPA_BOUNDS,
+    agreement,
+    boundaries,
+    kappa_max,
+    majority,
+    of_kappa,
+    representatives,
+    summarise,
+    vote,
+)
+from nin.phases.one_run import DIVERGED_AT_ONCE, PHASES, SPIKE, SPIKE_WINDOW, Criteria, classify, criteria
+
+__all__ = [
+    "DIVERGED_AT_ONCE",
+    "KAPPA_BOUNDS",
+    "PHASES",
+    "SPIKE",
+    "SPIKE_WINDOW",
+    "Criteria",
+    "DecayFit",
+    "agreement",
+    "boundaries",
+    "classify",
+    "criteria",
+    "fit_decay",
+    "kappa_max",
+    "majority",
+    "of_kappa",
+    "representatives",
+    "summarise",
+    "vote",
+]

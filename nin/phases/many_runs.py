@@ -1,0 +1,107 @@
+"""From the phases of many runs to a phase map: a table, votes of seeds, boundaries, and what theory expects."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from nin import theory
+from nin.phases.decay import fit_decay
+from nin.phases.one_run import PHASES, criteria
+
+# Upper ends in kappa_0 of the phases of the wide linear net: 2 and 4 are exact, 0.02 is kappa_0 T = 1 after 50 steps.
+KAPPA_BOUNDS = {"decoupled": 0.02, "decay": 2.0, "catapult": theory.KAPPA_MAX, "divergent": np.inf}
+RUN_FIELDS = ("seed", "sigma", "lr", "law", "resample", "lambda_H", "kappa_H", "kappa_avg", "diverged_at")
+DECAYS = {"niw": "niw_norm", "train": "train_loss", "test": "test_loss"}
+
+
+def summarise(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row for each run of `Trajectories.frame()`: its settings, phase, criteria, and three decay times in steps.
+
+    tau_niw, tau_train, tau_test: `fit_decay` of |W_NI| and of the clean training and test loss, with stderr_* and r2_*;
+    tau is inf if nothing decays, and NaN, like the rest of the fit, for a run that diverged.
+    """
+    rows = []
+    for run, curves in frame.groupby("run"):
+        numbers = criteria(curves)
+        row = {"run": run} | {name: curves[name].iloc[0] for name in RUN_FIELDS}
+        row |= {"phase": numbers.phase, "spike": numbers.spike, "kept": numbers.kept}
+        for name, column in DECAYS.items():
+            fit = fit_decay(curves["step"], curves[column]) if numbers.phase != "divergent" else None
+            row |= {f"tau_{name}": fit.tau if fit else np.nan, f"stderr_{name}": fit.stderr if fit else np.nan}
+            row |= {f"r2_{name}": fit.r2 if fit else np.nan}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def of_kappa(kappa: float) -> str:
+    """The phase of the wide linear net that theory predicts for this kappa_0 (KAPPA_BOUNDS).
+
+    >>> of_kappa(2.5)
+    'catapult'
+    """
+    return next(phase for phase, bound in KAPPA_BOUNDS.items() if kappa < bound)
+
+
+def vote(phases: Iterable[str]) -> str:
+    """The most frequent phase; a tie goes to the later one in the order of PHASES.
+
+    >>> vote(["decay", "catapult", "decay", "catapult"])
+    'catapult'
+    """
+    counts = Counter(phases)
+    return max(counts, key=lambda phase: (counts[phase], PHASES.index(phase)))
+
+
+def majority(table: pd.DataFrame, by: str | list[str] = "sigma") -> pd.DataFrame:
+    """The `vote` of the runs of `phases.summarise` at each value of `by`: columns by and phase, sorted."""
+    return table.groupby(by)["phase"].agg(vote).reset_index()
+
+
+def boundaries(phases: pd.DataFrame) -> dict[str, float]:
+    """The sigma at which each phase but the first begins: geometric mean of the two grid points around it.
+
+    phases: columns sigma, phase, one row for each sigma. A phase that never occurs is left out; one that occurs in
+    several stretches begins at the first of them.
+    """
+    phases = phases.sort_values("sigma")
+    sigma, phase = phases["sigma"].to_numpy(), phases["phase"].to_numpy()
+    begin = {}
+    for index in range(1, len(sigma)):
+        if phase[index] != phase[index - 1]:
+            begin.setdefault(str(phase[index]), float(np.sqrt(sigma[index] * sigma[index - 1])))
+    return begin
+
+
+def representatives(phases: pd.DataFrame) -> dict[str, float]:
+    """One sigma for each phase that occurs, from the middle of its stretch."""
+    groups = phases.sort_values("sigma").groupby("phase")["sigma"]
+    middle = groups.agg(lambda sigmas: sigmas.iloc[len(sigmas) // 2]).to_dict()
+    return {phase: float(middle[phase]) for phase in PHASES if phase in middle}
+
+
+def agreement(first: pd.DataFrame, second: pd.DataFrame) -> float:
+    """Fraction of common sigmas at which two maps have the same phase, excluding those next to a boundary of `first`.
+
+    first, second: columns sigma, phase. NaN if no common sigma remains.
+    """
+    first = first.sort_values("sigma").reset_index(drop=True)
+    changes = np.flatnonzero(first["phase"].to_numpy()[1:] != first["phase"].to_numpy()[:-1])
+    inside = first.drop(index=sorted(set(changes) | set(changes + 1)))
+    both = inside.merge(second, on="sigma", suffixes=("", "_second"))
+    return float((both["phase"] == both["phase_second"]).mean()) if len(both) else np.nan
+
+
+def kappa_max(table: pd.DataFrame) -> float:
+    """The measured kappa_max: geometric mean of the largest kappa_H that survived and the next one that did not.
+
+    The median over series, each of one seed and one lr; table: rows of `phases.summarise`. NaN if no run diverged.
+    """
+    edges = []
+    for _, series in table[table["kappa_H"] > 0].groupby(["seed", "lr"]):
+        alive = series[series["phase"] != "divergent"]["kappa_H"]
+        dead = series[(series["phase"] == "divergent") & (series["kappa_H"] > alive.max())]["kappa_H"]
+        if len(alive) and len(dead):
+            edges.append(np.sqrt(alive.max() * dead.min()))
+    return float(np.median(edges)) if edges else np.nan
