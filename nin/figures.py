@@ -39,9 +39,15 @@ FORMATS = ("pdf", "svg", "png")
 WITHOUT_DATE = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 PACKAGES = ("torch", "numpy", "pandas", "scipy", "scikit-learn", "matplotlib", "seaborn", "nin")
 PREFERRED = ("paper", "quick")  # profiles that are searched first for a figure
-# seaborn's palette "colorblind"; the phases use four of its colours
+# seaborn's palette "colorblind"; the phases use five of its colours
 PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9")
-PHASE_COLORS = {"decoupled": "#0173b2", "decay": "#029e73", "catapult": "#de8f05", "divergent": "#cc78bc"}
+PHASE_COLORS = {
+    "decoupled": "#0173b2",
+    "decay": "#029e73",
+    "growing": "#949494",
+    "catapult": "#de8f05",
+    "divergent": "#cc78bc",
+}
 
 
 def style() -> dict[str, Any]:

@@ -12,14 +12,28 @@ from nin.phases.many_runs import (
     summarise,
     vote,
 )
-from nin.phases.one_run import DIVERGED_AT_ONCE, PHASES, SPIKE, SPIKE_WINDOW, Criteria, classify, criteria
+from nin.phases.one_run import (
+    DIVERGED_AT_ONCE,
+    GROWING,
+    OUTCOMES,
+    PHASES,
+    SPIKE,
+    SPIKE_WINDOW,
+    VERSION,
+    Criteria,
+    classify,
+    criteria,
+)
 
 __all__ = [
     "DIVERGED_AT_ONCE",
+    "GROWING",
     "KAPPA_BOUNDS",
+    "OUTCOMES",
     "PHASES",
     "SPIKE",
     "SPIKE_WINDOW",
+    "VERSION",
     "Criteria",
     "DecayFit",
     "agreement",

@@ -8,16 +8,19 @@ import pandas as pd
 
 from nin import theory
 from nin.phases.decay import fit_decay
-from nin.phases.one_run import PHASES, criteria
+from nin.phases.one_run import OUTCOMES, criteria
 
 # Upper ends in kappa_0 of the phases of the wide linear net: 2 and 4 are exact, 0.02 is kappa_0 T = 1 after 50 steps.
 KAPPA_BOUNDS = {"decoupled": 0.02, "decay": 2.0, "catapult": theory.KAPPA_MAX, "divergent": np.inf}
 RUN_FIELDS = ("seed", "sigma", "lr", "law", "resample", "lambda_H", "kappa_H", "kappa_avg", "diverged_at")
+JUDGED = ("phase", "certainty", "spike", "spike_stderr", "plain", "plain_spike", "kept", "kept_stderr")
 DECAYS = {"niw": "niw_norm", "train": "train_loss", "test": "test_loss"}
 
 
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     """One row for each run of `Trajectories.frame()`: its settings, phase, criteria, and three decay times in steps.
+
+    phase, certainty, plain (what plain SGD does by itself), spike, kept, ...: as in `nin.phases.Criteria`.
 
     tau_niw, tau_train, tau_test: `fit_decay` of |W_NI| and of the clean training and test loss, with stderr_* and r2_*;
     tau is inf if nothing decays, and NaN, like the rest of the fit, for a run that diverged.
@@ -26,7 +29,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     for run, curves in frame.groupby("run"):
         numbers = criteria(curves)
         row = {"run": run} | {name: curves[name].iloc[0] for name in RUN_FIELDS}
-        row |= {"phase": numbers.phase, "spike": numbers.spike, "kept": numbers.kept}
+        row |= {name: getattr(numbers, name) for name in JUDGED}
         for name, column in DECAYS.items():
             fit = fit_decay(curves["step"], curves[column]) if numbers.phase != "divergent" else None
             row |= {f"tau_{name}": fit.tau if fit else np.nan, f"stderr_{name}": fit.stderr if fit else np.nan}
@@ -45,13 +48,13 @@ def of_kappa(kappa: float) -> str:
 
 
 def vote(phases: Iterable[str]) -> str:
-    """The most frequent phase; a tie goes to the later one in the order of PHASES.
+    """The most frequent phase; a tie goes to the later one in the order of OUTCOMES.
 
     >>> vote(["decay", "catapult", "decay", "catapult"])
     'catapult'
     """
     counts = Counter(phases)
-    return max(counts, key=lambda phase: (counts[phase], PHASES.index(phase)))
+    return max(counts, key=lambda phase: (counts[phase], OUTCOMES.index(phase)))
 
 
 def majority(table: pd.DataFrame, by: str | list[str] = "sigma") -> pd.DataFrame:
@@ -78,7 +81,7 @@ def representatives(phases: pd.DataFrame) -> dict[str, float]:
     """One sigma for each phase that occurs, from the middle of its stretch."""
     groups = phases.sort_values("sigma").groupby("phase")["sigma"]
     middle = groups.agg(lambda sigmas: sigmas.iloc[len(sigmas) // 2]).to_dict()
-    return {phase: float(middle[phase]) for phase in PHASES if phase in middle}
+    return {phase: float(middle[phase]) for phase in OUTCOMES if phase in middle}
 
 
 def agreement(first: pd.DataFrame, second: pd.DataFrame) -> float:

@@ -1,25 +1,43 @@
-"""From a trajectory, by thresholds, to its phase."""
+"""From a trajectory to its phase, by explicit criteria with their errors."""
 
 from dataclasses import dataclass
+from math import erf, isnan, log, sqrt
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
+
+from nin.phases.spikes import Spike, batch_spike, expected_spike
 
 PHASES = ("decoupled", "decay", "catapult", "divergent")
-SPIKE = 1.05  # ratio of the peak of the noisy loss to its start that counts as a spike; batch noise stays below
+GROWING = "growing"  # none of the four: the node grows without a spike that it causes, as when fixed noise is memorised
+OUTCOMES = ("decoupled", "decay", GROWING, "catapult", "divergent")  # all that `classify` returns
+VERSION = 2  # of the criteria: a label that other criteria gave is computed anew
+SPIKE = 1.05  # ratio of the peak of the noisy loss to its start that counts as a spike
 SPIKE_WINDOW = 50  # steps; a catapult peaks after ~ln(width) of them
 DECAYED = 0.9  # ratio of |W_NI| at the end to its start below which the node has decayed: kappa T of order one
+GREW = 1 / DECAYED  # the same change of ln |W_NI| upward
+STILL = 2e-3  # relative motion of |W_NI| over its last tenth below which the network is dead: no gradient reaches it
+# Standard errors that make a spike. Expected losses: false and missed spikes balance at 2 (`python -m benchmarks
+# phases`). Batch losses: the largest of some 200 means is judged, and small batches have heavy tails.
+SURE, SURE_OF_BATCHES = 2.0, 4.5
 
 
 @dataclass(frozen=True)
 class Criteria:
-    """The numbers that decide the phase of a run.
+    """The numbers that decide the phase of a run, and their errors.
 
-    spike   largest noisy loss within the spike window over the initial one (inf if it overflows)
-    kept    mean NIW size over the last tenth of the records, over the initial one
-    peak    largest NIW size over the initial one
-    finite  whether the noisy loss and the NIW stay finite to the end
-    limit   spike above which a run counts as a catapult
+    spike         largest noisy loss after the first step, within the spike window, over the initial one; inf if it
+                  overflows
+    spike_stderr  its standard error; NaN if unknown
+    plain_spike   the same of plain training, without noise, on the same batches; NaN if unknown
+    kept          mean NIW size over the last tenth of the records, over the initial one
+    kept_stderr   its standard error from the scatter of that tenth
+    peak          largest NIW size over the initial one; early_peak: that within the spike window
+    motion        largest minus smallest NIW size in the last tenth, over their mean
+    finite        whether the noisy loss and the NIW stay finite to the end
+    limit         spike above which a run counts as a catapult
+    expected      whether spike is that of the expected loss, not of mini-batches
     """
 
     spike: float
@@ -27,23 +45,82 @@ class Criteria:
     peak: float
     finite: bool
     limit: float = SPIKE
+    spike_stderr: float = np.nan
+    plain_spike: float = np.nan
+    kept_stderr: float = np.nan
+    early_peak: float = np.nan
+    motion: float = 0.0
+    expected: bool = False
+
+    @property
+    def spiked(self) -> bool:
+        """Whether the noisy loss spiked: above the limit, and beyond its error.
+
+        An expected loss must exceed its start by SURE standard errors. A batch loss must exceed the limit by
+        SURE_OF_BATCHES standard errors, or |W_NI|, which scatters less, must rise above the limit at the same time.
+        """
+        if not self.spike > self.limit:
+            return False
+        if self.spike == np.inf or self.spike_stderr == 0:
+            return True
+        if self.expected:
+            return self.spike - 1 > SURE * self.spike_stderr
+        return self._away > SURE_OF_BATCHES or self.early_peak > self.limit
+
+    @property
+    def _away(self) -> float:
+        """Standard errors between spike and limit; those of batches are errors of ln spike."""
+        if self.expected:
+            return (self.spike - self.limit) / self.spike_stderr
+        return log(self.spike / self.limit) / (self.spike_stderr / self.spike)
+
+    @property
+    def by_node(self) -> bool:
+        """Whether the spike, if there is one, is the node's: more than twice as high as that of plain training."""
+        if isnan(self.plain_spike):
+            return True
+        return self.spike - 1 > 2 * max(self.plain_spike - 1, 0.0)
+
+    @property
+    def plain(self) -> str:
+        """What plain SGD does by itself within the spike window: "stable", "spikes", "diverges", or "unknown"."""
+        if isnan(self.plain_spike):
+            return "unknown"
+        return "diverges" if self.plain_spike == np.inf else "spikes" if self.plain_spike > self.limit else "stable"
 
     @property
     def collapsed(self) -> bool:
-        """Whether a run that spiked never recovered: its NIW ends larger than it began, within 10 % of its peak.
+        """Whether a run that spiked is dead: its NIW grew, ends within 10 % of its peak and no longer moves.
 
         ReLU networks survive a blow-up as a constant predictor with loss ln C, whose NIW receives no gradient.
         """
-        return self.spike > self.limit and self.kept > 1 and self.kept > DECAYED * self.peak
+        return self.spiked and self.kept > GREW and self.kept > DECAYED * self.peak and self.motion < STILL
 
     @property
     def phase(self) -> str:
-        """divergent: not finite, or collapsed; catapult: spike > 1.05; decay: kept < 0.9; else decoupled."""
+        """divergent: not finite, or collapsed; catapult: a spike of the node; else by |W_NI| at the end.
+
+        kept < 0.9: decay; kept > 1 / 0.9: growing, which is none of the four phases; between: decoupled. A spike that
+        plain SGD makes by itself does not count as a catapult (see `plain`).
+        """
         if not self.finite or self.collapsed:
             return "divergent"
-        if self.spike > self.limit:
+        if self.spiked and self.by_node:
             return "catapult"
-        return "decay" if self.kept < DECAYED else "decoupled"
+        return "decay" if self.kept < DECAYED else GROWING if self.kept > GREW else "decoupled"
+
+    @property
+    def certainty(self) -> float:
+        """Probability that the comparisons behind the label come out the same again, given the standard errors.
+
+        Normal errors of the spike and of kept are assumed; 1 for a run that is not finite; NaN if an error is unknown.
+        """
+        if not self.finite:
+            return 1.0
+        sure = 1.0 if self.spike in (0, np.inf) or self.spike_stderr == 0 else _side(self._away)
+        if self.phase in ("catapult", "divergent"):
+            return sure
+        return sure * min(_side((self.kept - border) / (self.kept_stderr or 1e-300)) for border in (DECAYED, GREW))
 
 
 DIVERGED_AT_ONCE = Criteria(spike=np.inf, kept=np.nan, peak=np.nan, finite=False)
@@ -53,6 +130,11 @@ def criteria(
     frame: pd.DataFrame, *, niw: str = "niw_norm", spike_window: int = SPIKE_WINDOW, limit: float = SPIKE
 ) -> Criteria:
     """Measure one run, a frame with the columns step, noisy_loss and niw_norm.
+
+    If they are there, these columns are used as well: expected_loss and ratio_stderr (the noisy loss on fixed samples
+    and noise, and the standard error of its ratio to the first), in place of noisy_loss; plain_spike; and, of a run of
+    SGD, weight_decay, lr and momentum, to divide the fall due to weight decay out of |W_NI|. A table of mini-batch
+    losses alone is judged by their scatter (`nin.phases.spikes.batch_spike`).
 
     niw           column that holds the size of the noise injection weights; use "noise_output" for the wide linear net,
                   where |W_NI| barely moves
@@ -69,16 +151,46 @@ def criteria(
         if len(frame) == 1 and pd.notna(last[niw]):
             return DIVERGED_AT_ONCE
         raise ValueError(f"frame has no row with both noisy_loss and {niw}; pass the records of a run that has a node.")
-    step, loss = measured["step"].to_numpy(dtype=float), measured["noisy_loss"].to_numpy(dtype=float)
+    steps, loss = measured["step"].to_numpy(dtype=float), measured["noisy_loss"].to_numpy(dtype=float)
     size = measured[niw].abs().to_numpy(dtype=float)
+    finite = bool(np.isfinite([*loss, *size, *last]).all())
+    expected = "expected_loss" in frame and bool(frame["expected_loss"].notna().sum() > 1)
+    if expected:
+        columns = (measured[name].to_numpy(dtype=float) for name in ("expected_loss", "ratio_stderr"))
+        spike = expected_spike(steps, *columns, window=spike_window)
+    else:
+        spike = batch_spike(steps, loss, window=spike_window)
+    if not finite and not np.isfinite(loss[steps <= steps[0] + spike_window]).all():
+        spike = Spike(np.inf, np.nan)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        size = size / size[0] / _weight_decay(measured, steps)
+        tail = size[-max(1, len(size) // 10) :]
         return Criteria(
+            spike=spike.ratio,
+            spike_stderr=spike.stderr,
+            plain_spike=float(frame["plain_spike"].iloc[0]) if "plain_spike" in frame else np.nan,
+            kept=float(tail.mean()),
+            kept_stderr=float(tail.std(ddof=1) / sqrt(len(tail))) if len(tail) > 1 else np.nan,
+            peak=float(size.max()),
+            early_peak=float(size[steps <= steps[0] + spike_window].max()),
+            motion=float(np.ptp(tail) / tail.mean()),
+            finite=finite,
             limit=limit,
-            spike=float(loss[step <= step[0] + spike_window].max() / loss[0]),
-            kept=float(size[-max(1, len(size) // 10) :].mean() / size[0]),
-            peak=float(size.max() / size[0]),
-            finite=bool(np.isfinite([*loss, *size, *last]).all()),
+            expected=expected,
         )
+
+
+def _weight_decay(frame: pd.DataFrame, steps: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """The factor (n,) by which weight decay alone shrinks |W_NI| under SGD: (1 - lr decay / (1 - momentum))^t."""
+    if not {"weight_decay", "lr", "optimizer"} <= set(frame) or frame["optimizer"].iloc[0] != "sgd":
+        return np.ones(len(steps))
+    momentum = frame["momentum"].iloc[0] if "momentum" in frame else 0.0
+    return (1 - frame["lr"].iloc[0] * frame["weight_decay"].iloc[0] / (1 - momentum)) ** (steps - steps[0])
+
+
+def _side(away: float) -> float:
+    """Probability that a normal variable, this many standard errors from 0, is found on the same side again."""
+    return (1 + erf(abs(away) / sqrt(2))) / 2
 
 
 def _check_one_run(frame: pd.DataFrame, niw: str) -> None:
@@ -94,5 +206,9 @@ def _check_one_run(frame: pd.DataFrame, niw: str) -> None:
 def classify(
     frame: pd.DataFrame, *, niw: str = "niw_norm", spike_window: int = SPIKE_WINDOW, limit: float = SPIKE
 ) -> str:
-    """The phase of one run: "decoupled", "decay", "catapult" or "divergent" (see Criteria and `criteria`)."""
+    """The phase of one run: "decoupled", "decay", "catapult" or "divergent"; "growing" for none of them.
+
+    A spike that plain SGD makes by itself is not a catapult: it leaves the label that |W_NI| gives. The numbers, their
+    errors, and what plain SGD does (if that was recorded) are those of `criteria`.
+    """
     return criteria(frame, niw=niw, spike_window=spike_window, limit=limit).phase

@@ -8,7 +8,7 @@ import pandas as pd
 from torch import nn
 
 from nin.model.data import Dataset, load_data
-from nin.phases import classify
+from nin.phases import VERSION, classify
 from nin.support import provenance
 from nin.sweeps.fingerprint import identity
 from nin.sweeps.readings import Probing
@@ -16,6 +16,7 @@ from nin.sweeps.store import key
 from nin.training.config import RunConfig
 from nin.training.loop import find_device
 from nin.training.start import build
+from nin.training.trajectories import tidy
 
 PACKAGES = ("nin", "torch", "numpy", "pandas", "pyarrow")
 Factory = Callable[[], nn.Module]
@@ -61,7 +62,8 @@ class Keys:
     def run_manifest(self, config: RunConfig, table: pd.DataFrame, cost: Mapping[str, float]) -> dict[str, Any]:
         """The manifest of a run; the store adds the key, the date and the table's checksum."""
         return {
-            "phase": classify(table) if config.nodes else None,
+            "phase": classify(tidy([config], [table])) if config.nodes else None,
+            "criteria": VERSION,
             "config": config.as_json(),
             **self._identity(config),
             "source": self.dataset(config).source,

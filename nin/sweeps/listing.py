@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from nin.phases import VERSION, classify
 from nin.support import paths
 from nin.sweeps.results import readings_of
 from nin.sweeps.store import DamagedRun, NewerSchema, Store
@@ -44,6 +45,7 @@ class Listing:
 def listing(store: Store, *, verify: bool = False) -> Listing:
     """List all runs from their manifests; with verify, also check every table against its checksum."""
     manifests, problems = _manifests(store, verify)
+    problems += _relabel(store, manifests)
     readings, more = _manifests(readings_of(store), verify)
     problems += more
     fields = [_fields(manifest) for manifest in manifests]
@@ -85,6 +87,20 @@ def _manifests(store: Store, verify: bool) -> tuple[list[dict[str, Any]], list[s
         else:
             manifests.append(manifest)
     return manifests, problems
+
+
+def _relabel(store: Store, manifests: list[dict[str, Any]]) -> list[str]:
+    """Give runs whose label comes from other criteria the present one, in memory; a sentence for each damaged table."""
+    problems = []
+    for manifest in manifests:
+        if manifest.get("criteria") != VERSION and manifest["config"]["nodes"]:
+            try:
+                table = store.table(manifest["key"], manifest)
+            except DamagedRun as error:
+                problems.append(str(error))
+            else:
+                manifest["phase"] = classify(tidy([RunConfig(**manifest["config"])], [table]))
+    return problems
 
 
 def export(store: Store, path: Path) -> int:

@@ -14,10 +14,11 @@ from nin.support.threads import threads, threads_for
 from nin.training.batches import StackedBatches
 from nin.training.config import DTYPES, RunConfig
 from nin.training.ensemble import Ensemble, member
-from nin.training.recorder import Recorder
+from nin.training.recorder import EARLY, Recorder
 from nin.training.stacking import check_stackable
 from nin.training.start import kappa_avg, members
 from nin.training.trajectories import Trajectories
+from nin.training.twins import twins
 
 
 def train(
@@ -64,14 +65,19 @@ def train(
         raise ValueError(
             f"batch_size={first.batch_size} is larger than the training set of {len(data.x_train)}; lower it."
         )
-    stack, modes = members(configs, data, network, device=device)
+    added, twin_of = twins(configs)
+    stack, modes = members([*configs, *added], data, network, device=device)
     data = data.to(DTYPES[first.dtype], device)
-    alive = _at_least_two(torch.arange(len(configs)))
-    ensemble = Ensemble([stack[run] for run in alive], device=device)
+    alone = _at_least_two(torch.arange(len(configs)))
+    ensemble = Ensemble([stack[run] for run in alone], device=device)
     largest = first.batch_size * max(p.numel() for p in ensemble.parameters.values())
     with threads(threads_for(largest)):
-        recorder = Recorder(configs, data, modes)
-        return _train(configs, data, ensemble, alive, recorder, set(snapshots), observe, progress)
+        kappa = kappa_avg(ensemble, [configs[run] for run in alone], data)[: len(configs)]
+        alive = _at_least_two(torch.arange(len(stack)))
+        ensemble = Ensemble([stack[run] for run in alive], device=device)
+        recorder = Recorder([*configs, *added], data, modes, twin_of=twin_of)
+        _train(recorder, data, ensemble, alive, set(snapshots), observe, progress)
+        return recorder.trajectories(kappa)
 
 
 def find_device(device: str) -> torch.device:
@@ -80,21 +86,21 @@ def find_device(device: str) -> torch.device:
 
 
 def _train(
-    configs: Sequence[RunConfig],
+    recorder: Recorder,
     data: Dataset,
     ensemble: Ensemble,
     alive: Int[Tensor, " K"],
-    recorder: Recorder,
     snapshots: set[int],
     observe: Callable[[int, int, nn.Module], None] | None,
     progress: bool,
-) -> Trajectories:
-    first, feed = configs[0], StackedBatches(configs, data)
+) -> None:
+    """Train runs and twins, a twin for the first EARLY steps, and record them."""
+    configs, first, runs = recorder.configs, recorder.first, recorder.runs
+    feed = StackedBatches(configs, data)
     feed.keep(alive)
-    kappa = kappa_avg(ensemble, [configs[run] for run in alive], data)[: len(configs)]
     optimizer, scale = make_optimizer(configs, ensemble)
     scale = scale.to(data.x_train)[alive]
-    bar = {"total": first.steps, "progress": progress, "desc": f"{len(configs)} runs", "unit": "step"}
+    bar = {"total": first.steps, "progress": progress, "desc": f"{runs} runs", "unit": "step"}
     for step in ProgressBar(range(first.steps + 1), **bar):
         if step == first.steps or (step in snapshots and observe is None):
             recorder.keep_networks(step, ensemble, alive)
@@ -103,21 +109,21 @@ def _train(
         finite = np.isfinite(loss.numpy(force=True))
         recorder.diverged_at[alive.numpy()[~finite]] = step
         if step in snapshots and observe is not None:
-            _show(observe, step, ensemble, alive, finite)
+            _show(observe, step, ensemble, alive, finite & (alive.numpy() < runs))
         if recorder.due(step):
             recorder.record(step, loss, ensemble, alive)
         if step == first.steps:
             break
         optimizer.step()
-        if finite.all():
+        stay = finite & ((alive.numpy() < runs) | (step < EARLY))
+        if stay.all():
             continue
-        if not finite.any():
+        if not stay.any():
             break
-        left = _at_least_two(torch.from_numpy(finite.nonzero()[0]))
+        left = _at_least_two(torch.from_numpy(stay.nonzero()[0]))
         ensemble.keep(left, optimizer)
         alive, scale = alive[left], scale[left]
         feed.keep(alive)
-    return recorder.trajectories(kappa)
 
 
 def _show(
@@ -125,12 +131,12 @@ def _show(
     step: int,
     ensemble: Ensemble,
     alive: Int[Tensor, " K"],
-    finite: Bool[np.ndarray, " K"],
+    shown: Bool[np.ndarray, " K"],
 ) -> None:
-    """Call observe once for each run whose loss is finite; a lone run has two places in the ensemble."""
+    """Call observe once for each run that is to be shown; a lone run has two places in the ensemble."""
     state, place_of = ensemble.state(), dict(zip(alive.tolist(), range(len(alive)), strict=True))
     for run, place in place_of.items():
-        if finite[place]:
+        if shown[place]:
             observe(run, step, member(ensemble.template, state, place))
 
 

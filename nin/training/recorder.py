@@ -10,24 +10,35 @@ from torch import Tensor, nn
 
 from nin.model.data import Dataset
 from nin.model.losses import LOSSES, accuracy
+from nin.phases.spikes import Spike, expected_spike
 from nin.probes.curvature import Mode
 from nin.training.config import RunConfig
 from nin.training.ensemble import CHUNK, Ensemble, member
+from nin.training.expected import ExpectedLoss, expected_steps
 from nin.training.trajectories import CURVES, Trajectories
 
 EARLY = 50  # a catapult spikes within ln(width) steps, so every step up to this one is recorded
 
 
 class Recorder:
-    """Fills the curves of K runs; `alive` always holds the indices of the runs still in the ensemble."""
+    """Fills the curves of runs and twins; `alive` always holds the indices of those still in the ensemble.
 
-    def __init__(self, configs: Sequence[RunConfig], data: Dataset, modes: Sequence[Mode | None]) -> None:
+    configs  the runs, then their twins;  modes  one for each of them
+    twin_of  for each run the index of its twin (`twins`)
+    """
+
+    def __init__(
+        self, configs: Sequence[RunConfig], data: Dataset, modes: Sequence[Mode | None], *, twin_of: Sequence[int]
+    ) -> None:
         self.configs, self.first, self.data, self.modes = tuple(configs), configs[0], data, modes
+        self.twin_of, self.runs = list(twin_of), len(twin_of)
+        self.expected = ExpectedLoss(configs, data)
         self.loss = LOSSES[self.first.loss]
         steps = self.first.steps
         log_spaced = np.geomspace(1, max(steps, 1), self.first.eval_points).round().astype(int)
         self.clean_at = {0, steps} | {int(step) for step in log_spaced if step <= steps}
         noisy_at = {s for s in range(steps + 1) if s <= EARLY or s % self.first.record_every == 0}
+        self.expected_at = self.clean_at | {step for step in expected_steps(EARLY) if step <= steps}
         self.steps = sorted(self.clean_at | noisy_at)
         self._row = {step: row for row, step in enumerate(self.steps)}
         self.curves = {name: np.full((len(self.steps), len(configs)), np.nan) for name in CURVES}
@@ -49,6 +60,10 @@ class Recorder:
             self.curves[name][self._row[step], members] = values.cpu().numpy()
 
         enter("noisy_loss", loss)
+        if step in self.expected_at:
+            expected, stderr = self.expected.measure(ensemble, alive, first=step == 0)
+            self.curves["expected_loss"][self._row[step], members] = expected
+            self.curves["ratio_stderr"][self._row[step], members] = stderr
         if ensemble.niw is not None:
             enter("niw_norm", torch.linalg.vector_norm(ensemble.niw.flatten(1), dim=1))
             enter("noise_output", self._noise_output(ensemble, alive))
@@ -68,21 +83,32 @@ class Recorder:
             self.networks[run, step] = partial(member, ensemble.template, state, index)
 
     def trajectories(self, kappa_avg: Float[np.ndarray, " runs"]) -> Trajectories:
-        """All records as one value."""
-        lam = np.array([mode.lam if mode else np.nan for mode in self.modes])
-        eta, sigma = (np.array([getattr(c, name) for c in self.configs]) for name in ("lr", "sigma"))
+        """All records of the runs as one value."""
+        configs = self.configs[: self.runs]
+        lam = np.array([mode.lam if mode else np.nan for mode in self.modes[: self.runs]])
+        eta, sigma = (np.array([getattr(c, name) for c in configs]) for name in ("lr", "sigma"))
         with np.errstate(over="ignore"):
             kappa_H = eta * sigma**2 * lam
+        plain = [self._spike(twin) for twin in self.twin_of]
         return Trajectories(
-            configs=self.configs,
+            configs=configs,
             steps=np.array(self.steps),
-            curves=self.curves,
-            diverged_at=self.diverged_at,
+            curves={name: curve[:, : self.runs] for name, curve in self.curves.items()},
+            diverged_at=self.diverged_at[: self.runs],
             lambda_H=lam,
             kappa_H=kappa_H,
             kappa_avg=kappa_avg,
-            networks=self.networks,
+            plain_spike=np.array([spike.ratio for spike in plain]),
+            plain_stderr=np.array([spike.stderr for spike in plain]),
+            networks={key: network for key, network in self.networks.items() if key[0] < self.runs},
         )
+
+    def _spike(self, twin: int) -> Spike:
+        """The spike of a run or twin; infinite if it diverged within the first EARLY steps."""
+        if self.diverged_at[twin] <= EARLY:
+            return Spike(np.inf, np.nan)
+        loss, stderr = self.curves["expected_loss"][:, twin], self.curves["ratio_stderr"][:, twin]
+        return expected_spike(np.array(self.steps), loss, stderr, window=EARLY)
 
     def _noise_output(self, ensemble: Ensemble, alive: Int[Tensor, " K"]) -> Float[Tensor, " K"]:
         if self._top is None:  # the linear net: n = v.w / sqrt N

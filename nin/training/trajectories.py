@@ -11,8 +11,18 @@ from torch import nn
 
 from nin.training.config import RunConfig
 
-CURVES = ("noisy_loss", "niw_norm", "noise_output", "train_loss", "test_loss", "train_accuracy", "test_accuracy")
-OF_THE_RUN = ("diverged_at", "lambda_H", "kappa_H", "kappa_avg")
+CURVES = (
+    "noisy_loss",
+    "expected_loss",
+    "ratio_stderr",
+    "niw_norm",
+    "noise_output",
+    "train_loss",
+    "test_loss",
+    "train_accuracy",
+    "test_accuracy",
+)
+OF_THE_RUN = ("diverged_at", "lambda_H", "kappa_H", "kappa_avg", "plain_spike", "plain_stderr")
 
 
 @dataclass(frozen=True)
@@ -24,6 +34,7 @@ class Trajectories:
     curves       one array (R, K) for each name of CURVES, NaN where not measured
     diverged_at  (K,) step of the first noisy loss that is not finite, NaN if all are finite
     lambda_H, kappa_H, kappa_avg   (K,) curvature numbers at step 0, NaN without a node; see `nin.train`
+    plain_spike, plain_stderr      (K,) the spike of the same training without noise, and its standard error
     networks     (run, step) -> function that builds the network
     """
 
@@ -34,6 +45,8 @@ class Trajectories:
     lambda_H: Float[np.ndarray, " K"]
     kappa_H: Float[np.ndarray, " K"]
     kappa_avg: Float[np.ndarray, " K"]
+    plain_spike: Float[np.ndarray, " K"]
+    plain_stderr: Float[np.ndarray, " K"]
     networks: dict[tuple[int, int], Callable[[], nn.Module]] = dataclasses.field(repr=False)
 
     def table(self, run: int) -> pd.DataFrame:
@@ -46,7 +59,7 @@ class Trajectories:
         """One row per run and recorded step, up to the step at which a run diverged.
 
         Columns: the config's fields (widths as text, 128x128x128), run (its index), step, the CURVES, and for the
-        whole run diverged_at, lambda_H, kappa_H, kappa_avg.
+        whole run diverged_at, lambda_H, kappa_H, kappa_avg, plain_spike, plain_stderr.
         """
         return tidy(self.configs, [self.table(run) for run in range(len(self.configs))])
 

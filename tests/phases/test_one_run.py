@@ -44,7 +44,7 @@ def test_steps_that_were_not_measured_do_not_count():
 def test_real_runs_pass_through_all_phases(blobs):
     """From no noise to far too much; and every label follows from the numbers that are handed out."""
     base = RunConfig(widths=(32, 32), steps=400, batch_size=32, lr=0.05, dtype="float32")
-    frame = train([base.replace(sigma=s) for s in (0.01, 8.0, 40.0, 1e4)], data=blobs).frame()
+    frame = train([base.replace(sigma=s) for s in (0.01, 8.0, 60.0, 1e4)], data=blobs).frame()
     labels = [classify(rows) for _, rows in frame.groupby("run")]
     assert labels == ["decoupled", "decay", "catapult", "divergent"]
 
