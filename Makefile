@@ -1,6 +1,6 @@
 # make reproduce               every notebook, figures/, all checks (PROFILE=paper for the full size)
-# make check                   lint, doctests and the fast tests: those not marked `slow`; two minutes on two cores
-# make test                    everything: lint, all tests, doctests, notebooks with profile test; a quarter of an hour
+# make check                   lint, doctests and the fast tests: those not marked `slow`; about a minute on two cores
+# make test                    everything: lint, all tests, doctests, notebooks with profile test; about ten minutes
 # make lab                     JupyterLab on the notebooks
 # make explore                 the explorer in the browser: sliders, a phase in a sentence
 # make update                  requirements.lock with the newest versions that pyproject.toml admits
@@ -16,6 +16,11 @@ PYTHON ?= python3
 LINKS ?= local
 TORCH_INDEX ?=
 CELL_TIMEOUT ?= 300
+# Tests are shared by WORKERS processes: one for each core that make may use, at most 4, since one with its kernel may take
+# 2 GB; 0 runs them in pytest's own process. Each of them, and what it starts, computes on one thread.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; f = getattr(os, "sched_getaffinity", None); \
+    n = min(len(f(0)) if f else os.cpu_count(), 4); print(n if n > 1 else 0)')
+PYTEST = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q -n $(WORKERS)
 
 BIN = .venv/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -27,14 +32,16 @@ reproduce: .venv/installed
 	$(BIN)/python -m nin run --profile $(PROFILE)
 
 check: lint .venv/tests
-	$(BIN)/python -m pytest -q -m "not slow" --doctest-modules nin studies tests
+	$(PYTEST) --dist worksteal -m "not slow" --doctest-modules nin studies tests
 
+# From the last notebook to the first, which is the shortest: so no worker computes alone for long at the end.
 test: lint .venv/tests
-	$(BIN)/python -m pytest -q --doctest-modules nin studies tests
+	$(PYTEST) --dist worksteal --doctest-modules nin studies tests
 	@rm -rf runs/test
 	$(BIN)/python -m nin run --profile test --prepare-only --out runs/test
-	NIN_FIGURES=$(CURDIR)/runs/test/figures NIN_STORE=$(CURDIR)/runs/test/store $(BIN)/python -m pytest -q \
-	    --nbval-lax --nbval-current-env --nbval-cell-timeout=$(CELL_TIMEOUT) runs/test/*.ipynb
+	NIN_FIGURES=$(CURDIR)/runs/test/figures NIN_STORE=$(CURDIR)/runs/test/store $(PYTEST) \
+	    --dist loadfile --no-loadscope-reorder --nbval-lax --nbval-current-env --nbval-cell-timeout=$(CELL_TIMEOUT) \
+	    $$(ls -r runs/test/*.ipynb)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

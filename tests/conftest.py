@@ -8,7 +8,8 @@ import jaxtyping
 import pytest
 import torch
 
-# Before nin is imported: while tests run, the shapes and types of all arguments and results are checked.
+# In every worker, before nin is imported: while tests run, the shapes and types of arguments and results are checked.
+assert "nin" not in sys.modules, "nin was imported before tests/conftest.py, so its annotations would not be checked"
 jaxtyping.install_import_hook(["nin", "studies"], "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 from nin.model.data import Dataset  # noqa: E402

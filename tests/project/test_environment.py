@@ -21,7 +21,7 @@ ROOT = paths.root()
 CONDA_NAMES = {"pytorch-cpu": "torch"}
 NOT_ON_BINDER = {  # for tests and clusters only
     "beartype", "distributed", "import-linter", "jupyter-repo2docker", "nbstripout", "nbval", "playwright", "pytest",
-    "ruff",
+    "pytest-xdist", "ruff",
 }  # fmt: skip
 
 
