@@ -55,16 +55,18 @@ def browser():
         running.close()
 
 
-def opened(browser, address, width, height):
-    """The page once its first phase is shown, and the errors on the way."""
-    page = browser.new_page(viewport={"width": width, "height": height})
+@pytest.fixture(scope="module")
+def opened(browser, address):
+    """The page once its first phase is shown, and the errors so far."""
+    page = browser.new_page()
     wrong = []
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("requestfailed", lambda request: wrong.append(request.url))
     page.goto(address, timeout=PATIENCE)
     page.wait_for_selector(".nin-command", timeout=PATIENCE)
-    return page, wrong
+    yield page, wrong
+    page.close()
 
 
 def phase(page):
@@ -72,8 +74,9 @@ def phase(page):
 
 
 @pytest.mark.slow
-def test_page_reacts_to_the_keyboard_and_offers_its_files(browser, address, tmp_path):
-    page, wrong = opened(browser, address, 1280, 900)
+def test_page_reacts_to_the_keyboard_and_offers_its_files(opened, tmp_path):
+    page, wrong = opened
+    page.set_viewport_size({"width": 1280, "height": 900})
     assert phase(page) == "decay"
     assert page.locator(".nin-figures img").count() == 2
     sigma = page.get_by_role("slider").first
@@ -93,16 +96,15 @@ def test_page_reacts_to_the_keyboard_and_offers_its_files(browser, address, tmp_
     assert (tmp_path / "table.csv").read_text().startswith("seed,step,noisy_loss,niw,theory")
     assert page.inner_text(".nin-command").startswith("python -m nin explore network=digits sigma=251.2 lr=0.05")
     assert wrong == []
-    page.close()
 
 
 @pytest.mark.slow
-def test_page_fits_a_phone(browser, address):
-    page, wrong = opened(browser, address, 390, 844)
+def test_page_fits_a_phone(opened):
+    page, wrong = opened
+    page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_timeout(500)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     for selector in (".nin-phase", ".nin-seen", ".nin-figures img", ".nin-downloads a", ".nin-command"):
         box = page.locator(selector).first.bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= 390, selector
     assert wrong == []
-    page.close()
