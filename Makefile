@@ -34,14 +34,12 @@ reproduce: .venv/installed
 check: lint .venv/tests
 	$(PYTEST) --dist worksteal -m "not slow" --doctest-modules nin studies tests
 
-# From the last notebook to the first, which is the shortest: so no worker computes alone for long at the end.
 test: lint .venv/tests
 	$(PYTEST) --dist worksteal --doctest-modules nin studies tests
 	@rm -rf runs/test
 	$(BIN)/python -m nin run --profile test --prepare-only --out runs/test
 	NIN_FIGURES=$(CURDIR)/runs/test/figures NIN_STORE=$(CURDIR)/runs/test/store $(PYTEST) \
-	    --dist loadfile --no-loadscope-reorder --nbval-lax --nbval-current-env --nbval-cell-timeout=$(CELL_TIMEOUT) \
-	    $$(ls -r runs/test/*.ipynb)
+	    --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=$(CELL_TIMEOUT) runs/test/*.ipynb
 
 lint: .venv/installed
 	$(BIN)/ruff check .
