@@ -40,6 +40,8 @@ PUBLIC = [
     ("nin.phases", "classify", "frame"),
     ("nin.phases", "fit_decay", "steps values"),
     ("nin.probes.curvature", "local_hessian", "model layer x y loss"),
+    ("nin.probes.curvature", "critical_rate", "noisy x y loss batch_size generator sigma steps optimizer judged"),
+    ("nin.probes.curvature", "CriticalRate", "rate stderr initial_loss decay decay_stderr"),
     ("nin.probes.curvature", "Thermometer", "model layer nodes amplitude"),
     ("nin.probes.curvature", "Reading", "eigenvalues stderr"),
     ("nin.probes.response", "kernel", "model x x2"),

@@ -1,0 +1,160 @@
+"""Independent trials of the first training steps of a noisy network: batches, judging samples and noise, drawn once."""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nin.model.nodes import NoisyNetwork
+from nin.model.noise import draw_noise
+from nin.support.arguments import check_count, check_number
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Gradient = dict[str, Tensor]  # by the name of the parameter
+Sigmas = tuple[float, ...]  # one for each layer with nodes
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples x (n, ...), y (n, ...), and for each layer eps / sigma (n, nodes)."""
+
+    x: Tensor
+    y: Tensor
+    noise: tuple[Float[Tensor, "n nodes"], ...]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The batches of one run's first steps, and other samples with noise +-eps that judge the result."""
+
+    batches: tuple[Samples, ...]
+    judges: Samples
+
+
+class Trials:
+    """K trials of `steps` steps each, and the losses of the network with any parameters and noise scale on them.
+
+    All samples and noise are drawn here, from `generator`, and are the same for all learning rates and noise scales
+    (common random numbers). The batches of a trial are cut from permutations of the data. Its judges are drawn from the
+    samples that are in none of its batches, or from all samples if fewer than `judges` are left; each is used with
+    noise eps and -eps.
+    Everything runs on a copy of the network in eval mode (batch norm uses its running statistics, dropout is off),
+    whose parameters hold the present values; the network itself is never written to.
+    """
+
+    def __init__(
+        self,
+        noisy: NoisyNetwork,
+        x: Tensor,
+        y: Tensor,
+        *,
+        loss: Loss,
+        batch_size: int,
+        generator: torch.Generator,
+        trials: int,
+        judges: int,
+        steps: int = 1,
+        chunk: int | None = None,
+    ) -> None:
+        if not isinstance(noisy, NoisyNetwork):
+            raise ValueError(f"noisy is a {type(noisy).__name__}; pass nin.inject(model, layer, sigma=...).")
+        if not len(x) or len(x) != len(y):
+            raise ValueError(f"x has {len(x)} and y has {len(y)} samples; pass the same number, at least one.")
+        check_count("batch_size", batch_size)
+        if batch_size > len(x):
+            raise ValueError(f"batch_size={batch_size} is larger than the {len(x)} samples of x; lower it.")
+        check_count("trials", trials, minimum=2)
+        check_count("judges", judges)
+        check_count("steps", steps)
+        if chunk is not None:
+            check_count("chunk", chunk)
+        self.network, self.loss, self.chunk = copy.deepcopy(noisy).eval(), loss, chunk
+        self.parameters = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+        if not self.parameters:
+            raise ValueError("noisy has no parameter with requires_grad=True, so that no step changes it.")
+        self.start = {name: p.detach().clone() for name, p in self.parameters.items()}
+        self._generator = generator
+        self.trials = [self._draw(x, y, batch_size, min(judges, len(x)), steps) for _ in range(trials)]
+
+    def sigmas(self, sigma: float | Sequence[float] | None) -> Sigmas:
+        """The noise scale of each layer: that of the network for None, one number for all layers, or one for each."""
+        count = len(self.network.layers)
+        if sigma is None:
+            sigma = self.network.sigma
+        values = tuple(sigma.values()) if isinstance(sigma, Mapping) else sigma
+        values = tuple(values) if isinstance(values, Sequence) else (values,) * count
+        if len(values) != count:
+            raise ValueError(f"sigma={sigma!r} has {len(values)} values for {count} layers; give one, or one each.")
+        for value in values:
+            check_number("sigma", value)
+        return tuple(float(value) for value in values)
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Set the parameters to their start."""
+        for name, parameter in self.parameters.items():
+            parameter.copy_(self.start[name])
+
+    @torch.no_grad()
+    def mean_loss(self, samples: Samples, sigmas: Sigmas) -> float:
+        """The mean loss at the present parameters."""
+        return sum(total.item() for total in self._totals(samples, sigmas)) / len(samples.x)
+
+    @torch.enable_grad()
+    def gradient(self, samples: Samples, sigmas: Sigmas, names: Iterable[str] | None = None) -> tuple[float, Gradient]:
+        """The mean loss at the present parameters, and its gradient in those of these names on which it depends."""
+        names = list(self.parameters if names is None else names)
+        loss, gradient = 0.0, {}
+        for total in self._totals(samples, sigmas):
+            loss += total.item() / len(samples.x)
+            if not names or not total.requires_grad:
+                continue
+            inputs = [self.parameters[name] for name in names]
+            for name, part in zip(names, torch.autograd.grad(total, inputs, allow_unused=True), strict=True):
+                if part is not None:
+                    gradient[name] = gradient.get(name, 0) + part / len(samples.x)
+        return loss, gradient
+
+    def _totals(self, samples: Samples, sigmas: Sigmas) -> Iterator[Tensor]:
+        """The loss summed over each chunk of samples."""
+        size = self.chunk or len(samples.x)
+        for begin in range(0, len(samples.x), size):
+            part = slice(begin, begin + size)
+            eps = [sigma * noise[part] for sigma, noise in zip(sigmas, samples.noise, strict=True)]
+            x, y = samples.x[part], samples.y[part]
+            losses = self.loss(self.network(x, dict(zip(self.network.layers, eps, strict=True))), y)
+            if not isinstance(losses, Tensor) or (losses.dim() and len(losses) != len(y)):
+                what = f"shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else type(losses).__name__
+                raise ValueError(f"loss returned {what} for {len(y)} samples; return their mean or one loss for each.")
+            yield losses.mean() * len(y)
+
+    def _draw(self, x: Tensor, y: Tensor, batch_size: int, judges: int, steps: int) -> Trial:
+        order = torch.cat([self._permutation(len(x)) for _ in range(-(-steps * batch_size // len(x)))])
+        batches = order[: steps * batch_size].split(batch_size)
+        others = torch.from_numpy(np.setdiff1d(np.arange(len(x)), order[: steps * batch_size].numpy()))
+        pool = others if len(others) >= judges else torch.arange(len(x))
+        chosen = pool[self._permutation(len(pool))[:judges]]
+        judge = self._samples(x, y, chosen)
+        return Trial(
+            batches=tuple(self._samples(x, y, index) for index in batches),
+            judges=Samples(
+                torch.cat([judge.x, judge.x]),
+                torch.cat([judge.y, judge.y]),
+                tuple(torch.cat([eps, -eps]) for eps in judge.noise),
+            ),
+        )
+
+    def _permutation(self, count: int) -> Tensor:
+        return torch.randperm(count, generator=self._generator)
+
+    def _samples(self, x: Tensor, y: Tensor, index: Tensor) -> Samples:
+        niw = self.network.niw
+        noise = [
+            draw_noise(len(index), len(weights), law=self.network.law, generator=self._generator).to(weights.detach())
+            for weights in ([niw] if isinstance(niw, Tensor) else niw.values())
+        ]
+        return Samples(x[index.to(x.device)], y[index.to(y.device)], tuple(noise))
