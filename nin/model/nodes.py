@@ -158,10 +158,10 @@ class LayerWeights(nn.Module, Mapping):
         for layer, tensor in weights.items():
             self.register_parameter(_entry(layer), nn.Parameter(tensor))
 
-    def __getitem__(self, layer: str) -> nn.Parameter:
+    def __getitem__(self, layer: str) -> Tensor:
         if layer not in self._layers:
             raise KeyError(f"{layer!r} has no node; layers with nodes: {', '.join(self._layers)}")
-        return self.get_parameter(_entry(layer))
+        return self._parameters[_entry(layer)]  # under functional_call a plain tensor, which get_parameter refuses
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._layers)

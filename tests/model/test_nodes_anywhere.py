@@ -273,3 +273,13 @@ def test_values_of_another_shape_are_named(residual):
     rows = inject(Rows(nn.Linear(3, 2)), "0", sigma=1.0)
     with pytest.raises(ValueError, match=r"of shape \(42, 2\), .* in each of 6 samples, on the first axis"):
         rows(tokens().float())
+
+
+def test_several_layers_can_be_called_with_other_weights():
+    """functional_call puts plain tensors in the place of parameters, also in the weights by layer."""
+    noisy = inject(nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), ["0", "1"], sigma=1.0)
+    x, noise = torch.randn(5, 3), noisy.draw(5)
+    doubled = {name: 2 * p.detach() for name, p in noisy.named_parameters()}
+    found = torch.func.functional_call(noisy, doubled, (x, noise))
+    noisy.load_state_dict(noisy.state_dict() | doubled)
+    torch.testing.assert_close(found, noisy(x, noise))
