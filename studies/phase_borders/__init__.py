@@ -1,0 +1,1 @@
+"""Where catapults begin, as several control numbers predict it before training, side by side (notebook 02)."""

@@ -1,0 +1,139 @@
+"""Control numbers that claim to predict where catapults begin, each as a learning rate found before training."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad, vjp
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from nin.model.evaluating import evaluating
+from nin.model.nodes import NoisyNetwork
+from nin.probes.curvature import critical_rate, noise_averaged, top_mode
+from nin.probes.curvature.critical import Factory
+from nin.probes.curvature.hessian import Loss
+from nin.probes.curvature.lanczos import lanczos
+from nin.support.arguments import check_count
+
+AHEAD = (1, 2, 5, 10)
+
+
+@dataclass(frozen=True)
+class Onset:
+    """The learning rate at which a candidate sees the catapult begin, and its standard error (0 if it has none)."""
+
+    eta: float
+    stderr: float = 0.0
+
+
+def local_curvature(noisy: NoisyNetwork, x: Tensor, y: Tensor, *, loss: Loss) -> Onset:
+    """kappa_H = 2: eta = 2 / (sigma^2 lambda_max(<H>)), with autograd's local Hessian without noise.
+
+    Raises ValueError for nodes in several layers or at a place that is not the default one.
+    """
+    lam = top_mode(noisy.network, _only_layer(noisy), x, y, loss=loss).lam
+    return Onset(2 / (noisy.sigma**2 * lam) if lam > 0 else float("inf"))
+
+
+def averaged_curvature(
+    noisy: NoisyNetwork,
+    x: Tensor,
+    y: Tensor,
+    *,
+    loss: Loss,
+    batch_size: int,
+    generator: torch.Generator,
+    **options: int,
+) -> Onset:
+    """kappa_avg = 2: eta = 2 / d, with d the rate at which |W_NI| begins to decay per unit of learning rate."""
+    found = critical_rate(noisy, x, y, loss=loss, batch_size=batch_size, generator=generator, **options)
+    if not found.decay > 0:
+        return Onset(float("inf"), float("nan"))
+    return Onset(2 / found.decay, 2 * found.decay_stderr / found.decay**2)
+
+
+def look_ahead(
+    noisy: NoisyNetwork,
+    x: Tensor,
+    y: Tensor,
+    *,
+    loss: Loss,
+    batch_size: int,
+    generator: torch.Generator,
+    steps: int,
+    optimizer: Factory | None = None,
+    **options: int,
+) -> Onset:
+    """The smallest eta at which the expected noisy loss reaches its start after any of the first k steps."""
+    found = critical_rate(
+        noisy, x, y, loss=loss, batch_size=batch_size, generator=generator, steps=steps, optimizer=optimizer, **options
+    )
+    return Onset(found.rate, found.stderr)
+
+
+def noisy_sharpness(
+    noisy: NoisyNetwork, x: Tensor, y: Tensor, *, loss: Loss, generator: torch.Generator, samples: int = 256
+) -> Onset:
+    """2 / lambda_max of the Gauss-Newton matrix J^T (d^2 ell / df^2) J of L~ in all weights, W_NI among them.
+
+    samples  drawn from x, each with +eps and -eps; Lanczos on exact products
+    """
+    check_count("samples", samples)
+    index = torch.randperm(len(x), generator=generator)[:samples].repeat(2)
+    twin = NoisyNetwork(
+        noisy.network, noisy.sites, niw=[w.detach() for w in _weights(noisy)], sigma=_sigmas(noisy), law=noisy.law,
+        generator=generator,
+    )  # fmt: skip
+    eps = twin.draw(len(index) // 2)
+    eps = {layer: torch.cat([e, -e]) for layer, e in ({noisy.layer: eps} if isinstance(eps, Tensor) else eps).items()}
+    parameters = {name: p.detach() for name, p in noisy.named_parameters()}
+    like = torch.cat([p.flatten() for p in parameters.values()])
+    sizes = [p.numel() for p in parameters.values()]
+    inputs, targets = x[index.to(x.device)], y[index.to(y.device)]
+
+    def outputs(values: dict[str, Tensor]) -> Tensor:
+        return functional_call(noisy, values, (inputs, eps))
+
+    with evaluating(noisy), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        f, pull_back = vjp(outputs, parameters)
+        _, push = vjp(lambda u: pull_back(u)[0], torch.zeros_like(f))  # J, the transpose of J^T, in reverse mode
+        _, bend = vjp(grad(lambda f: loss(f, targets).mean()), f)  # d^2 ell / df^2, symmetric
+
+        def product(v: Tensor) -> Tensor:
+            parts = zip(parameters.items(), v.split(sizes), strict=True)
+            (forward,) = push({name: part.view_as(p) for (name, p), part in parts})
+            (column,) = pull_back(*bend(forward))
+            return torch.cat([part.flatten() for part in column.values()])
+
+        return Onset(2 / lanczos(product, len(like), like=like)[0].lam)
+
+
+def self_consistent(
+    noisy: NoisyNetwork, x: Tensor, y: Tensor, *, loss: Loss, generator: torch.Generator, pairs: int = 32
+) -> Onset:
+    """eta = 2 / (sigma^2 lambda_avg(A)) at the node's own amplitude A = sigma |W_NI|.
+
+    lambda_avg is the curvature along the top mode of <H>, averaged over `pairs` draws of noise +-eps for every sample.
+    """
+    layer = _only_layer(noisy)
+    mode = top_mode(noisy.network, layer, x, y, loss=loss)
+    amplitude = noisy.sigma * noisy.niw.detach().norm().item()
+    averaged = partial(noise_averaged, noisy.network, layer, x, y, loss=loss, pairs=pairs, generator=generator)
+    lam, error = averaged(direction=mode.vector, amplitude=amplitude)
+    eta = 2 / (noisy.sigma**2 * lam) if lam > 0 else float("inf")
+    return Onset(eta, eta * error / lam if lam > 0 else float("nan"))
+
+
+def _only_layer(noisy: NoisyNetwork) -> str:
+    if len(noisy.sites) > 1:
+        raise ValueError(f"noisy has nodes in {', '.join(noisy.layers)}; this number is defined for one layer.")
+    return noisy.layer
+
+
+def _weights(noisy: NoisyNetwork) -> list[Tensor]:
+    return [noisy.niw] if isinstance(noisy.niw, Tensor) else list(noisy.niw.values())
+
+
+def _sigmas(noisy: NoisyNetwork) -> list[float]:
+    return list(noisy.sigma.values()) if isinstance(noisy.sigma, dict) else [noisy.sigma]
