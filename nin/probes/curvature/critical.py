@@ -13,10 +13,10 @@ from torch import Tensor
 
 from nin.model.nodes import NoisyNetwork
 from nin.probes.curvature.crossing import TOLERANCE, first_crossing
-from nin.probes.curvature.trials import Gradient, Loss, Sigmas, Trial, Trials
+from nin.probes.curvature.trials import Gradient, Loss, Samples, Sigmas, Trial, Trials
 from nin.support.arguments import check_choice, check_number
 
-TRIALS, JUDGES = 4, 48  # a standard error of about 15 % for 12 to 15 training steps: benchmarks/critical.py
+TRIALS, JUDGES = 4, 32  # a standard error of 15 to 25 %, near the scatter of the onset itself: benchmarks/critical.py
 
 Factory = Callable[[list[Tensor], float], torch.optim.Optimizer]
 
@@ -93,8 +93,8 @@ def critical_rate(
                 quadratic loss, SGD with any momentum m spikes from eta lambda = 2 but recovers up to 2 (1 + m), which
                 "last" approaches at large k
     trials      independent batches (or runs of k batches); judges: samples, each with +-eps, that judge each of them.
-                The defaults give a standard error of about 15 % on the digits for 12 to 15 training steps
-                (benchmarks/critical.py)
+                The defaults give a standard error of 15 to 25 % on the digits for some 15 training steps
+                (benchmarks/critical.py), near the scatter of the onset itself between runs
     chunk       samples per pass (None: all of a trial at once), which bounds the memory; it changes only the rounding
     tolerance   relative, of the search for the crossing
 
@@ -128,7 +128,8 @@ class Descent:
         self.trials, self.sigmas, self.optimizer, self.judged = trials, sigmas, optimizer, judged
         trials.restart()
         weights = {name: w for name, w in trials.start.items() if name.split(".")[0] == "niw"}
-        at_start = [trials.gradient(trial.judges, sigmas, weights) for trial in trials.trials]
+        self.judges = [trial.judging(sigmas) for trial in trials.trials]
+        at_start = [trials.gradient(judges, sigmas, weights if any(sigmas) else ()) for judges in self.judges]
         self.initial = np.array([loss for loss, _ in at_start])  # (K,)
         if not np.isfinite(self.initial).all():
             raise NotFiniteError(f"the noisy loss is not finite at the start; lower sigma={sigmas} or niw_std.")
@@ -144,8 +145,8 @@ class Descent:
 
     def excess(self, eta: float) -> Float[np.ndarray, " K"]:
         """L~ after the steps minus L~ before them, in each trial; of the worst step if any of them is judged."""
-        paths = zip(self.trials.trials, self.gradients, strict=True)
-        losses = np.array([self._losses(trial, gradient, eta) for trial, gradient in paths])  # (K, steps)
+        paths = zip(self.trials.trials, self.judges, self.gradients, strict=True)
+        losses = np.array([self._losses(*path, eta) for path in paths])  # (K, steps)
         worst = losses.mean(0).argmax() if self.judged == "any" else -1
         return losses[:, worst] - self.initial
 
@@ -173,13 +174,11 @@ class Descent:
             raise ValueError("the gradient is zero in every batch, so that no step changes the network.")
         return (abs(self.initial.mean()) or 1.0) * len(self.initial) / abs(fall)
 
-    def _losses(self, trial: Trial, gradient: Gradient, eta: float) -> list[float]:
+    def _losses(self, trial: Trial, judges: Samples, gradient: Gradient, eta: float) -> list[float]:
         """L~ on the judges of a trial after each step that counts."""
         counts = range(len(trial.batches))[-1 if self.judged == "last" else 0 :]
         return [
-            self.trials.mean_loss(trial.judges, self.sigmas)
-            for step in self._steps(trial, gradient, eta)
-            if step in counts
+            self.trials.mean_loss(judges, self.sigmas) for step in self._steps(trial, gradient, eta) if step in counts
         ]
 
     def _steps(self, trial: Trial, gradient: Gradient, eta: float) -> Iterator[int]:

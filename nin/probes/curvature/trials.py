@@ -34,6 +34,13 @@ class Trial:
     batches: tuple[Samples, ...]
     judges: Samples
 
+    def judging(self, sigmas: Sigmas) -> Samples:
+        """The judges; without noise only the first half, because the second is the same."""
+        if any(sigmas):
+            return self.judges
+        half = slice(len(self.judges.x) // 2)
+        return Samples(self.judges.x[half], self.judges.y[half], tuple(noise[half] for noise in self.judges.noise))
+
 
 class Trials:
     """K trials of `steps` steps each, and the losses of the network with any parameters and noise scale on them.

@@ -80,7 +80,7 @@ def test_wide_linear_net_has_kappa(law, kappa):
     lam = (net.layers[1].weight.detach().square().mean() + noisy.niw.detach().square().mean()).item()
     lr, sigma = 0.02, math.sqrt(kappa / (0.02 * lam))
     found = rate(noisy, x, x, batch_size=64, sigma=sigma)
-    drawn = Trials(noisy, x, x, loss=LOSSES["mse"], batch_size=64, generator=seeded(), trials=4, judges=48).trials
+    drawn = Trials(noisy, x, x, loss=LOSSES["mse"], batch_size=64, generator=seeded(), trials=4, judges=32).trials
     q, Q = (
         np.array([part.noise[0].square().mean().item() for part in parts])
         for parts in ([t.batches[0] for t in drawn], [t.judges for t in drawn])
@@ -209,7 +209,7 @@ def test_decay_is_the_noise_averaged_pull_on_the_node():
     """-d ln|W| / d eta from central differences of E L~ along W, times s^2 for a fixed noise: W.dL/dW / |W|^2."""
     noisy, (x, y), loss = network(), task(), LOSSES["cross_entropy"]
     found = rate(noisy, x, y, loss=loss)
-    trials = Trials(noisy, x, y, loss=loss, batch_size=8, generator=seeded(), trials=4, judges=48).trials
+    trials = Trials(noisy, x, y, loss=loss, batch_size=8, generator=seeded(), trials=4, judges=32).trials
     w, step = noisy.niw.detach().clone(), 1e-5
 
     def at(factor):
@@ -255,7 +255,7 @@ def test_heavy_ball_spikes_at_two_and_lasts_to_two_and_twice_the_momentum():
         return a[np.abs(w) >= 1][0]
 
     noisy, x, y = quadratic([4.0], [3.0])
-    small = {"trials": 2, "judges": 1, "batch_size": 1, "optimizer": heavy}
+    small = {"trials": 2, "judges": 1, "batch_size": 1, "optimizer": heavy, "tolerance": 1e-6}
     for steps in (1, 5):
         assert rate(noisy, x, y, steps=steps, **small).rate == pytest.approx(2 / 4, rel=1e-6)
     for steps in (2, 9):
@@ -285,14 +285,14 @@ def test_crossings_are_the_first_and_may_be_missing():
         return (t - 3) * (t - 7) * (t - 90) + np.zeros(3)
 
     for start in (0.01, 2.9):
-        assert first_crossing(curve, start).at == pytest.approx(3, rel=1e-3)
+        assert first_crossing(curve, start).at == pytest.approx(3, rel=1e-2)
     assert first_crossing(lambda t: np.full(2, -t), 1.0).at == math.inf
     uphill = first_crossing(lambda t: np.array([t, 2 * t]), 1.0)
     assert uphill.at == 0 and math.isnan(uphill.stderr)
     wall = first_crossing(lambda t: np.full(2, -t if t < 5.3 else np.nan), 1.0)
-    assert wall.at == pytest.approx(5.3, rel=2e-3) and math.isnan(wall.stderr)
+    assert wall.at == pytest.approx(5.3, rel=2e-2) and math.isnan(wall.stderr)
     high = first_crossing(lambda t: np.array([t - 1, t - 1]), 1000.0)
-    assert high.at == pytest.approx(1, rel=1e-3)
+    assert high.at == pytest.approx(1, rel=1e-2)
     parts = np.array([0.9, 1.0, 1.3])
     found = first_crossing(lambda t: t**2 - parts * t, 0.3, tolerance=1e-9)
     assert found.at == pytest.approx(parts.mean()) and found.stderr == pytest.approx(parts.std(ddof=1) / math.sqrt(3))
@@ -320,7 +320,7 @@ def test_a_minimum_and_a_loss_without_end():
         ({"batch_size": 61}, "batch_size=61 is larger than the 60 samples"),
         ({"x": torch.zeros(0, 5, dtype=DOUBLE), "y": torch.zeros(0, dtype=torch.int64)}, "x has 0"),
         ({"y": torch.zeros(59, dtype=torch.int64)}, "x has 60 and y has 59 samples"),
-        ({"loss": lambda f, y: f[:3]}, r"loss returned shape \(3, 3\) for 96 samples"),
+        ({"loss": lambda f, y: f[:3]}, r"loss returned shape \(3, 3\) for 64 samples"),
         ({"loss": lambda f, y: 1.0}, "loss returned float"),
         ({"loss": lambda f, y: f.sum() / 0}, "the noisy loss is not finite at the start"),
         ({"loss": lambda f, y: 0 * f.sum()}, "the gradient is zero in every batch"),
