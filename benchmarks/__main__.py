@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import (
+    critical,
     engine,
     gpu,
     groups,
@@ -27,6 +28,7 @@ ALL = {
     "sweeps": sweeps,
     "nodes": nodes,
     "thermometer": thermometer,
+    "critical": critical,
     "stability": stability,
     "response": response,
     "interactions": interactions,

@@ -10,6 +10,8 @@ _HOME = {
     "Trajectories": "training.trajectories",
     "inject": "model.nodes",
     "load_data": "model.data",
+    "noise_scale": "probes.prediction",
+    "predict": "probes.prediction",
     "sweep": "sweeps.grid",
     "train": "training.loop",
 }

@@ -30,6 +30,8 @@ PUBLIC = [
     ("nin", "Trajectories", ""),
     ("nin", "train", "configs data network snapshots device progress"),
     ("nin", "sweep", "base over executor store progress"),
+    ("nin", "predict", "noisy x y loss lr batch_size steps generator sigma scales"),
+    ("nin", "noise_scale", "phase noisy x y loss lr batch_size steps generator sigma"),
     ("nin.theory", "LinearState", "a n V U W k"),
     ("nin.theory", "linear_map", "state eta width target p q c"),
     ("nin.theory", "catapult_map", "f lam eta width"),

@@ -1,4 +1,4 @@
-"""The commands, their help and what they print: `python -m nin run`, `list`, `runs`, `figures`, `explore`.
+"""The commands, their help and what they print: `python -m nin run`, `list`, `runs`, `figures`, `explore`, `predict`.
 
 Each command imports what it needs only when it runs, so that `list` and `--help` respond at once.
 """
@@ -71,6 +71,23 @@ phase diagram and a table: the same as the explorer (make explore) shows for the
   sigma=8.0        noise scale                      batch=128      samples per step
   lr=0.05          learning rate                    layer=0        the linear layer that the node feeds
   law=gaussian     law of the noise: gaussian, rademacher or uniform"""
+
+PREDICT_HELP = """Predicts the phase of a run from its network before training, and the noise scales at which decay,
+catapult and divergence begin. Says whether plain SGD is unstable at this learning rate by itself.
+
+  python -m nin predict                               digits, widths=128,128,128, sigma=1.0, lr=0.05
+  python -m nin predict sigma=30 loss=mse widths=64,64 activation=tanh
+
+Names and defaults are those of nin.RunConfig:
+
+  dataset=digits      digits, mnist, fashion_mnist or linear_teacher       n_train=None   None: all
+  network=mlp         mlp or linear         widths=128,128,128             init=he        he or ntk
+  activation=relu     relu, tanh, softplus or linear                       loss=cross_entropy, or mse
+  layer=0             the linear layer that the node feeds                 sigma=1.0      noise scale
+  nodes=1             number of nodes       niw_std=None   None: |W_NI| is about 1
+  law=gaussian        gaussian, uniform or rademacher                      lr=0.05        learning rate
+  batch_size=128      samples per step      steps=1500     length of the run
+  seed=0              of weights and draws  dtype=float32  float32 or float64"""
 
 
 class _Version(argparse.Action):
@@ -168,7 +185,13 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[tuple[str, ...], argparse.
     explore.add_argument("values", nargs="*", metavar="name=value", help="values other than the defaults above")
     explore.add_argument("--to", type=Path, default=Path("explore"), metavar="DIR", help="folder (default: explore)")
 
-    leaves = {("run",): run, ("list",): listed, ("runs",): runs, ("explore",): explore}
+    predict = commands.add_parser(
+        "predict", help="predict the phase of a run before training", description=PREDICT_HELP, **raw
+    )
+    predict.set_defaults(run=_predict)
+    predict.add_argument("values", nargs="*", metavar="name=value", help="values other than the defaults above")
+
+    leaves = {("run",): run, ("list",): listed, ("runs",): runs, ("explore",): explore, ("predict",): predict}
     leaves |= {("figures", "list"): shown, ("figures", "export"): export, ("figures", "sheet"): sheet}
     return parser, leaves
 
@@ -236,3 +259,9 @@ def _explore(arguments: argparse.Namespace) -> int:
     from nin.companion.explorer import command
 
     return command.run(arguments.values, arguments.to)
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from nin.companion import prediction
+
+    return prediction.run(arguments.values)

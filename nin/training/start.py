@@ -67,7 +67,7 @@ def members(
             networks[config.seed] = network
             with _one_at_a_time:
                 modes[config.seed] = _known_mode(config, network, data, factory, device) if config.nodes else None
-        stack.append(_with_node(config, networks[config.seed], data, factory))
+        stack.append(with_node(config, networks[config.seed], data, factory))
     return stack, [modes[config.seed] for config in configs]
 
 
@@ -91,7 +91,8 @@ def layer_name(config: RunConfig, network: nn.Module) -> str:
     return names[config.layer]
 
 
-def _with_node(config: RunConfig, network: nn.Module, data: Dataset, factory: Factory | None) -> nn.Module:
+def with_node(config: RunConfig, network: nn.Module, data: Dataset, factory: Factory | None = None) -> nn.Module:
+    """The network of a run with the node of its config, if it has one."""
     if not config.nodes:
         return network
     default = 1.0 if factory is None and config.network == "linear" else None

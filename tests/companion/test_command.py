@@ -7,13 +7,16 @@ from importlib.metadata import version
 
 import pytest
 
-from nin.companion import command
+from nin.companion import command, prediction
 from nin.companion.command import main
 from nin.companion.explorer.setting import NETWORKS, Setting
 from nin.companion.papers.export import FORMATS, VENUES
+from nin.model.data import DATASETS
+from nin.model.losses import LOSSES
+from nin.model.networks import ACTIVATIONS, INITS
 from nin.model.noise import LAWS
 
-PAGES = ["", "run", "list", "runs", "figures", "figures list", "figures export", "figures sheet", "explore"]
+PAGES = ["", "run", "list", "runs", "figures", "figures list", "figures export", "figures sheet", "explore", "predict"]
 HEAVY = {"torch", "matplotlib", "pandas", "numpy", "scipy", "nbformat", "papermill", "ipywidgets", "yaml"}
 
 
@@ -56,6 +59,10 @@ def test_pages_name_the_values_that_the_code_takes(capsys):
     explore = page("explore", capsys)
     assert all(f"{f.name}={f.default}" in explore for f in dataclasses.fields(Setting))
     assert all(name in explore for name in (*NETWORKS, *LAWS))
+    predict = page("predict", capsys)
+    defaults = prediction.RunConfig().as_json() | {"widths": "128,128,128"}
+    assert all(f"{name}={defaults[name]}" in predict for name in prediction.FIELDS)
+    assert all(name in predict for name in (*DATASETS, *ACTIVATIONS, *INITS, *LOSSES, *LAWS))
 
 
 def test_every_command_has_its_page():

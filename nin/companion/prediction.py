@@ -1,0 +1,87 @@
+"""`python -m nin predict name=value ...`: the phase of a run before it is trained, and where each phase begins."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from nin.model.data import load_data
+from nin.model.losses import LOSSES
+from nin.probes.prediction import Prediction, predict
+from nin.support.arguments import check_choice
+from nin.training.config import DTYPES, RunConfig
+from nin.training.start import build, with_node
+
+FIELDS = (
+    "dataset", "n_train", "network", "widths", "activation", "init", "loss", "layer", "sigma", "nodes", "niw_std",
+    "law", "lr", "batch_size", "steps", "seed", "dtype",
+)  # fmt: skip
+
+
+def run(pairs: Sequence[str]) -> int:
+    """Print the prediction for the config given as name=value."""
+    print(prediction(read(pairs)))
+    return 0
+
+
+def prediction(config: RunConfig) -> Prediction:
+    """The prediction, with noise scales, for the network and data of a run."""
+    if not config.nodes:
+        raise ValueError("nodes=0: a run without a node has no phase; set nodes=1.")
+    data = load_data(config.dataset, n_train=config.n_train).to(DTYPES[config.dtype])
+    return predict(
+        with_node(config, build(config, data), data),
+        data.x_train,
+        data.y_train,
+        loss=LOSSES[config.loss],
+        lr=config.lr,
+        batch_size=config.batch_size,
+        steps=config.steps,
+        generator=torch.Generator().manual_seed(config.seed),
+        scales=config.sigma > 0,
+    )
+
+
+def read(pairs: Sequence[str]) -> RunConfig:
+    """The config given by texts name=value; ValueError for an unknown or repeated name or a value of a wrong type."""
+    kinds = {field.name: field.type for field in dataclasses.fields(RunConfig)}
+    given: dict[str, Any] = {}
+    for pair in pairs:
+        name, sign, text = pair.partition("=")
+        if not sign:
+            raise ValueError(f"{pair!r} must have the form name=value; the names are {', '.join(FIELDS)}.")
+        check_choice("name", name, FIELDS)
+        if name in given:
+            raise ValueError(f"{name} is given twice; give it once.")
+        given[name] = _value(name, text, kinds[name])
+    return RunConfig(**given)
+
+
+def _value(name: str, text: str, kind: Any) -> Any:
+    """A text as a value of a field: widths as 64,64; an integer or a number where the field allows one; else as is."""
+    if name == "widths":
+        parts = [_number(part, int) for part in text.split(",")]
+        if None in parts:
+            raise ValueError(f"widths={text!r} must be integers separated by commas, for example widths=64,64.")
+        return parts
+    kinds = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    if text == "None" and type(None) in kinds:
+        return None
+    for number, what in ((int, "an integer"), (float, "a number")):
+        if number in kinds:
+            value = _number(text, number)
+            if value is None and str not in kinds:
+                raise ValueError(f"{name}={text!r} must be {what}.")
+            return text if value is None else value
+    return text
+
+
+def _number(text: str, kind: type) -> Any:
+    """The number that a text stands for; None if it is not one."""
+    try:
+        return kind(text)
+    except ValueError:
+        return None

@@ -1,0 +1,254 @@
+"""The phase of a run before it is trained, and the noise scale at which a phase begins."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.stats import norm
+from torch import Tensor
+
+from nin.model.nodes import NoisyNetwork
+from nin.phases import PHASES
+from nin.probes.curvature.critical import JUDGES, TRIALS, CriticalRate, Descent, NotFiniteError
+from nin.probes.curvature.crossing import first_crossing
+from nin.probes.curvature.trials import Loss, Trials
+from nin.support.arguments import check_choice, check_count, check_number
+
+
+@dataclass(frozen=True)
+class Border:
+    """Where a phase begins: lr = at * eta_1, up to a factor `scatter` (one standard deviation) between runs."""
+
+    at: float
+    scatter: float
+
+
+# Of seven noise scales from 0.3 to 300 with three seeds each, a ReLU network on the digits with cross-entropy; in the
+# wide linear net the borders are exactly 1 and 2.
+CATAPULT = Border(at=1.0, scatter=1.25)
+DIVERGENCE = Border(at=3.0, scatter=1.7)
+KEPT = 0.9  # of |W_NI| at the end, below which a run has decayed: the threshold of nin.phases.classify
+SLOWING = 2.0  # factor of uncertainty of the decay over a run: its rate falls as the loss does
+UNLIKELY = 0.05  # probability of a catapult or divergence below which plain SGD is not measured: it is stable too
+
+
+@dataclass(frozen=True)
+class NoiseScale:
+    """The noise scale at which a phase begins, for fixed lr: sigma (by layer, for several), 0 or inf if at none.
+
+    stderr  relative standard error of sigma from the samples and noise; the scatter of the border is not included
+    """
+
+    phase: str
+    sigma: float | dict[str, float]
+    stderr: float
+
+    def __str__(self) -> str:
+        values = self.sigma.items() if isinstance(self.sigma, dict) else [("sigma", self.sigma)]
+        error = "" if math.isnan(self.stderr) else f" +- {100 * self.stderr:.0f} %"
+        return f"{self.phase} from {', '.join(f'{name} = {value:.3g}' for name, value in values)}{error}"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a run will do, from its network, data, loss, noise scale and learning rate before the first step.
+
+    phase          the most probable one, in the sense of `nin.phases.classify`
+    probability    of each phase, from the standard errors and the scatter of the borders
+    critical       eta_1 and the rate of decay per unit of the learning rate
+    decay          fraction of |W_NI| that is lost per step at first, lr * critical.decay
+    own            whether plain SGD is unstable at this learning rate by itself: without noise, too, a step raises the
+                   expected loss. The phase is then not the node's doing
+    sigma, lr, steps   of the run
+    scales         where decay, catapult and divergence begin, if asked for
+    """
+
+    phase: str
+    probability: dict[str, float]
+    critical: CriticalRate
+    decay: float
+    own: bool
+    sigma: float | dict[str, float]
+    lr: float
+    steps: int
+    scales: tuple[NoiseScale, ...] = ()
+
+    @property
+    def kappa(self) -> float:
+        """kappa_1 = 2 lr / eta_1: a catapult begins at 2."""
+        return self.critical.kappa(self.lr)
+
+    def __str__(self) -> str:
+        """The prediction in a few lines."""
+        others = [f"{phase} {p:.2f}" for phase, p in self.probability.items() if phase != self.phase and p >= 0.005]
+        rate, error = self.critical.rate, self.critical.stderr
+        lines = [
+            f"{self.phase}, probability {self.probability[self.phase]:.2f}"
+            + (f" ({', '.join(others)})" if others else ""),
+            f"kappa_1 = 2 lr / eta_1 = {self.kappa:.3g} with eta_1 = {rate:.3g} +- {error:.2g}: catapult from "
+            f"{2 * CATAPULT.at:g}, divergence from about {2 * DIVERGENCE.at:g}",
+            f"|W_NI| falls by {100 * self.decay:.2g} +- {100 * self.lr * self.critical.decay_stderr:.1g} % per step at "
+            "first",
+            f"plain SGD is {'UNSTABLE by itself' if self.own else 'stable'} at lr = {self.lr:g}",
+        ]
+        return "\n".join([*lines, *map(str, self.scales)])
+
+
+def predict(
+    noisy: NoisyNetwork,
+    x: Tensor,
+    y: Tensor,
+    *,
+    loss: Loss,
+    lr: float,
+    batch_size: int,
+    steps: int,
+    generator: torch.Generator,
+    sigma: float | Sequence[float] | None = None,
+    scales: bool = False,
+    trials: int = TRIALS,
+    judges: int = JUDGES,
+    chunk: int | None = None,
+) -> Prediction:
+    """The phase of a run under plain SGD, predicted at its start: catapult for lr > eta_1, i.e. kappa_1 > 2.
+
+    With eta_1 = `critical_rate`, whose arguments these are, and the decay rate d of |W_NI| per unit of learning rate:
+
+        divergent   lr > 3 eta_1                catapult   eta_1 < lr < 3 eta_1
+        decay       lr < eta_1, lr d steps > -ln 0.9       decoupled   otherwise
+
+    Probabilities are those of log-normal errors: of eta_1 and d (their standard errors), of the borders between runs
+    (CATAPULT, DIVERGENCE) and, for decay, a factor SLOWING, because d falls as the loss does. In the wide linear net,
+    where |W_NI| hardly moves, calm runs are decoupled, and kappa_1 is the rate at which the noise output decays.
+
+    lr      learning rate; steps: length of the run
+    sigma   noise scale in place of the network's own: one number, or one for each layer
+    scales  also find the noise scales at which each phase begins (`noise_scale`), for 100 to 200 training steps more
+    The cost is that of about 20 training steps (benchmarks/critical.py).
+    Raises ValueError as `critical_rate` does, and for lr or steps out of range.
+    """
+    check_number("lr", lr, exclusive=True)
+    check_count("steps", steps)
+    drawn = Trials(
+        noisy, x, y, loss=loss, batch_size=batch_size, generator=generator, trials=trials, judges=judges, chunk=chunk
+    )
+    sigmas = drawn.sigmas(sigma)
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        critical = Descent(drawn, sigmas).critical_rate()
+        probability = _probabilities(critical, lr, steps)
+        own = probability["catapult"] + probability["divergent"] > UNLIKELY and _mean(_excess(drawn, lr, sigmas, 0)) > 0
+        found = tuple(_begin(phase, drawn, sigmas, lr, steps) for phase in PHASES[1:]) if scales else ()
+    return Prediction(
+        phase=max(probability, key=probability.get),
+        probability=probability,
+        critical=critical,
+        decay=lr * critical.decay,
+        own=bool(own),
+        sigma=_by_layer(drawn, sigmas),
+        lr=lr,
+        steps=steps,
+        scales=found,
+    )
+
+
+def noise_scale(
+    phase: Literal["decay", "catapult", "divergent"],
+    noisy: NoisyNetwork,
+    x: Tensor,
+    y: Tensor,
+    *,
+    loss: Loss,
+    lr: float,
+    batch_size: int,
+    steps: int,
+    generator: torch.Generator,
+    sigma: float | Sequence[float] | None = None,
+    trials: int = TRIALS,
+    judges: int = JUDGES,
+    chunk: int | None = None,
+) -> NoiseScale:
+    """The smallest sigma at which a phase begins at this learning rate: which sigma do I take?
+
+        catapult   L~(theta_0 - lr g_B) = L~(theta_0), i.e. eta_1(sigma) = lr
+        divergent  the same with lr / 3                    decay    lr d(sigma) steps = -ln 0.9
+
+    All noise scales see the same samples and the same noise in units of sigma. The search begins at the network's own
+    sigma (or the given one), goes down by factors of 16 while the condition holds there, then up by factors of 2, and
+    refines the first crossing; a range of sigma narrower than a factor 2 can be missed. With several layers, their
+    noise scales keep their ratios. sigma is 0 if plain SGD fulfils the condition by itself, and inf if no noise scale
+    up to 2^20 times the first one does.
+    Other arguments as in `predict`. Raises ValueError as `critical_rate` does, for sigma = 0, and another phase.
+    """
+    check_choice("phase", phase, PHASES[1:])
+    check_number("lr", lr, exclusive=True)
+    check_count("steps", steps)
+    drawn = Trials(
+        noisy, x, y, loss=loss, batch_size=batch_size, generator=generator, trials=trials, judges=judges, chunk=chunk
+    )
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        return _begin(phase, drawn, drawn.sigmas(sigma), lr, steps)
+
+
+def _probabilities(critical: CriticalRate, lr: float, steps: int) -> dict[str, float]:
+    """The probability of each phase, in the order of PHASES."""
+
+    def above(value: float, error: float, limit: float, scatter: float) -> float:
+        """The probability that a positive value of this relative error lies above the limit, up to a scatter."""
+        if not 0 < value < math.inf:
+            return float(value > 0)
+        error = 0.0 if math.isnan(error) else error / value
+        return float(norm.cdf(math.log(value / limit) / math.hypot(error, math.log(scatter))))
+
+    spike = 1 - above(critical.rate, critical.stderr, lr / CATAPULT.at, CATAPULT.scatter)
+    blow_up = min(spike, 1 - above(critical.rate, critical.stderr, lr / DIVERGENCE.at, DIVERGENCE.scatter))
+    lost, error = lr * steps * critical.decay, lr * steps * critical.decay_stderr
+    fade = above(lost, error, -math.log(KEPT), SLOWING)
+    return dict(zip(PHASES, ((1 - spike) * (1 - fade), (1 - spike) * fade, spike - blow_up, blow_up), strict=True))
+
+
+def _begin(phase: str, drawn: Trials, sigmas: tuple[float, ...], lr: float, steps: int) -> NoiseScale:
+    """Where a phase begins along the ray of noise scales through `sigmas`."""
+    if not any(sigmas):
+        raise ValueError(f"sigma={sigmas} is zero in every layer; give a positive one, where the search begins.")
+    curve: Callable[[float], Float[np.ndarray, " K"]]
+    if phase == "decay":
+
+        def curve(factor: float) -> Float[np.ndarray, " K"]:
+            return lr * steps * Descent(drawn, _times(factor, sigmas)).decays + math.log(KEPT)
+
+    else:
+        rate = lr / {"catapult": CATAPULT, "divergent": DIVERGENCE}[phase].at
+
+        def curve(factor: float) -> Float[np.ndarray, " K"]:
+            return _excess(drawn, rate, sigmas, factor)
+
+        if _mean(curve(0)) > 0:
+            return NoiseScale(phase, _by_layer(drawn, _times(0, sigmas)), math.nan)
+    crossing = first_crossing(curve, 1.0)
+    relative = crossing.stderr / crossing.at if crossing.at else math.nan
+    return NoiseScale(phase, _by_layer(drawn, _times(crossing.at, sigmas)), relative)
+
+
+def _excess(drawn: Trials, eta: float, sigmas: tuple[float, ...], factor: float) -> Float[np.ndarray, " K"]:
+    """L~ after a step minus L~ before it, in each trial; inf if the loss is not finite before it."""
+    try:
+        return Descent(drawn, _times(factor, sigmas)).excess(eta)
+    except NotFiniteError:
+        return np.full(len(drawn.trials), np.inf)
+
+
+def _times(factor: float, sigmas: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(factor * value if value else 0.0 for value in sigmas)
+
+
+def _by_layer(drawn: Trials, sigmas: tuple[float, ...]) -> float | dict[str, float]:
+    return sigmas[0] if len(sigmas) == 1 else dict(zip(drawn.network.layers, sigmas, strict=True))
+
+
+def _mean(parts: Float[np.ndarray, " K"]) -> float:
+    """The mean; inf if it is not finite."""
+    return float(parts.mean()) if np.isfinite(parts).all() else math.inf
