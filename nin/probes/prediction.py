@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from nin.model.nodes import NoisyNetwork
 from nin.phases import PHASES
 from nin.probes.curvature.critical import JUDGES, TRIALS, CriticalRate, Descent, NotFiniteError
 from nin.probes.curvature.crossing import first_crossing
-from nin.probes.curvature.trials import Loss, Trials
+from nin.probes.curvature.trials import Loss, Sigmas, Trials
 from nin.support.arguments import check_choice, check_count, check_number
 
 
@@ -89,7 +90,8 @@ class Prediction:
         lines = [
             f"{self.phase}, probability {self.probability[self.phase]:.2f}"
             + (f" ({', '.join(others)})" if others else ""),
-            f"kappa_1 = 2 lr / eta_1 = {self.kappa:.3g} with eta_1 = {rate:.3g} +- {error:.2g}: catapult from "
+            f"kappa_1 = 2 lr / eta_1 = {self.kappa:.3g} with eta_1 = {rate:.3g}"
+            f"{'' if math.isnan(error) else f' +- {error:.2g}'}: catapult from "
             f"{2 * CATAPULT.at:g}, divergence from about {2 * DIVERGENCE.at:g}",
             f"|W_NI| falls by {100 * self.decay:.2g} +- {100 * self.lr * self.critical.decay_stderr:.1g} % per step at "
             "first",
@@ -140,7 +142,10 @@ def predict(
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         critical = Descent(drawn, sigmas).critical_rate()
         probability = _probabilities(critical, lr, steps)
-        own = probability["catapult"] + probability["divergent"] > UNLIKELY and _mean(_excess(drawn, lr, sigmas, 0)) > 0
+        own = (
+            probability["catapult"] + probability["divergent"] > UNLIKELY
+            and _mean(_at(drawn, sigmas, lambda plain: plain.excess(lr), 0.0)) > 0
+        )
         found = tuple(_begin(phase, drawn, sigmas, lr, steps) for phase in PHASES[1:]) if scales else ()
     return Prediction(
         phase=max(probability, key=probability.get),
@@ -210,42 +215,39 @@ def _probabilities(critical: CriticalRate, lr: float, steps: int) -> dict[str, f
     return dict(zip(PHASES, ((1 - spike) * (1 - fade), (1 - spike) * fade, spike - blow_up, blow_up), strict=True))
 
 
-def _begin(phase: str, drawn: Trials, sigmas: tuple[float, ...], lr: float, steps: int) -> NoiseScale:
+def _begin(phase: str, drawn: Trials, sigmas: Sigmas, lr: float, steps: int) -> NoiseScale:
     """Where a phase begins along the ray of noise scales through `sigmas`."""
     if not any(sigmas):
         raise ValueError(f"sigma={sigmas} is zero in every layer; give a positive one, where the search begins.")
-    curve: Callable[[float], Float[np.ndarray, " K"]]
     if phase == "decay":
-
-        def curve(factor: float) -> Float[np.ndarray, " K"]:
-            return lr * steps * Descent(drawn, _times(factor, sigmas)).decays + math.log(KEPT)
-
+        curve = partial(_at, drawn, sigmas, lambda descent: lr * steps * descent.decays + math.log(KEPT))
+        if np.isnan(curve(1.0)).any():  # W_NI = 0 has no rate of decay
+            return NoiseScale(phase, _by_layer(drawn, _times(math.nan, sigmas)), math.nan)
     else:
         rate = lr / {"catapult": CATAPULT, "divergent": DIVERGENCE}[phase].at
-
-        def curve(factor: float) -> Float[np.ndarray, " K"]:
-            return _excess(drawn, rate, sigmas, factor)
-
-        if _mean(curve(0)) > 0:
-            return NoiseScale(phase, _by_layer(drawn, _times(0, sigmas)), math.nan)
+        curve = partial(_at, drawn, sigmas, lambda descent: descent.excess(rate))
+        if _mean(curve(0.0)) > 0:
+            return NoiseScale(phase, _by_layer(drawn, _times(0.0, sigmas)), math.nan)
     crossing = first_crossing(curve, 1.0)
     relative = crossing.stderr / crossing.at if crossing.at else math.nan
     return NoiseScale(phase, _by_layer(drawn, _times(crossing.at, sigmas)), relative)
 
 
-def _excess(drawn: Trials, eta: float, sigmas: tuple[float, ...], factor: float) -> Float[np.ndarray, " K"]:
-    """L~ after a step minus L~ before it, in each trial; inf if the loss is not finite before it."""
+def _at(
+    drawn: Trials, sigmas: Sigmas, measure: Callable[[Descent], Float[np.ndarray, " K"]], factor: float
+) -> Float[np.ndarray, " K"]:
+    """What the trials measure at a multiple of the noise scales; inf if the loss is not finite before any step."""
     try:
-        return Descent(drawn, _times(factor, sigmas)).excess(eta)
+        return measure(Descent(drawn, _times(factor, sigmas)))
     except NotFiniteError:
         return np.full(len(drawn.trials), np.inf)
 
 
-def _times(factor: float, sigmas: tuple[float, ...]) -> tuple[float, ...]:
+def _times(factor: float, sigmas: Sigmas) -> Sigmas:
     return tuple(factor * value if value else 0.0 for value in sigmas)
 
 
-def _by_layer(drawn: Trials, sigmas: tuple[float, ...]) -> float | dict[str, float]:
+def _by_layer(drawn: Trials, sigmas: Sigmas) -> float | dict[str, float]:
     return sigmas[0] if len(sigmas) == 1 else dict(zip(drawn.network.layers, sigmas, strict=True))
 
 

@@ -124,6 +124,16 @@ def test_several_layers_keep_the_ratio_of_their_noise():
     assert predict(noisy, x, y, batch_size=8).sigma == {"layers.0": 1.0, "layers.2": 3.0}
 
 
+def test_a_node_without_weights():
+    """W_NI = 0 has no rate of decay, but its gradient, noise times the pull, grows with sigma: a catapult exists."""
+    noisy, x, y = digits(1.0)
+    with torch.no_grad():
+        noisy.niw.zero_()
+    found = predict(noisy, x, y, scales=True)
+    assert math.isnan(found.decay) and math.isnan(found.scales[0].sigma) and found.scales[1].sigma > 1
+    assert found.phase == "decoupled" and "decay from sigma = nan" in str(found)
+
+
 def test_network_is_left_as_it_was():
     noisy, x, y = digits(8.0)
     before, random = copy.deepcopy(noisy.state_dict()), torch.get_rng_state()

@@ -147,8 +147,9 @@ class Descent:
         """L~ after the steps minus L~ before them, in each trial; of the worst step if any of them is judged."""
         paths = zip(self.trials.trials, self.judges, self.gradients, strict=True)
         losses = np.array([self._losses(*path, eta) for path in paths])  # (K, steps)
-        worst = losses.mean(0).argmax() if self.judged == "any" else -1
-        return losses[:, worst] - self.initial
+        with np.errstate(over="ignore", invalid="ignore"):  # of a run that blows up
+            worst = losses.mean(0).argmax() if self.judged == "any" else -1
+            return losses[:, worst] - self.initial
 
     def critical_rate(self, tolerance: float = TOLERANCE) -> CriticalRate:
         """Where `excess` first reaches zero."""
@@ -166,8 +167,10 @@ class Descent:
         """L~ / (g . dtheta/deta), the learning rate at which a linear fall of the loss would reach zero."""
         start, now, fall = self.trials.start, self.trials.parameters, 0.0
         for trial, gradient in zip(self.trials.trials, self.gradients, strict=True):
-            next(self._steps(trial, gradient, 1.0))
-            fall += sum((g * (start[name] - now[name].detach())).sum().item() for name, g in gradient.items())
+            if self.optimizer:
+                next(self._steps(trial, gradient, 1.0))
+            moved = {name: start[name] - now[name].detach() if self.optimizer else g for name, g in gradient.items()}
+            fall += sum((g * moved[name]).sum().item() for name, g in gradient.items())
         if not np.isfinite(fall):
             raise ValueError(f"the gradient is not finite at sigma={self.sigmas}; lower sigma, or scale the loss.")
         if not fall:

@@ -191,6 +191,15 @@ def test_network_is_left_as_it_was():
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in noisy.modules())
 
 
+def test_network_is_measured_in_eval_mode():
+    """Dropout changes nothing, and batch norm uses its running statistics."""
+    torch.manual_seed(0)
+    noisy, (x, y) = inject(Tied(), "last", sigma=1.0), task()
+    found = rate(noisy, x, y, loss=LOSSES["cross_entropy"])
+    noisy.network.drop.p = 0.0
+    assert rate(noisy.eval(), x, y, loss=LOSSES["cross_entropy"]) == found
+
+
 def test_frozen_parameters_do_not_move():
     """Only W_NI moves, with Rademacher noise, so that L~ = s^2 |W|^2 / 2 exactly: eta_1 = 2 / s^2, decay s^2."""
     net = nn.Sequential(nn.Linear(2, 2, dtype=DOUBLE)).requires_grad_(False)
