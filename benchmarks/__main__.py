@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmarks import (
     critical,
+    decay,
     engine,
     gpu,
     groups,
@@ -33,6 +34,7 @@ ALL = {
     "response": response,
     "interactions": interactions,
     "probes": probes,
+    "decay": decay,
     "gpu": gpu,
 }
 RESULTS = Path(__file__).parent / "RESULTS.md"

@@ -15,6 +15,7 @@ KAPPA_BOUNDS = {"decoupled": 0.02, "decay": 2.0, "catapult": theory.KAPPA_MAX, "
 RUN_FIELDS = ("seed", "sigma", "lr", "law", "resample", "lambda_H", "kappa_H", "kappa_avg", "diverged_at")
 JUDGED = ("phase", "certainty", "spike", "spike_stderr", "plain", "plain_spike", "kept", "kept_stderr")
 DECAYS = {"niw": "niw_norm", "train": "train_loss", "test": "test_loss"}
+DECAY_PARTS = ("tau", "stderr", "r2", "low", "high", "floor")  # of each `DecayFit`
 
 
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:
@@ -22,8 +23,9 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
 
     phase, certainty, plain (what plain SGD does by itself), spike, kept, ...: as in `nin.phases.Criteria`.
 
-    tau_niw, tau_train, tau_test: `fit_decay` of |W_NI| and of the clean training and test loss, with stderr_* and r2_*;
-    tau is inf if nothing decays, and NaN, like the rest of the fit, for a run that diverged.
+    tau_niw, tau_train, tau_test: `fit_decay` of |W_NI| and of the clean training and test loss, with stderr_*, r2_*,
+    the 95 % interval low_* to high_*, and floor_* in units of the curve; tau is inf if nothing decays, and NaN, like
+    the rest of the fit, for a run that diverged.
     """
     rows = []
     for run, curves in frame.groupby("run"):
@@ -32,8 +34,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
         row |= {name: getattr(numbers, name) for name in JUDGED}
         for name, column in DECAYS.items():
             fit = fit_decay(curves["step"], curves[column]) if numbers.phase != "divergent" else None
-            row |= {f"tau_{name}": fit.tau if fit else np.nan, f"stderr_{name}": fit.stderr if fit else np.nan}
-            row |= {f"r2_{name}": fit.r2 if fit else np.nan}
+            row |= {f"{part}_{name}": getattr(fit, part) if fit else np.nan for part in DECAY_PARTS}
         rows.append(row)
     return pd.DataFrame(rows)
 

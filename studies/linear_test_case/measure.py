@@ -11,6 +11,7 @@ from nin import theory
 from nin.model.data import Dataset, linear_teacher
 from nin.model.nodes import NoisyNetwork
 from nin.model.noise import draw_noise
+from nin.phases import DecayFit, fit_decay
 from nin.theory import LinearState
 from nin.training.batches import batches
 from nin.training.config import RunConfig
@@ -102,6 +103,22 @@ def simulate(
         columns |= {"kappa_map": kappa, "n_averaged": mean.n, "n_wide": state.n * (1 - kappa0) ** runs.steps}
         frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True)
+
+
+def noise_decay(run: pd.DataFrame, *, samples: int, x_std: float = 1.0, margin: float = 3.0) -> DecayFit:
+    """`fit_decay` of the noise output of one run of `simulate`, up to the step at which |n| reaches the signal's scale.
+
+    The cross term <x eps> ~ sigma_x sigma / sqrt(B) of a batch of B samples drives n by -eta (V + W) E <x eps> per
+    step (equation (11)), and n contracts by 1 - kappa, so that it fluctuates by |E| (sigma_x / sigma) sqrt(kappa /
+    (2 - kappa) / B) (derived); from there on n follows the signal's residual E instead of its own decay.
+    margin: |n| over this scale at which the window ends; 3, where a ninth of n^2 may be the signal's. Without signal it
+    ends at 1e-13 of the start, where rounding dominates. tau = inf if fewer than 5 steps remain, as for kappa near 1.
+    """
+    n, kappa = run["n"].abs().to_numpy(), run["kappa_map"].clip(upper=1.99).to_numpy()
+    scale = run["E_map"].abs().to_numpy() * x_std / run["sigma"].to_numpy() * np.sqrt(kappa / (2 - kappa) / samples)
+    reached = n < np.maximum(margin * scale, 1e-13 * n[0])
+    end = max(1, int(np.argmax(reached))) if reached.any() else len(n)
+    return fit_decay(run["step"].to_numpy()[:end], n[:end])
 
 
 def equal_decay(

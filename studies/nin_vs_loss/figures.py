@@ -21,7 +21,7 @@ def evolution(data: pd.DataFrame, *, steps_per_epoch: float) -> Figure:
     """NIW norm, clean training and test loss against epoch, one panel per resampling; mean over seeds, band +- 1 std.
 
     data: resample, seed, step, niw_norm, train_loss, test_loss. Each curve is divided by its first value; dashed: the
-    exponential fit of the mean curve (`phases.fit_decay`) in its window.
+    exponential fit with a floor of the mean curve (`phases.fit_decay`) in its window.
     """
     modes = list(dict.fromkeys(data["resample"]))
     figure, axes = panels(1, len(modes), height=0.85, sharey=True)
@@ -95,10 +95,9 @@ def _draw_fit(ax: Axes, steps: np.ndarray, values: np.ndarray, steps_per_epoch: 
     if not np.isfinite(fit.tau):
         ax.plot([], [], color=color, label=f"{label}: no decay")
         return
-    window = np.array(fit.window)
-    inside = (steps >= window[0]) & (steps <= window[1])
-    offset = np.mean(np.log(values[inside]) + steps[inside] / fit.tau)
+    window = np.linspace(*fit.window, 200)
+    fitted = fit.amplitude * np.exp(-(window - window[0]) / fit.tau) + fit.floor
     tau = fit.tau / steps_per_epoch
     note = ", several rates" if fit.several_rates else ""
-    ax.plot(window / steps_per_epoch, np.exp(offset - window / fit.tau), "--", color=color, lw=0.9,
+    ax.plot(window / steps_per_epoch, fitted, "--", color=color, lw=0.9,
             label=f"{label}: $\\tau$ = {tau:.3g} epochs{note}")  # fmt: skip
