@@ -48,7 +48,7 @@ def correlated(
     longest = 2 * (steps[-1] - steps[0])
     lengths = longest / 2 ** np.arange(0, np.log2(longest / gaps.min()) + 2, 0.5)
     rows = weights * np.vstack([jacobian, residual])
-    scale = np.sqrt(np.square(rows).sum(1)) + 1e-150
+    scale = np.sqrt(np.square(rows).sum(1)) + 1e-100
     rows = rows / scale[:, None]  # of unit length, so that the matrices below are well conditioned
     phi, root = np.exp(-gaps / lengths[:, None]), np.sqrt(-np.expm1(-2 * gaps / lengths[:, None]))  # (lengths, n)
     white = (rows - phi[:, None] * np.roll(rows, 1, axis=1)) / root[:, None]  # (lengths, p + 1, n)

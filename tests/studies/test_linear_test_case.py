@@ -34,18 +34,19 @@ def test_simulation_starts_at_its_own_kappa():
     assert table["n"].to_numpy() == pytest.approx(table["n_map"].to_numpy(), rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("x_std", [0.0, 1.0])
 def test_noise_decays_as_theory_says_until_the_signal_drives_it(x_std):
     """The whole curve of a run with signal follows the residual E at its end: its tau is 5 times too large."""
     table = linear_case.simulate(
-        [0.1, 0.3], width=1000, eta=0.02, steps=120, samples=256, seeds=2, law="rademacher", x_std=x_std
+        [0.1, 0.3], width=1000, eta=0.02, steps=120, samples=256, seeds=5, law="rademacher", x_std=x_std
     )
-    for (kappa0, _), run in table.groupby(["kappa0", "seed"]):
-        fit, tau = linear_case.noise_decay(run, samples=256, x_std=x_std), float(theory.decay_time(kappa0))
-        assert fit.tau == pytest.approx(tau, rel=0.1)
-        assert fit.low / 1.01 <= tau <= fit.high * 1.01  # theory is that of infinite width
-        whole = fit_decay(run["step"], run["n"]).tau / tau
-        assert whole > 3 if x_std and kappa0 == 0.3 else x_std or whole == pytest.approx(1, rel=0.1)
+    for kappa0, runs in table.groupby("kappa0"):
+        tau, runs = float(theory.decay_time(kappa0)), [run for _, run in runs.groupby("seed")]
+        ratios = [linear_case.noise_decay(run, samples=256, x_std=x_std).tau / tau for run in runs]
+        assert np.median(ratios) == pytest.approx(1, rel=0.08 if x_std else 0.005)
+    if x_std:
+        assert np.median([fit_decay(run["step"], run["n"]).tau / tau for run in runs]) > 3
 
 
 @pytest.mark.slow
