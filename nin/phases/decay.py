@@ -84,7 +84,7 @@ def fit_decay(steps: ArrayLike, values: ArrayLike) -> DecayFit:
     broken, slope = curve(two, x, knee)
     gain = 2 * (correlated(x, y - broken, slope, weights).likelihood - errors.likelihood)
     relative = np.sqrt(errors.covariance[1, 1]) / rate
-    if relative > 1 / 3 and gain < RATES:
+    if not relative < 1 / 3 and gain < RATES:
         return NO_DECAY
     half = stdtrit(len(x) - 2 - floored, 0.975) * relative
     low, high = (np.exp(-half), np.exp(half)) if floored else (1 / (1 + half), 1 / (1 - half) if half < 1 else np.inf)

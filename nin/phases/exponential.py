@@ -38,18 +38,24 @@ def fit(
 
     tolerance: relative change of the squares, or of the parameters, at which it stops.
     """
-    free = start != -np.inf
+    free, latest = start != -np.inf, {}
 
     def full(q: np.ndarray) -> np.ndarray:
         p = start.copy()
         p[free] = q
         return p
 
+    def at(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """MINPACK asks for the curve and then for its Jacobian at the same q: compute both once."""
+        if latest.get("q") != (key := q.tobytes()):
+            latest.update(q=key, value=curve(full(q), x, knee))
+        return latest["value"]
+
     with np.errstate(all="ignore"):  # trial steps may overflow
         q = leastsq(
-            lambda q: weights * (curve(full(q), x, knee)[0] - y),
+            lambda q: weights * (at(q)[0] - y),
             start[free],
-            Dfun=lambda q: weights * curve(full(q), x, knee)[1],
+            Dfun=lambda q: weights * at(q)[1],
             col_deriv=True,
             full_output=True,  # without a warning if it stops early
             ftol=tolerance,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.linalg import solve_banded
+from scipy.linalg.lapack import dtbtrs
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def correlated(
     middle = np.zeros((p, p))
     for index in np.flatnonzero(chance > 1e-5):
         bands = np.stack([-phi[index] / root[index], 1 / root[index]])
-        half = solve_banded((0, 1), bands, rows[:p].T, check_finite=False)  # V = L L', half = L' W X'
+        half = dtbtrs(bands, rows[:p].T)[0]  # V = L L', half = L' W X', of a banded L^-1
         middle += chance[index] * square[index] / (n - p) * half.T @ half
     bread = np.linalg.inv(rows[:p] @ rows[:p].T + 1e-12 * np.eye(p))
     covariance = bread @ middle @ bread
