@@ -129,7 +129,7 @@ def predict(
 
     lr      learning rate; steps: length of the run
     sigma   noise scale in place of the network's own: one number, or one for each layer
-    scales  also find the noise scales at which each phase begins (`noise_scale`), for 100 to 200 training steps more
+    scales  also find the noise scales at which each phase begins (`noise_scale`), for some 150 training steps more
     The cost is that of about 20 training steps (benchmarks/critical.py).
     Raises ValueError as `critical_rate` does, and for lr or steps out of range.
     """
