@@ -98,7 +98,8 @@ def critical_rate(
     chunk       samples per pass (None: all of a trial at once), which bounds the memory; it changes only the rounding
     tolerance   relative, of the search for the crossing
 
-    Judges are not in the batches of their trial unless x has too few samples (`Trials`). All learning rates see the
+    Judges are not in the batches of their trial unless x has too few samples (`Trials`), so that eta_1 tends to 0 where
+    a step on a batch does not help other samples, as with random labels. All learning rates see the
     same samples and noise, so that the loss is a smooth function of eta, and the first crossing of a scan by factors of
     2 is refined by Brent's method (`first_crossing`); a rise over less than a factor 2 in eta can be missed. The scan
     covers 2^-20 to 2^20 times L~ / |g_B|^2, the rate at which a linear fall would reach zero loss.
