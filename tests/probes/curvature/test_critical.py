@@ -8,52 +8,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from toys import DOUBLE, Tied, network, quadratic, rate, seeded, task
 
 from nin import inject
 from nin.model.losses import LOSSES
-from nin.model.networks import MLP, linear_net
-from nin.probes.curvature import CriticalRate, critical_rate
-from nin.probes.curvature.crossing import first_crossing
+from nin.model.networks import linear_net
 from nin.probes.curvature.trials import Trials
-
-DOUBLE = torch.float64
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-class Quadratic(nn.Module):
-    """f_i = w_i sqrt(lam_i), so that the loss |f|^2 / 2 has the eigenvalues lam; the input does not matter."""
-
-    def __init__(self, lam, start):
-        super().__init__()
-        self.unused = nn.Linear(1, 1, dtype=DOUBLE)  # the place of a node that nothing depends on
-        self.lam = torch.tensor(lam, dtype=DOUBLE)
-        self.w = nn.Parameter(torch.tensor(start, dtype=DOUBLE))
-
-    def forward(self, x):
-        return self.unused(x) * 0 + self.w * self.lam.sqrt()
-
-
-def quadratic(lam, start):
-    x = torch.zeros(40, 1, dtype=DOUBLE)
-    noisy = inject(Quadratic(lam, start), "unused", sigma=1.0, generator=seeded())
-    return noisy, x, torch.zeros(40, len(lam), dtype=DOUBLE)
-
-
-def rate(noisy, x, y, *, loss=LOSSES["mse"], batch_size=8, seed=0, **options):
-    return critical_rate(noisy, x, y, loss=loss, batch_size=batch_size, generator=seeded(seed), **options)
-
-
-def task(n=60):
-    generator = seeded(5)
-    return torch.randn(n, 5, dtype=DOUBLE, generator=generator), torch.arange(n) % 3
-
-
-def network(activation="tanh", layers="layers.0", sigma=0.7, law="gaussian"):
-    net = MLP(5, (7, 6), 3, activation=activation, dtype=DOUBLE, generator=seeded(1))
-    return inject(net, layers, sigma=sigma, law=law, generator=seeded(2))
 
 
 def test_quadratic_loss_has_its_closed_form():
@@ -155,20 +115,6 @@ def test_chunks_and_the_kind_of_loss_change_only_rounding():
     assert rate(noisy, x, y, loss=LOSSES["cross_entropy"]) == rate(noisy, x, y, loss=LOSSES["cross_entropy"])
 
 
-class Tied(nn.Module):
-    """A tied weight, dropout, batch norm, a frozen layer."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.second, self.last = (nn.Linear(5, 5, dtype=DOUBLE) for _ in range(3))
-        self.second.weight = self.first.weight
-        self.norm, self.drop = nn.BatchNorm1d(5, dtype=DOUBLE), nn.Dropout(0.5)
-        self.last.requires_grad_(False)
-
-    def forward(self, x):
-        return self.last(self.drop(torch.tanh(self.second(self.norm(torch.tanh(self.first(x)))))))
-
-
 def test_network_is_left_as_it_was():
     torch.manual_seed(0)
     noisy, (x, y) = inject(Tied(), "last", sigma=1.0), task()
@@ -247,110 +193,3 @@ def test_interval_covers_the_value_of_many_trials():
     spread = np.std([math.log(f.rate) for f in found])
     typical = np.median([f.stderr / f.rate for f in found])
     assert 0.85 <= inside <= 0.99 and 0.7 < typical / spread < 1.4, (inside, typical, spread)
-
-
-def test_heavy_ball_spikes_at_two_and_lasts_to_two_and_twice_the_momentum():
-    """Against the recurrence w' = (1 + m - a) w - m w_before, a = eta lambda, of a mode that starts at rest."""
-    m = 0.5
-
-    def heavy(p, lr):
-        return torch.optim.SGD(p, lr, momentum=m)
-
-    def lasting(steps):
-        a = np.linspace(0.01, 4, 4000)
-        w = before = np.ones_like(a)
-        for _ in range(steps):
-            w, before = (1 + m - a) * w - m * before, w
-        return a[np.abs(w) >= 1][0]
-
-    noisy, x, y = quadratic([4.0], [3.0])
-    small = {"trials": 2, "judges": 1, "batch_size": 1, "optimizer": heavy, "tolerance": 1e-6}
-    for steps in (1, 5):
-        assert rate(noisy, x, y, steps=steps, **small).rate == pytest.approx(2 / 4, rel=1e-6)
-    for steps in (2, 9):
-        assert rate(noisy, x, y, steps=steps, judged="last", **small).rate * 4 == pytest.approx(
-            lasting(steps), rel=2e-3
-        )
-    assert lasting(400) == pytest.approx(2 * (1 + m), rel=0.01)
-    plain = rate(noisy, x, y, steps=5, optimizer=lambda p, lr: torch.optim.SGD(p, lr)).rate
-    assert plain == pytest.approx(rate(noisy, x, y, steps=5).rate, rel=1e-9) == pytest.approx(0.5, rel=1e-6)
-
-
-def test_adam_does_not_know_the_scale_of_the_loss():
-    noisy, x, y = quadratic([4.0], [3.0])
-    for factor in (1, 100):
-        found = rate(
-            noisy,
-            x,
-            y,
-            loss=lambda f, y, c=factor: c * LOSSES["mse"](f, y),
-            optimizer=lambda p, lr: torch.optim.Adam(p, lr),
-        )
-        assert found.rate == pytest.approx(6, rel=1e-5)  # w = 3 -> 3 - eta = -3
-
-
-def test_crossings_are_the_first_and_may_be_missing():
-    def curve(t):
-        return (t - 3) * (t - 7) * (t - 90) + np.zeros(3)
-
-    for start in (0.01, 0.3, 2.9):
-        assert first_crossing(curve, start).at == pytest.approx(3, rel=1e-2)
-    assert first_crossing(lambda t: np.full(2, -t), 1.0).at == math.inf
-    uphill = first_crossing(lambda t: np.array([t, 2 * t]), 1.0)
-    assert uphill.at == 0 and math.isnan(uphill.stderr)
-    wall = first_crossing(lambda t: np.full(2, -t if t < 5.3 else np.nan), 1.0)
-    assert wall.at == pytest.approx(5.3, rel=2e-2) and math.isnan(wall.stderr)
-    high = first_crossing(lambda t: np.array([t - 1, t - 1]), 1000.0)
-    assert high.at == pytest.approx(1, rel=1e-2)
-    parts = np.array([0.9, 1.0, 1.3])
-    found = first_crossing(lambda t: t**2 - parts * t, 0.3, tolerance=1e-9)
-    assert found.at == pytest.approx(parts.mean()) and found.stderr == pytest.approx(parts.std(ddof=1) / math.sqrt(3))
-
-
-def test_a_minimum_and_a_loss_without_end():
-    noisy, x, y = quadratic([4.0], [3.0])
-    endless = rate(noisy, x, y, loss=lambda f, y: f.sum(1))
-    assert endless.rate == math.inf and endless.kappa(1.0) == 0
-    generator = seeded()
-    line = inject(nn.Sequential(nn.Linear(1, 1, dtype=DOUBLE)), "0", sigma=0.0, generator=generator)
-    x = torch.ones(400, 1, dtype=DOUBLE)
-    y = torch.randn(400, 1, dtype=DOUBLE, generator=generator)
-    with torch.no_grad():
-        line.network[0].weight.zero_()
-        line.network[0].bias.fill_(y.mean())
-    bottom = rate(line, x, y, batch_size=1, judges=399)
-    assert bottom.rate < 0.05 and bottom.kappa(0.1) > 4
-    assert CriticalRate(0.0, math.nan, 1.0, 0.0, 0.0, 4).kappa(0.1) == math.inf
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"batch_size": 61}, "batch_size=61 is larger than the 60 samples"),
-        ({"x": torch.zeros(0, 5, dtype=DOUBLE), "y": torch.zeros(0, dtype=torch.int64)}, "x has 0"),
-        ({"y": torch.zeros(59, dtype=torch.int64)}, "x has 60 and y has 59 samples"),
-        ({"loss": lambda f, y: f[:3]}, r"loss returned shape \(3, 3\) for 64 samples"),
-        ({"loss": lambda f, y: 1.0}, "loss returned float"),
-        ({"loss": lambda f, y: f.sum() / 0}, "the noisy loss is not finite at the start"),
-        ({"loss": lambda f, y: 0 * f.sum()}, "the gradient is zero in every batch"),
-        ({"sigma": -1.0}, "sigma=-1.0 must be"),
-        ({"sigma": [1.0, 2.0]}, "2 values for 1 layers"),
-        ({"trials": 1}, "trials=1"),
-        ({"judges": 0}, "judges=0"),
-        ({"steps": 0}, "steps=0"),
-        ({"judged": "worst"}, "judged='worst' is unknown"),
-    ],
-)
-def test_errors_name_the_argument(change, message, unchecked):
-    x, y = task()
-    options = {"x": x, "y": y, "loss": LOSSES["cross_entropy"], "batch_size": 8, "generator": seeded()} | change
-    with pytest.raises(ValueError, match=message):
-        critical_rate(network(), options.pop("x"), options.pop("y"), **options)
-
-
-def test_a_network_that_cannot_move_or_has_no_node(unchecked):
-    x, y = task()
-    with pytest.raises(ValueError, match="requires_grad=True"):
-        rate(network().requires_grad_(False), x, y, loss=LOSSES["cross_entropy"])
-    with pytest.raises(ValueError, match="noisy is a MLP; pass nin.inject"):
-        rate(network().network, x, y, loss=LOSSES["cross_entropy"])
