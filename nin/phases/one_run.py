@@ -18,9 +18,9 @@ SPIKE_WINDOW = 50  # steps; a catapult peaks after ~ln(width) of them
 DECAYED = 0.9  # ratio of |W_NI| at the end to its start below which the node has decayed: kappa T of order one
 GREW = 1 / DECAYED  # the same change of ln |W_NI| upward
 STILL = 2e-3  # relative motion of |W_NI| over its last tenth below which the network is dead: no gradient reaches it
-# Standard errors that make a spike. Expected losses: false and missed spikes balance at 2 (`python -m benchmarks
-# phases`). Batch losses: the largest of some 200 means is judged, and small batches have heavy tails.
-SURE, SURE_OF_BATCHES = 2.0, 4.5
+# Standard errors that make a spike. Expected losses: 2 would miss more spikes than it spares false ones (`python -m
+# benchmarks phases`). Batch losses: the largest of some 200 means is judged, and small batches have heavy tails.
+SURE, SURE_OF_BATCHES = 1.0, 4.5
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,8 @@ class Criteria:
 
     @property
     def by_node(self) -> bool:
-        """Whether the spike, if there is one, is the node's: more than twice as high as that of plain training."""
-        if isnan(self.plain_spike):
-            return True
-        return self.spike - 1 > 2 * max(self.plain_spike - 1, 0.0)
+        """Whether the spike, if there is one, is the node's: ln spike is more than twice that of plain training."""
+        return isnan(self.plain_spike) or self.spike > max(self.plain_spike, 1.0) ** 2
 
     @property
     def plain(self) -> str:
@@ -100,14 +98,16 @@ class Criteria:
     def phase(self) -> str:
         """divergent: not finite, or collapsed; catapult: a spike of the node; else by |W_NI| at the end.
 
-        kept < 0.9: decay; kept > 1 / 0.9: growing, which is none of the four phases; between: decoupled. A spike that
-        plain SGD makes by itself does not count as a catapult (see `plain`).
+        kept < 0.9 of its peak or of its start: decay; else kept > 1 / 0.9: growing, which is none of the four phases;
+        else decoupled. A spike that plain SGD makes by itself does not count as a catapult (see `plain`).
         """
         if not self.finite or self.collapsed:
             return "divergent"
         if self.spiked and self.by_node:
             return "catapult"
-        return "decay" if self.kept < DECAYED else GROWING if self.kept > GREW else "decoupled"
+        if self.kept < DECAYED * max(self.peak, 1.0):
+            return "decay"
+        return GROWING if self.kept > GREW else "decoupled"
 
     @property
     def certainty(self) -> float:
@@ -120,7 +120,8 @@ class Criteria:
         sure = 1.0 if self.spike in (0, np.inf) or self.spike_stderr == 0 else _side(self._away)
         if self.phase in ("catapult", "divergent"):
             return sure
-        return sure * min(_side((self.kept - border) / (self.kept_stderr or 1e-300)) for border in (DECAYED, GREW))
+        borders = DECAYED * max(self.peak, 1.0), GREW
+        return sure * min(_side((self.kept - border) / (self.kept_stderr or 1e-300)) for border in borders)
 
 
 DIVERGED_AT_ONCE = Criteria(spike=np.inf, kept=np.nan, peak=np.nan, finite=False)

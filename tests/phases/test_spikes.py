@@ -63,7 +63,7 @@ def test_the_size_of_the_node_helps_where_the_loss_scatters():
 
 @pytest.mark.parametrize(
     ("phase", "height", "stderr"),
-    [("catapult", 0.2, 0.05), ("decoupled", 0.2, 0.15), ("decoupled", 0.04, 0.001), ("catapult", 0.08, 0.001)],
+    [("catapult", 0.2, 0.05), ("decoupled", 0.2, 0.25), ("decoupled", 0.04, 0.001), ("catapult", 0.08, 0.001)],
 )
 def test_an_expected_spike_must_exceed_the_limit_and_its_error(phase, height, stderr):
     assert classify(expected(1 - 0.1 * (STEPS > 0) + (0.1 + height) * (STEPS == 4), stderr)) == phase

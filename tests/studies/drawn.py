@@ -1,7 +1,7 @@
 """The figures that the tests look at: those saved in figures/paper, and others drawn from small tables made here."""
 
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import matplotlib as mpl
@@ -19,6 +19,7 @@ from nin import theory
 from nin.figures import Saved, style
 from studies.curvature_probe import figures as curvature
 from studies.linear_test_case import figures as linear
+from studies.phase_sweep import figures as sweep
 
 PAPER = Path(__file__).parents[2] / "figures" / "paper"
 STUDIES = {"02": "phase_sweep", "03": "nin_vs_loss", "05": "robust_learning", "06": "spatial_stability",
@@ -98,10 +99,46 @@ def amplitudes() -> pd.DataFrame:
     return pd.concat([table.assign(activation="tanh"), table.assign(activation="relu", autograd=0.8)])
 
 
+LINES = {
+    "sigma": [0.1, 1.0, 100.0], "decay": [0.5, 0.05, 0.004],
+    "catapult": [0.5, 0.5, 0.02], "divergent": [1.5, 1.5, 0.06],
+}  # fmt: skip
+
+
+def phase_map() -> pd.DataFrame:
+    """Four noise scales by three learning rates, the highest of which plain SGD does not survive."""
+    phases = [["decoupled", "decay", "decay", "catapult"], ["decoupled", "decay", "growing", "divergent"],
+              ["decoupled", "decay", "catapult", "divergent"]]  # fmt: skip
+    rows = [
+        (lr, sigma, phases[i][j], (1 + (i + j) % 3) / 3, ("stable", "stable", "spikes")[i])
+        for i, lr in enumerate((0.01, 0.1, 1.0)) for j, sigma in enumerate((0.1, 1.0, 10.0, 100.0))
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["lr", "sigma", "phase", "agree", "plain"])
+
+
+def one_mode() -> pd.DataFrame:
+    sigma = np.tile([0.5, 1.0, 2.0], 4)
+    table = pd.DataFrame({"activation": ["softplus"] * 6 + ["tanh"] * 6, "seed": [0] * 3 + [1] * 3 + [0] * 3 + [1] * 3})
+    theory_of = 10 * (1 + table["seed"]) / sigma**2
+    return table.assign(sigma=sigma, tau=1.1 * theory_of, theory=theory_of, of_hessian=1.3 * theory_of)
+
+
+def optimisers() -> pd.DataFrame:
+    rows = [
+        (name, seed, sigma, 1 + sigma**2 / (3 + k), 1 / (1 + sigma + seed), phase)
+        for k, name in enumerate(("SGD", "Adam")) for seed in (0, 1)
+        for sigma, phase in ((0.1, "decoupled"), (1.0, "decay"), (10.0, "catapult"))
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["optimiser", "seed", "sigma", "spike", "kept", "phase"])
+
+
 MADE = {
     "01a_noise_output": (linear.noise_output, noise_output),
     "01b_decay_time": (linear.decay_time, decay_times),
     "01c_end_points": (linear.end_points, end_points),
+    "02c_phase_map": (partial(sweep.phase_map, borders=LINES, rival=LINES), phase_map),
+    "02d_one_mode": (sweep.one_mode, one_mode),
+    "02e_optimisers": (sweep.optimisers, optimisers),
     "04a_spectrum": (curvature.spectrum, spectrum),
     "04b_stability": (curvature.stability, stability),
     "04c_accuracy": (curvature.accuracy, accuracy),
@@ -126,6 +163,9 @@ LOOKS = {
     "02a_trajectories": (2, (12, 0, 0), "log log"),
     "02b_decay_times": (1, (6, 4, 0), "log log"),
     "02c_phase_diagram": (1, (2, 1, 0), "log log"),
+    "02c_phase_map": (1, (5, 1, 0), "log log"),
+    "02d_one_mode": (2, (5, 1, 0), "log log"),
+    "02e_optimisers": (2, (3, 2, 0), "log log"),
     "03a_evolution": (2, (6, 3, 0), "linear log"),
     "03b_similarity": (3, (7, 2, 0), "log linear"),
     "03c_mechanism": (2, (5, 0, 0), "log log"),

@@ -107,6 +107,23 @@ LEGENDS = {
 }  # fmt: skip
 
 
+def test_phase_map_shows_each_cell_in_the_colour_of_its_phase():
+    """Paler where seeds disagree, hatched where plain SGD spikes, beside the borders that were predicted."""
+    (ax,), table = panels_of("02c_phase_map"), table_of("02c_phase_map")
+    (mesh,) = ax.collections
+    colors = mesh.get_array()
+    for i, lr in enumerate(sorted(set(table["lr"]))):
+        for j, sigma in enumerate(sorted(set(table["sigma"]))):
+            (row,) = of(table, lr=lr, sigma=sigma).itertuples()
+            expected = (*to_rgba(PHASE_COLORS[row.phase])[:3], 0.1 + 0.55 * row.agree)
+            np.testing.assert_allclose(colors[i, j], expected, atol=0.01)
+    (hatched,) = ax.patches
+    assert hatched.get_y() == pytest.approx(10**-0.5) and hatched.get_hatch()
+    assert [line.get_label() for line in ax.lines[:3]] == [
+        r"$-\ln 0.9$ lost in $T$ steps", r"$\eta_1$: $\kappa_1=2$", r"$3\,\eta_1$"
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("name", LEGENDS)
 def test_legends(name):
     assert legends(name) == LEGENDS[name]
