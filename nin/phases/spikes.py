@@ -36,6 +36,8 @@ def expected_spike(
         return Spike(np.nan, np.nan)
     if not np.isfinite(loss).all():
         return Spike(np.inf, np.nan)
+    if loss[0] == 0:  # as of plain training without a signal
+        return Spike(np.inf if loss.any() else 1.0, 0.0)
     peak = 1 + int(np.argmax(loss[1:]))
     return Spike(float(loss[peak] / loss[0]), float(stderr[peak]))
 

@@ -9,10 +9,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
 from nin.figures import PHASE_COLORS, panels
-from nin.phases import PHASES
+from nin.phases import OUTCOMES, PHASES
 from studies.drawing import line_with_range
 
-COLUMNS = ("no node", *PHASES)
+COLUMNS = ("no node", *OUTCOMES)
 HEADS = {"no node": "0.25", **PHASE_COLORS}
 ROWS = {  # label of a row: quantity -> (label, colour); whether its axis is logarithmic
     "performance": ({"loss": ("loss", "C0"), "accuracy": ("accuracy", "C1")}, True),
@@ -170,8 +170,9 @@ def coloured(data: pd.DataFrame, *, quantities: dict[str, str]) -> Figure:
         ax.grid(False)
         figure.colorbar(image, ax=ax, location="bottom", pad=0.02)
     axes[0, 0].set_ylabel(r"learning rate $\eta$", fontsize=7)
-    handles = [Line2D([], [], ls="", marker="o", color=PHASE_COLORS[phase], label=phase) for phase in PHASES]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(PHASES), fontsize=7)
+    there = [phase for phase in OUTCOMES if phase in PHASES or phase in set(data["phase"])]
+    handles = [Line2D([], [], ls="", marker="o", color=PHASE_COLORS[phase], label=phase) for phase in there]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(there), fontsize=7)
     return figure
 
 

@@ -29,6 +29,8 @@ def test_expected_spike_is_the_highest_value_after_the_start_with_its_error():
     gaps = np.array([2.0, np.nan, 5.0, np.nan, 40.0])
     assert expected_spike(np.arange(5) * 10, gaps, stderr, window=30) == spike
     assert np.isnan(expected_spike(np.array([0, 60]), loss[:2], stderr[:2], window=50).ratio)
+    for last, ratio in ((0.0, 1.0), (1.0, np.inf)):
+        assert expected_spike(np.arange(2), np.array([0.0, last]), stderr[:2], window=50).ratio == ratio
     assert expected_spike(np.array([0, 1]), np.array([1.0, np.inf]), stderr[:2], window=50).ratio == np.inf
 
 
