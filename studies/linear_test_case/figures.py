@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import SymmetricalLogLocator
 
@@ -9,6 +10,10 @@ from nin import theory
 from nin.figures import PHASE_COLORS, panels
 from nin.phases import of_kappa
 from studies.drawing import line_with_range
+
+# SGD: open circles around the small squares of the closed map, so that both show where they agree.
+SOURCES = ({"fmt": "o", "ms": 5, "mfc": "none", "color": "C0"}, {"fmt": "s", "ms": 2.2, "color": "C1"})
+NESTED = (5.6, 3.6, 1.6)  # sizes of markers that lie on each other: the smaller ones within the larger
 
 
 def noise_output(data: pd.DataFrame) -> Figure:
@@ -25,11 +30,17 @@ def noise_output(data: pd.DataFrame) -> Figure:
         wide = run[run["n_wide"].abs() < 30 * top]
         ax.plot(wide["step"], wide["n_wide"], ":", color="0.5", lw=0.9, label=r"wide limit, $n_0(1-\kappa_0)^t$")
         ax.plot(run["step"], run["n_averaged"], "--", color="0.3", lw=0.8, label="closed map, noise average")
-        ax.plot(run["step"], run["n_map"], color=color, label="closed map, same draws")
-        ax.plot(run["step"][inside], run["n"][inside], "o", ms=2.2, color="k", mew=0, label="SGD")
-        ax.set_yscale("symlog", linthresh=1e-2)
-        ax.yaxis.set_major_locator(SymmetricalLogLocator(base=100, linthresh=1e-2))
+        ax.plot(run["step"], run["n_map"], color=color, lw=1.6, zorder=1.5, label="closed map, same draws")
+        ax.plot(run["step"][inside], run["n"][inside], "o", ms=2.2, color="k", mew=0, label="SGD",
+                markevery=4 if kappa0 < 1 else 1)  # fmt: skip
         ax.set(ylim=(-top, top), title=rf"{phase}, $\kappa_0$ = {kappa0:g}")
+        if kappa0 < 1:  # n keeps its sign
+            low, high = sorted((0, 1.1 * run["n"].iloc[0]))
+            ax.set_ylim(min(low, 1.1 * run["n"].min()), max(high, 1.1 * run["n"].max()))
+            continue
+        threshold = 1e-2 if top < 1e3 else 1
+        ax.set_yscale("symlog", linthresh=threshold)
+        ax.yaxis.set_major_locator(SymmetricalLogLocator(base=100, linthresh=threshold))
     for ax in axes[1]:
         ax.set_xlabel("step")
     for ax in axes[:, 0]:
@@ -49,9 +60,9 @@ def decay_time(data: pd.DataFrame) -> Figure:
     tau = theory.decay_time(kappa)
     ax.plot(np.sqrt(kappa), np.where(tau > 0, tau, np.nan), color="k", lw=0.9, label=r"theory, $1/|\ln|1-\kappa||$")
     ax.plot(np.sqrt(kappa), 1 / kappa, ":", color="0.5", label=r"slope $-2$, $1/\kappa$")
-    for (source, rows), (marker, color) in zip(data.groupby("source"), [("o", "C0"), ("s", "C1")], strict=False):
+    for (source, rows), look in zip(data.groupby("source"), SOURCES, strict=False):
         error = [rows["tau"] - rows["low"], rows["high"] - rows["tau"]]
-        ax.errorbar(np.sqrt(rows["kappa0"]), rows["tau"], error, fmt=marker, mfc="w", color=color, lw=0.8, label=source)
+        ax.errorbar(np.sqrt(rows["kappa0"]), rows["tau"], error, lw=0.8, label=source, **look)
     ax.axvline(1, color="0.6", lw=0.6)
     ax.axvline(np.sqrt(2), color="0.6", lw=0.6)
     ax.set(xscale="log", yscale="log", ylim=(0.1, 3 / data["kappa0"].min()))
@@ -67,9 +78,10 @@ def end_points(data: pd.DataFrame) -> Figure:
     """End-point curvature and peak against kappa_0 with the boundaries 2 and 4; multiplier of finite batches.
 
     data: kappa0, width, kappa_end, peak (over sqrt N; rows with kind "map"), and law, batch, kappa0, multiplier, stderr
-    (rows with kind "multiplier"). Dotted: kappa_MS of Gaussian noise, in the colour of its batch size.
+    (rows with kind "multiplier"). Dotted: kappa_MS of Gaussian noise, in the colour of its batch size. Rademacher noise
+    has the multiplier (1 - kappa)^2 for every |B|: nested squares.
     """
-    figure, axes = panels(1, 3, height=1.0)
+    figure, axes = panels(1, 3, height=1.35)
     end, peak, finite = axes[0]
     runs = data[data["kind"] == "map"]
     for color, (width, rows) in zip(("C0", "C1", "C2"), runs.groupby("width"), strict=False):
@@ -77,31 +89,36 @@ def end_points(data: pd.DataFrame) -> Figure:
         end.plot(rows["kappa0"], rows["kappa_end"], ".-", color=color, ms=3, label=label)
         peak.plot(rows["kappa0"], rows["peak"], ".-", color=color, ms=3, label=label)
     around = np.array([2.0, 3.0])
-    end.plot(around, 4 - around, "k--", lw=0.8, label=r"$4-\kappa_0$")
     end.plot([0, 2], [0, 2], "k:", lw=0.8, label=r"$\kappa_0$")
+    end.plot(around, 4 - around, "k--", lw=0.8, label=r"$4-\kappa_0$")
     end.set(xlabel=r"$\kappa_0$", ylabel=r"$\kappa$ at the end", ylim=(0, 2.2))
     peak.set(xlabel=r"$\kappa_0$", ylabel=r"peak $|n|\,/\,\sqrt{N}$", yscale="log")
     for ax in (end, peak):
         for kappa in (2, 4):
             ax.axvline(kappa, color="0.6", lw=0.6)
-        ax.legend(fontsize=6)
-    measured = data[data["kind"] == "multiplier"]
-    kappa = np.linspace(0.02, 3, 200)
-    for color, (batch, rows) in zip(("C0", "C1", "C2"), measured.groupby("batch"), strict=True):
-        for law, marker, line in (("gaussian", "o", "-"), ("rademacher", "x", "--")):
-            if law == "gaussian" or batch == measured["batch"].max():
-                finite.plot(
-                    kappa, theory.mean_square_multiplier(kappa, batch, theory.KURTOSIS[law]), line, color=color, lw=0.9
-                )
-            of_law = rows[rows["law"] == law]
-            label = rf"{law}, $|B|$ = {batch:.0f}"
-            finite.errorbar(of_law["kappa0"], of_law["multiplier"], of_law["stderr"], fmt=marker, mfc="w", ms=3,
-                            color=color, lw=0.7, label=label)  # fmt: skip
-        finite.axvline(float(theory.kappa_mean_square(batch, 3)), color=color, lw=0.5, ls=":")
-    finite.axhline(1, color="k", lw=0.6)
-    finite.set(xlabel=r"$\kappa$", ylabel="multiplier", ylim=(0, 4))
-    figure.legend(*finite.get_legend_handles_labels(), loc="outside lower right", ncols=3, fontsize=5.5)
+    _multipliers(finite, data[data["kind"] == "multiplier"])
+    figure.legend(*end.get_legend_handles_labels(), loc="outside lower left", ncols=2, fontsize=5.5)
+    (law, *points), labels = finite.get_legend_handles_labels()  # lines come first
+    figure.legend([*points, law], [*labels[1:], labels[0]], loc="outside lower right", ncols=2, fontsize=5.5)
     return figure
+
+
+def _multipliers(ax: Axes, measured: pd.DataFrame) -> None:
+    """The mean-square multiplier of finite batches over theory; the largest markers first."""
+    kappa = np.linspace(0.02, 3, 200)
+    colors = dict(zip(sorted(measured["batch"].unique()), ("C0", "C1", "C2"), strict=True))
+    for law, marker, sizes in (("gaussian", "o", (3.0, 3.0, 3.0)), ("rademacher", "s", NESTED)):
+        for (batch, color), size in zip(colors.items(), sizes, strict=True):
+            rows = measured[(measured["law"] == law) & (measured["batch"] == batch)]
+            ax.errorbar(rows["kappa0"], rows["multiplier"], rows["stderr"], fmt=marker, mfc="none", ms=size, mew=0.7,
+                        color=color, lw=0.7, label=rf"{law}, $|B|$ = {batch:.0f}")  # fmt: skip
+    for batch, color in colors.items():
+        ax.plot(kappa, theory.mean_square_multiplier(kappa, batch, theory.KURTOSIS["gaussian"]), color=color, lw=0.9)
+        ax.axvline(float(theory.kappa_mean_square(batch, 3)), color=color, lw=0.5, ls=":")
+    ax.plot(kappa, theory.mean_square_multiplier(kappa, 1, theory.KURTOSIS["rademacher"]), "k--", lw=0.8, zorder=1,
+            label=r"$(1-\kappa)^2$")  # fmt: skip
+    ax.axhline(1, color="k", lw=0.6)
+    ax.set(xlabel=r"$\kappa$", ylabel="multiplier", ylim=(0, 4))
 
 
 def equal_decay(data: pd.DataFrame) -> Figure:

@@ -157,7 +157,7 @@ def marked(cases: Iterable) -> list:
 
 # Visible panels; lines, collections (bands, bars, meshes) and images of the first; its scales.
 LOOKS = {
-    "01a_noise_output": (4, (4, 0, 0), "linear symlog"),
+    "01a_noise_output": (4, (4, 0, 0), "linear linear"),
     "01b_decay_time": (1, (6, 2, 0), "log log"),
     "01c_end_points": (3, (6, 0, 0), "linear linear"),
     "02a_trajectories": (2, (12, 0, 0), "log log"),
