@@ -9,9 +9,11 @@ from torch import nn
 
 from nin import theory
 from nin.model.data import Dataset, linear_teacher
+from nin.model.losses import LOSSES
 from nin.model.nodes import NoisyNetwork
 from nin.model.noise import draw_noise
 from nin.phases import DecayFit, fit_decay
+from nin.probes.curvature import critical_rate
 from nin.theory import LinearState
 from nin.training.batches import batches
 from nin.training.config import RunConfig
@@ -155,6 +157,28 @@ def decay_ratio(table: pd.DataFrame, *, width: int, floor: float = 0.05) -> pd.D
         n, E, start = np.log(run["n"]), np.log(run["E"]), start_state(width, seed)
         predicted = ratio**2 * (start.V + start.W) / (start.U + start.V)
         rows.append({"ratio": ratio, "seed": seed, "measured": float(n @ E / (E @ E)), "predicted": predicted})
+    return pd.DataFrame(rows)
+
+
+def one_step_control(kappas: list[float], *, width: int, eta: float, seeds: int, samples: int = 256) -> pd.DataFrame:
+    """kappa_1 = 2 eta / eta_1 (`critical_rate`) of linear nets without signal, against kappa = eta sigma^2 (V + W).
+
+    One row per kappa and seed, each with its own sigma: kappa0, seed, kappa_1, kappa_loc = eta sigma^2 V. Rademacher
+    noise, whose <eps^2> does not fluctuate, makes kappa_1 exact up to n^2 / 2N.
+    """
+    config = RunConfig(dataset="linear_teacher", network="linear", loss="mse", widths=(width,), steps=0, batch_size=1,
+                       eval_points=2, curvature_pairs=1, law="rademacher", dtype="float64")  # fmt: skip
+    data, x = linear_teacher(n_train=2, n_test=2), torch.zeros(samples, 1, dtype=torch.float64)
+    rows = []
+    for seed in range(seeds):
+        noisy = train(config.replace(seed=seed), data=data).model(0)
+        state = order_parameters(noisy)
+        for kappa0 in kappas:
+            sigma = own_sigma(kappa0, state, eta)
+            found = critical_rate(noisy, x, x, loss=LOSSES["mse"], batch_size=samples // 4, sigma=sigma,
+                                  generator=torch.Generator().manual_seed(seed), tolerance=1e-6)  # fmt: skip
+            local = float(theory.kappa(eta, sigma, state.V))
+            rows.append({"kappa0": kappa0, "seed": seed, "kappa_1": found.kappa(eta), "kappa_loc": local})
     return pd.DataFrame(rows)
 
 

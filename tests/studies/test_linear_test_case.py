@@ -79,6 +79,16 @@ def test_dead_input_responds_with_the_readout_norm():
     assert linear_case.dead_input_variance(noisy, probes=20_000) == pytest.approx(V, rel=0.03)
 
 
+@pytest.mark.slow
+def test_one_step_control_number_is_kappa_of_each_net():
+    """Up to -2 n^2 / (N (V + W)^2), NIN section 8.1; the frozen readout's number is half of it."""
+    table = linear_case.one_step_control([0.3, 3.0], width=400, eta=0.02, seeds=3)
+    starts = [linear_case.start_state(400, seed) for seed in table["seed"]]
+    correction = [1 - 2 * start.n**2 / (400 * (start.V + start.W) ** 2) for start in starts]
+    assert (table["kappa_1"] / table["kappa0"]).to_numpy() == pytest.approx(np.array(correction), abs=2e-4)
+    assert (table["kappa_loc"] / table["kappa0"]).to_numpy() == pytest.approx(np.full(6, 0.5), abs=0.05)
+
+
 def test_only_the_part_that_the_readout_sees_decays():
     """Prediction 17: frozen readout of C outputs, noise-averaged descent: |W(inf)|^2 = |(1 - P_rowspace) W(0)|^2."""
     net = linear_net(40, outputs=3, generator=torch.Generator().manual_seed(0)).requires_grad_(False)
