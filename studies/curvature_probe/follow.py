@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from nin.model.data import Dataset, load_data
 from nin.model.losses import LOSSES
 from nin.model.nodes import NoisyNetwork
+from nin.phases import SPIKE_WINDOW
 from nin.probes.curvature import local_hessian, sharpness
 from nin.probes.curvature.averaged import noise_averaged
 from nin.probes.curvature.thermometer import Thermometer
@@ -20,6 +21,8 @@ from nin.support.arguments import check_count
 from nin.support.progress import ProgressBar
 from nin.training.batches import batches
 from nin.training.config import DTYPES, RunConfig
+from nin.training.ensemble import Ensemble
+from nin.training.expected import ExpectedLoss, expected_steps
 from nin.training.start import layer_name, members
 
 
@@ -28,9 +31,10 @@ class Spectra:
     """What `follow` recorded.
 
     spectrum  one row per step, method ("exact", "thermometer") and rank (1: the largest): value, stderr (0 if exact)
-    losses    one row per step: noisy_loss, niw_norm; at the steps of exact_at, the clean train_loss; at those of
-              sharp_at, sharpness, the largest eigenvalue of the Hessian in all parameters without noise, and
-              noisy_sharpness, the same with the noise injection weights, for one draw of the noise
+    losses    one row per step: noisy_loss, niw_norm; up to step 50, expected_loss and ratio_stderr as in `nin.train`,
+              which `nin.phases.criteria` reads; at the steps of exact_at, the clean train_loss; at those of sharp_at,
+              sharpness, the largest eigenvalue of the Hessian in all parameters without noise, and noisy_sharpness,
+              the same with the noise injection weights, for one draw of the noise
     niw       W_NI before each update (steps + 1, nodes, d); empty without a node
     network   the trained network
     """
@@ -90,6 +94,7 @@ def follow(
     fixed = slice(config.eval_samples)
     kept = model.draw(len(x[fixed])) if isinstance(model, NoisyNetwork) else None
     history = (config.steps + 1, *model.niw.flatten(1).shape) if kept is not None else (0, 0, 0)
+    expected, judged_at = ExpectedLoss([config], data), expected_steps(SPIKE_WINDOW)
     spectrum, losses, niw = [], [], x.new_empty(history)  # allocated at once: a copy per step would fragment the heap
     bar = ProgressBar(range(config.steps + 1), total=config.steps, progress=progress, desc="following", unit="step")
     for step, (index, eps) in zip(bar, batches(config, len(x)), strict=False):
@@ -103,6 +108,10 @@ def follow(
         if noise:
             niw[step] = model.niw.detach().flatten(1)
             row["niw_norm"] = niw[step].norm().item()
+        if step in judged_at:
+            (row["expected_loss"],), (row["ratio_stderr"],) = expected.measure(
+                Ensemble([model]), torch.zeros(1, dtype=torch.long), first=step == 0
+            )
         finite = math.isfinite(row["noisy_loss"])
         if step in exact_at and finite:
             exact = torch.linalg.eigvalsh(local_hessian(plain, layer, x[fixed], y[fixed], loss=loss).double()).flip(0)
@@ -119,7 +128,8 @@ def follow(
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
-    columns = ["step", "noisy_loss", "niw_norm", "train_loss", "sharpness", "noisy_sharpness"]
+    columns = ["step", "noisy_loss", "niw_norm", "expected_loss", "ratio_stderr", "train_loss", "sharpness",
+               "noisy_sharpness"]  # fmt: skip
     return Spectra(
         config=config,
         spectrum=pd.DataFrame(spectrum, columns=["step", "method", "rank", "value", "stderr"]),
