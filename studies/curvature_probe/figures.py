@@ -9,6 +9,7 @@ from nin.figures import PHASE_COLORS, panels
 from nin.phases import PHASES
 
 RANKS = ("C0", "C1", "C2", "C3", "C4")
+TOP = 1e3  # of the stability numbers and losses shown; divergent runs go on
 
 
 def spectrum(data: pd.DataFrame) -> Figure:
@@ -34,8 +35,9 @@ def spectrum(data: pd.DataFrame) -> Figure:
             ax.plot(exact["step"] + 1, exact["value"], "o", color=color, mfc="w", mew=0.9, ms=3.5)
         decay = runs[runs["method"] == "NIW decay"]
         ax.errorbar(decay["step"] + 1, decay["value"], decay["stderr"], fmt="k*", ms=6, capsize=2, label="NIW decay")
-        ax.set(xscale="log", yscale="log", title=f"{phase}, $\\sigma$ = {runs['sigma'].iloc[0]:.3g}")
-    axes[0, 0].set_ylim(1e-3, 5)
+        ax.set(xscale="log", yscale="log", title=f"{phase}, $\\sigma$ = {runs['sigma'].iloc[0]:.4g}")
+    stars = data.loc[(data["method"] == "NIW decay") & (data["value"] > 2 * data["stderr"]), "value"]
+    axes[0, 0].set_ylim(min([1e-3, *stars / 2]), 5)
     for ax in axes[:, 0]:
         ax.set_ylabel(r"top of $\langle H\rangle$")
     for ax in axes.flat[: len(phases)][-2:]:  # the lowest of each column
@@ -49,7 +51,7 @@ def stability(data: pd.DataFrame) -> Figure:
     """Stability number eta lambda against step: of the network without noise, and of weights and NIW under noise.
 
     data: phase, seed, step, eta_sharpness, eta_noisy_sharpness, noisy_loss. Lines are means over seeds, points are
-    runs; gradient descent is unstable above the line at 2.
+    runs; gradient descent is unstable above the line at 2. Divergent runs are cut at TOP.
     """
     figure, axes = panels(1, 3, height=1.0)
     titles = {
@@ -67,7 +69,8 @@ def stability(data: pd.DataFrame) -> Figure:
         if column != "noisy_loss":
             ax.axhline(2, color="k", lw=0.8)
         ax.set(xscale="log", yscale="log", xlabel="step + 1", ylabel=label)
-    axes[0, 2].set_ylim(1e-3, 1e3)
+        ax.set_ylim(top=min(ax.get_ylim()[1], TOP))
+    axes[0, 2].set_ylim(1e-3, TOP)
     axes[0, 2].legend(loc="lower left", fontsize=6)
     return figure
 
