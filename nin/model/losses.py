@@ -15,9 +15,9 @@ def cross_entropy(outputs: Float[Tensor, "*batch classes"], y: Int[Tensor, " *ba
     times as long. With the classes first, a sample's rounding would depend on the ensemble size, because the samples
     left over from full SIMD vectors take another code path.
     """
-    outputs, y = (outputs, y) if outputs.dim() > 1 else (outputs[None], y[None])
-    loss = -F.log_softmax(outputs.mT, dim=-2).gather(-2, y.unsqueeze(-2)).squeeze(-2)
-    return loss.reshape(y.shape)
+    if outputs.dim() == 1:
+        return cross_entropy(outputs[None], y[None])[0]
+    return -F.log_softmax(outputs.mT, dim=-2).gather(-2, y.unsqueeze(-2)).squeeze(-2)
 
 
 def mse(outputs: Float[Tensor, "*batch C"], y: Targets) -> Float[Tensor, " *batch"]:
