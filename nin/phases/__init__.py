@@ -13,6 +13,7 @@ from nin.phases.many_runs import (
     vote,
 )
 from nin.phases.one_run import (
+    DECAYED,
     DIVERGED_AT_ONCE,
     GROWING,
     OUTCOMES,
@@ -26,6 +27,7 @@ from nin.phases.one_run import (
 )
 
 __all__ = [
+    "DECAYED",
     "DIVERGED_AT_ONCE",
     "GROWING",
     "KAPPA_BOUNDS",

@@ -13,6 +13,7 @@ from scipy.stats import norm
 from torch import Tensor
 
 from nin.model.nodes import NoisyNetwork
+from nin.phases import DECAYED as KEPT  # of |W_NI| at the end, below which a run has decayed
 from nin.phases import PHASES
 from nin.probes.curvature.critical import JUDGES, TRIALS, CriticalRate, Descent, NotFiniteError
 from nin.probes.curvature.crossing import first_crossing
@@ -32,7 +33,6 @@ class Border:
 # wide linear net the borders are exactly 1 and 2.
 CATAPULT = Border(at=1.0, scatter=1.25)
 DIVERGENCE = Border(at=3.0, scatter=1.7)
-KEPT = 0.9  # of |W_NI| at the end, below which a run has decayed: the threshold of nin.phases.classify
 SLOWING = 2.0  # factor of uncertainty of the decay over a run: its rate falls as the loss does
 UNLIKELY = 0.05  # probability of a catapult or divergence below which plain SGD is not measured: it is stable too
 
