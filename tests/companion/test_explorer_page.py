@@ -70,7 +70,7 @@ def opened(browser, address):
 
 
 def phase(page):
-    return page.inner_text(".nin-phase").split(",")[0]
+    return page.inner_text(".nin-phase").split(" (")[0]
 
 
 @pytest.mark.slow
@@ -93,7 +93,7 @@ def test_page_reacts_to_the_keyboard_and_offers_its_files(opened, tmp_path):
     with page.expect_download() as download:
         page.click("text=table")
     download.value.save_as(tmp_path / "table.csv")
-    assert (tmp_path / "table.csv").read_text().startswith("seed,step,noisy_loss,niw,theory")
+    assert (tmp_path / "table.csv").read_text().startswith("seed,step,noisy_loss,niw\n")
     assert page.inner_text(".nin-command").startswith("python -m nin explore network=digits sigma=251.2 lr=0.05")
     assert wrong == []
 

@@ -15,7 +15,7 @@ def run(pairs: Sequence[str], to: Path) -> int:
     found = explore(read(pairs))
     for name, content in files([found]).items():
         paths.write(to / name, content)
-    print(f"{found.phase}, kappa_0 = {found.kappa:.3g}: {found.sentence}")
+    print(f"{found.headline}\n{found.sentence}")
     print(f"explore.png, explore_diagram.png and explore.csv are in {to}")
     return 0
 

@@ -9,23 +9,25 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from nin.companion.explorer.borders import SIGMA, Borders
 from nin.companion.explorer.setting import Found
 from nin.figures import PHASE_COLORS, panels, style
-from nin.phases import KAPPA_BOUNDS
+from nin.phases import PHASES
 
-SIGMA, LR = (0.05, 300.0), (0.001, 1.0)  # axes of the diagram, a little wider than the sliders
+LR = (0.001, 1.0)  # learning rates of the diagram, those of the slider
 
 
 def files(tried: Sequence[Found]) -> dict[str, bytes]:
     """Contents of the files that the explorer offers, by name: two figures and a table of the last setting tried.
 
-    The diagram shows all settings tried, and lies in the plane of the last one: its curvature sets the boundaries.
+    The diagram shows the plane of the last setting, with the borders of its network, and the settings tried in it.
     """
     found = tried[-1]
-    rows = [{"sigma": one.setting.sigma, "lr": one.setting.lr, "phase": one.phase} for one in tried]
+    rows = [{"sigma": one.setting.sigma, "lr": one.setting.lr, "phase": one.phase} for one in tried
+            if one.setting.plane == found.setting.plane]  # fmt: skip
     return {
         "explore.png": _png(5.5, lambda: over_time(found.frame, phase=found.phase)),
-        "explore_diagram.png": _png(3.0, lambda: diagram(pd.DataFrame(rows), curvature=found.curvature)),
+        "explore_diagram.png": _png(3.0, lambda: diagram(pd.DataFrame(rows), borders=found.borders)),
         "explore.csv": found.frame.to_csv(index=False).encode(),
     }
 
@@ -41,16 +43,18 @@ def _png(inches: float, draw: Callable[[], Figure]) -> bytes:
 
 
 def over_time(data: pd.DataFrame, *, phase: str) -> Figure:
-    """Noisy loss and the node's size relative to its start, by step; data: seed, step, noisy_loss, niw, theory."""
+    """Noisy loss and the node's size relative to its start, by step; data: seed, step, noisy_loss, niw.
+
+    A column theory, if there is one, is drawn beside niw.
+    """
     figure, axes = panels(1, 2, height=0.85)
     for number, (_, run) in enumerate(data.groupby("seed")):
         look = {"color": PHASE_COLORS[phase], "lw": 1.2 if number == 0 else 0.7, "alpha": 1 if number == 0 else 0.6}
         axes[0, 0].plot(run["step"] + 1, run["noisy_loss"].clip(1e-8, 1e8), **look)
         axes[0, 1].plot(run["step"] + 1, run["niw"].clip(1e-6, 1e8), label="measured" if number == 0 else None, **look)
-        predicted = run["theory"].clip(1e-6, 1e8)
-        axes[0, 1].plot(
-            run["step"] + 1, predicted, "k--", lw=0.8, label=r"theory, $|1-\kappa|^t$" if number == 0 else None
-        )
+        if "theory" in run:
+            label = r"theory, $|1-\kappa|^t$" if number == 0 else None
+            axes[0, 1].plot(run["step"] + 1, run["theory"].clip(1e-6, 1e8), "k--", lw=0.8, label=label)
     axes[0, 0].set(xscale="log", yscale="log", xlabel="step + 1", title="noisy training loss")
     sizes = data["niw"].clip(1e-6, 1e8)
     axes[0, 1].set(xscale="log", yscale="log", xlabel="step + 1", title="size of the node over its start")
@@ -59,24 +63,27 @@ def over_time(data: pd.DataFrame, *, phase: str) -> Figure:
     return figure
 
 
-def diagram(data: pd.DataFrame, *, curvature: float) -> Figure:
-    """The plane of noise scale and learning rate, shaded by kappa = eta sigma^2 lambda; the points are settings tried.
+def diagram(data: pd.DataFrame, *, borders: Borders) -> Figure:
+    """The plane of noise scale and learning rate, shaded by the phases predicted before training; points: tried ones.
 
-    data: sigma, lr, phase; the last row is the current setting, and curvature is its lambda.
+    data: sigma, lr, phase; the last row is the current setting. Hatched: plain SGD is unstable by itself.
     """
     figure, axes = panels(1, 1, height=0.95)
     ax = axes[0, 0]
-    eta = np.geomspace(*LR, 50)
-    lower = np.full_like(eta, SIGMA[0])
-    for phase, bound in KAPPA_BOUNDS.items():
-        upper = (
-            np.clip(np.sqrt(bound / (eta * curvature)), *SIGMA) if np.isfinite(bound) else np.full_like(eta, SIGMA[1])
-        )
-        ax.fill_betweenx(eta, lower, upper, color=PHASE_COLORS[phase], alpha=0.2, lw=0)
-        if np.isfinite(bound) and bound >= 2:
-            ax.plot(np.sqrt(bound / (eta * curvature)), eta, "k-" if bound == 2 else "k--", lw=0.9,
-                    label=rf"$\kappa={bound:g}$")  # fmt: skip
-        lower = upper
+    inside = (borders.sigma > SIGMA[0]) & (borders.sigma < SIGMA[1])
+    sigma = np.union1d(np.geomspace(*SIGMA, 200), borders.sigma[inside])
+    rates = [
+        np.full_like(sigma, 1e-12),
+        *(borders.rate(phase, sigma) for phase in PHASES[1:]),
+        np.full_like(sigma, 1e12),
+    ]
+    for phase, lower, upper in zip(PHASES, rates[:-1], rates[1:], strict=True):
+        ax.fill_between(sigma, lower, upper, color=PHASE_COLORS[phase], alpha=0.2, lw=0)
+    for phase, look in (("catapult", "k-"), ("divergent", "k--")):
+        kappa = 2 * (borders.rates[phase] / borders.rates["catapult"])[0]
+        ax.plot(sigma, borders.rate(phase, sigma), look, lw=0.9, label=rf"$\kappa_1={kappa:.3g}$")
+    if borders.plain < LR[1]:
+        ax.fill_between(SIGMA, borders.plain, LR[1], fc="none", ec="0.4", hatch="///", lw=0, label="plain SGD unstable")
     for phase, rows in data.iloc[:-1].groupby("phase"):
         ax.plot(rows["sigma"], rows["lr"], "o", ms=4, color=PHASE_COLORS[phase], mew=0, alpha=0.7)
     now = data.iloc[-1]

@@ -12,6 +12,7 @@ from nin.companion.explorer.figures import files
 from nin.companion.explorer.setting import NETWORKS, Found, Setting, explore
 from nin.figures import PHASE_COLORS
 from nin.model.noise import LAWS
+from nin.probes.prediction import CATAPULT, DIVERGENCE
 
 STYLE = """<style>
 .nin-panel { max-width: 1160px; }
@@ -24,10 +25,14 @@ STYLE = """<style>
 .nin-downloads a { margin-left: 12px; color: #0173b2; text-decoration: underline; }
 .nin-command { overflow-wrap: anywhere; white-space: pre-wrap; }
 </style>"""
-NOTE = (
-    "Left: three networks, with the theoretical rate at the start. Right: the shading shows the phases of a wide "
-    "linear net; a ReLU network survives larger κ₀. The points are the settings you have tried."
-)
+NOTE = {
+    "digits": "Left: three networks; the theory of the linear net holds for their first steps only and is not drawn. "
+    "Right: the shading shows the phases predicted from these networks before training, with uncertain borders: the "
+    f"catapult begins near κ₁ = {2 * CATAPULT.at:g}, divergence near κ₁ = {2 * DIVERGENCE.at:g}.",
+    "linear net": "Left: three networks, with the theoretical rate at the start. Right: the shading shows the phases "
+    "of a wide linear net, with borders at κ₁ = 2 and 4.",
+}
+POINTS = " The points are the settings you have tried with the same network, batch, law and layer."
 WIDTHS = {  # those that train within three seconds on two cores
     "digits": (16, 32, 64, 128),
     "linear net": (16, 32, 64, 128, 256, 512, 1024),
@@ -47,7 +52,7 @@ class Explorer:
         log = {"base": 10, "step": 0.01, "readout_format": ".3g"}
         self.network = widgets.Dropdown(options=NETWORKS, value="digits", description="network", **plain)
         self.sigma = widgets.FloatLogSlider(value=8, min=-1, max=2.4, description="noise scale σ", **log, **wide)
-        self.kappa = widgets.FloatLogSlider(value=0.5, min=-5, max=2, description="the same as κ₀", **log, **wide)
+        self.kappa = widgets.FloatLogSlider(value=0.5, min=-5, max=2, description="as κ₁ = 2η/η₁", **log, **wide)
         self.lr = widgets.FloatLogSlider(value=0.05, min=-3, max=0, description="learning rate η", **log, **wide)
         self.width = widgets.SelectionSlider(options=WIDTHS["digits"], value=64, description="width", **wide)
         self.batch = widgets.SelectionSlider(
@@ -90,14 +95,15 @@ class Explorer:
         self._set(self.kappa, found.kappa)
         color = PHASE_COLORS[found.phase]
         self.verdict.value = (
-            f'<div class="nin-phase" role="status" style="color:{color}">{found.phase}, κ₀ = {found.kappa:.3g}</div>'
+            f'<div class="nin-phase" role="status" style="color:{color}">{html.escape(found.headline)}</div>'
             f'<div class="nin-seen">{html.escape(found.sentence)}</div>'
         )
         content = files(self.tried)
         texts = f"loss and size of the node against step: {found.phase}", f"phase diagram, here: {found.phase}"
         pictures = zip(("wide", "square"), texts, ("explore.png", "explore_diagram.png"), strict=True)
         shown = [f'<img class="{kind}" alt="{text}" src="{_uri(name, content)}">' for kind, text, name in pictures]
-        self.figures.value = f'<div class="nin-figures">{"".join(shown)}</div><div class="nin-note">{NOTE}</div>'
+        note = NOTE[found.setting.network] + POINTS
+        self.figures.value = f'<div class="nin-figures">{"".join(shown)}</div><div class="nin-note">{note}</div>'
         links = {"explore.png": "figure", "explore_diagram.png": "diagram", "explore.csv": "table"}
         offered = [f'<a download="{name}" href="{_uri(name, content)}">{text}</a>' for name, text in links.items()]
         self.downloads.value = (
@@ -111,7 +117,7 @@ class Explorer:
 
     def _kappa_changed(self, change: dict[str, Any]) -> None:
         if not self.busy and self.found is not None:
-            self._set(self.sigma, np.sqrt(change["new"] / (self.lr.value * self.found.curvature)))
+            self._set(self.sigma, self.found.borders.scale(change["new"], self.lr.value))
             self.run()
 
     def _other_network(self, change: dict[str, Any]) -> None:

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from nin import theory
+from nin.companion.explorer.borders import Borders, borders, linear_curvature
 from nin.model.noise import LAWS
-from nin.phases import classify, vote
+from nin.phases import criteria, vote
 from nin.support.arguments import check_choice, check_count, check_number
 from nin.training.config import RunConfig
 from nin.training.loop import train
@@ -17,12 +18,11 @@ NETWORKS = ("linear net", "digits")
 SEEDS = 3
 STEPS = {"linear net": 100, "digits": 300}
 SEEN = {
-    "decoupled": "The noise is too weak to matter: the weights of the node stay where they started, and the loss falls "
-    "as it does without a node.",
-    "decay": "The weights of the node decay at a rate set by the curvature of the loss, and the loss falls once they "
-    "are gone.",
-    "catapult": "The weights of the node grow at first: the loss rises and the network is catapulted into a flatter "
-    "region, where they decay.",
+    "decoupled": "The weights of the node stay where they started: the noise is too weak, or training too slow, to "
+    "move them.",
+    "decay": "The weights of the node decay, at a rate set by the curvature of the loss, and with them its noise.",
+    "catapult": "The weights of the node grow at first, and the loss spikes; training leads the network into a flatter "
+    "region.",
     "growing": "The weights of the node grow without a spike of the loss: none of the four phases of the paper.",
     "divergent": "The noise is too strong: loss and weights blow up, and the network is lost.",
 }
@@ -70,6 +70,11 @@ class Setting:
         return RunConfig(**shared, widths=(self.width,) * 3, dataset="digits")
 
     @property
+    def plane(self) -> "Setting":
+        """What all settings of one phase diagram have in common: all but noise scale and learning rate."""
+        return dataclasses.replace(self, sigma=1.0, lr=1.0)
+
+    @property
     def command(self) -> str:
         """The command line that reproduces the figure and the table."""
         given = [f"{field.name}={getattr(self, field.name)}" for field in dataclasses.fields(self)]
@@ -78,52 +83,71 @@ class Setting:
 
 @dataclass(frozen=True)
 class Found:
-    """What the ensemble at a setting did.
+    """What the ensemble at a setting did, and what was predicted before it was trained.
 
     frame    seed, step, noisy_loss, niw: the norm of the node's weights (for the linear net, whose weights hardly move,
-             of the noise output) relative to its start, theory: its prediction, |1 - kappa|^t
-    phase    of most seeds
-    kappa    control number at the start, mean over seeds: eta sigma^2 (V + W) for the linear net, else
-             eta sigma^2 lambda_max(<H>) of the layer
+             of the noise output) relative to its start; for the linear net theory, the prediction |1 - kappa|^t for niw
+    phases   of each seed
+    plains   what plain SGD does by itself, for each seed: `nin.phases.Criteria.plain`
+    borders  of the phases, for the networks before training
     """
 
     setting: Setting
     frame: pd.DataFrame
-    phase: str
-    kappa: float
+    phases: tuple[str, ...]
+    plains: tuple[str, ...]
+    borders: Borders
 
     @property
-    def curvature(self) -> float:
-        """kappa / (eta sigma^2)."""
-        return self.kappa / (self.setting.lr * self.setting.sigma**2)
+    def phase(self) -> str:
+        """The phase of most seeds."""
+        return vote(self.phases)
+
+    @property
+    def kappa(self) -> float:
+        """kappa_1 = 2 lr / eta_1 before training; in the linear net the paper's kappa_0."""
+        return float(self.borders.kappa(self.setting.sigma, self.setting.lr))
+
+    @property
+    def expected(self) -> str:
+        """The phase that was predicted before training."""
+        return self.borders.phase(self.setting.sigma, self.setting.lr)
+
+    @property
+    def headline(self) -> str:
+        """The phase, how many seeds have it, and the prediction."""
+        count, seeds = self.phases.count(self.phase), len(self.phases)
+        return f"{self.phase} ({count} of {seeds} seeds), predicted: {self.expected}, κ₁ = {self.kappa:.3g}"
 
     @property
     def sentence(self) -> str:
-        """What one sees in this phase."""
-        return SEEN[self.phase]
+        """What one sees in this phase, and what plain SGD does at this learning rate if it is not stable."""
+        agreed = 2 * self.phases.count(self.phase) > len(self.phases)
+        seen = SEEN[self.phase] if agreed else f"The seeds disagree: {', '.join(self.phases)}."
+        unstable = [plain for plain in self.plains if plain in ("spikes", "diverges")]
+        if 2 * len(unstable) <= len(self.plains):
+            return seen
+        plain = "diverges" if 2 * unstable.count("diverges") > len(unstable) else "spikes"
+        return f"{seen} Plain SGD {plain} at this learning rate by itself, without a node."
 
 
 def explore(setting: Setting) -> Found:
-    """Train an ensemble of SEEDS seeds at a setting and find its phase."""
+    """Train an ensemble of SEEDS seeds at a setting; find its phase and the borders of its network's phases."""
     linear = setting.network == "linear net"
-    runs = train([setting.config.replace(seed=seed) for seed in range(SEEDS)], snapshots=(0,))
+    configs = [setting.config.replace(seed=seed) for seed in range(SEEDS)]
+    found = borders(tuple(config.replace(sigma=1.0, lr=1.0) for config in configs))
+    runs = train(configs, snapshots=(0,))
     size = "noise_output" if linear else "niw_norm"
-    tables, phases, kappas = [], [], []
+    tables, judged = [], []
     for run in range(SEEDS):
+        judged.append(criteria(runs.table(run), niw=size))
         table = runs.table(run).dropna(subset=["noisy_loss"])
         niw = table[size].abs() / abs(table[size].iloc[0])
-        kappas.append(_linear_kappa(runs.model(run, step=0), setting) if linear else table["kappa_H"].iloc[0])
-        phases.append(classify(runs.table(run), niw=size))
-        rate = kappas[-1] if linear else table["kappa_avg"].iloc[0]
-        with np.errstate(over="ignore"):
-            predicted = np.abs(1 - rate) ** table["step"]
         columns = {"seed": run, "step": table["step"], "noisy_loss": table["noisy_loss"], "niw": niw}
-        tables.append(pd.DataFrame(columns | {"theory": predicted}))
-    return Found(setting, pd.concat(tables, ignore_index=True), vote(phases), float(np.mean(kappas)))
-
-
-def _linear_kappa(noisy, setting: Setting) -> float:
-    """eta sigma^2 (V + W), V = |v|^2 / N, W = |w|^2 / N (NIN section 3.1)."""
-    v = noisy.network.layers[1].weight.detach()
-    V, W = v.square().mean().item(), noisy.niw.detach().square().mean().item()
-    return float(theory.kappa(setting.lr, setting.sigma, V + W))
+        if linear:
+            kappa = theory.kappa(setting.lr, setting.sigma, linear_curvature(runs.model(run, step=0)))
+            with np.errstate(over="ignore"):
+                columns["theory"] = np.abs(1 - kappa) ** table["step"]
+        tables.append(pd.DataFrame(columns))
+    phases, plains = tuple(one.phase for one in judged), tuple(one.plain for one in judged)
+    return Found(setting, pd.concat(tables, ignore_index=True), phases, plains, found)
