@@ -111,6 +111,7 @@ def test_diagram_shows_the_settings_and_the_borders():
     for line, phase in zip(lines, ("catapult", "divergent"), strict=True):
         assert line.get_ydata() == pytest.approx(BORDERS.rate(phase, line.get_xdata()))
         assert (line.get_xdata()[0], line.get_xdata()[-1]) == pytest.approx(SIGMA)
+    assert not any(dot.get_clip_on() for dot in dots)
     before, now = dots
     assert (before.get_xdata().tolist(), before.get_ydata().tolist()) == ([1.0, 2.0], [0.01, 0.01])
     assert (list(now.get_xdata()), list(now.get_ydata()), now.get_markeredgecolor()) == ([100.0], [0.1], "k")

@@ -84,10 +84,12 @@ def diagram(data: pd.DataFrame, *, borders: Borders) -> Figure:
         ax.plot(sigma, borders.rate(phase, sigma), look, lw=0.9, label=rf"$\kappa_1={kappa:.3g}$")
     if borders.plain < LR[1]:
         ax.fill_between(SIGMA, borders.plain, LR[1], fc="none", ec="0.4", hatch="///", lw=0, label="plain SGD unstable")
+    dot = {"marker": "o", "ls": "none", "clip_on": False}  # whole on the edges, too
     for phase, rows in data.iloc[:-1].groupby("phase"):
-        ax.plot(rows["sigma"], rows["lr"], "o", ms=4, color=PHASE_COLORS[phase], mew=0, alpha=0.7)
+        ax.plot(rows["sigma"], rows["lr"], ms=4, color=PHASE_COLORS[phase], mew=0, alpha=0.7, **dot)
     now = data.iloc[-1]
-    ax.plot(now["sigma"], now["lr"], "o", ms=9, color=PHASE_COLORS[now["phase"]], mec="k", mew=1.2, label=now["phase"])
+    look = {"ms": 9, "color": PHASE_COLORS[now["phase"]], "mec": "k", "mew": 1.2}
+    ax.plot(now["sigma"], now["lr"], label=now["phase"], **look, **dot)
     ax.set(
         xscale="log", yscale="log", xlim=SIGMA, ylim=LR, xlabel=r"noise scale $\sigma$", ylabel=r"learning rate $\eta$"
     )
