@@ -1,8 +1,10 @@
 """Control numbers that claim to predict where catapults begin, each as a learning rate found before training."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vjp
@@ -11,9 +13,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from nin.model.evaluating import evaluating
 from nin.model.nodes import NoisyNetwork
 from nin.probes.curvature import critical_rate, noise_averaged, top_mode
-from nin.probes.curvature.critical import Factory
+from nin.probes.curvature.critical import JUDGES, TRIALS, Descent, Factory
+from nin.probes.curvature.crossing import TOLERANCE, first_crossing
 from nin.probes.curvature.hessian import Loss
 from nin.probes.curvature.lanczos import lanczos
+from nin.probes.curvature.trials import Trials
 from nin.support.arguments import check_count
 
 AHEAD = (1, 2, 5, 10)
@@ -70,6 +74,43 @@ def look_ahead(
         noisy, x, y, loss=loss, batch_size=batch_size, generator=generator, steps=steps, optimizer=optimizer, **options
     )
     return Onset(found.rate, found.stderr)
+
+
+def look_aheads(
+    noisy: NoisyNetwork,
+    x: Tensor,
+    y: Tensor,
+    *,
+    loss: Loss,
+    batch_size: int,
+    generator: torch.Generator,
+    asked: Sequence[tuple[int, float]],
+    optimizer: Factory | None = None,
+    trials: int = TRIALS,
+    judges: int = JUDGES,
+    tolerance: float = TOLERANCE,
+) -> dict[tuple[int, float], Onset]:
+    """`look_ahead` for several numbers of steps k, all on the same batches and noise, from one set of passes.
+
+    asked  pairs (k, rise): the expected noisy loss counts as risen from `rise` times its start; 1.05 makes a spike
+    Returns the onset for each pair.
+    """
+    drawn = Trials(
+        noisy, x, y, loss=loss, batch_size=batch_size, generator=generator,
+        trials=trials, judges=judges, steps=max(count for count, _ in asked),
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        descent = Descent(drawn, drawn.sigmas(None), optimizer=optimizer)
+        losses = cache(descent.losses)
+
+        def excess(eta: float, count: int, rise: float) -> np.ndarray:
+            ahead = losses(eta)[:, :count]  # (K, count)
+            with np.errstate(over="ignore", invalid="ignore"):
+                return ahead[:, ahead.mean(0).argmax()] - rise * descent.initial
+
+        curves = {(count, rise): partial(excess, count=count, rise=rise) for count, rise in asked}
+        found = {key: first_crossing(curve, descent.scale(), tolerance=tolerance) for key, curve in curves.items()}
+    return {key: Onset(crossing.at, crossing.stderr) for key, crossing in found.items()}
 
 
 def noisy_sharpness(

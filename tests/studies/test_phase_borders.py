@@ -90,6 +90,19 @@ def test_look_ahead_is_never_later_than_one_step():
     assert 0 < ahead.eta < 1.2 * one.rate
 
 
+def test_look_aheads_are_those_of_critical_rate():
+    """One set of passes gives what separate searches give, and a rise of 1.05 is reached later than one of 1."""
+    net = MLP(5, (16, 16), 3, dtype=DOUBLE, generator=seeded(1))
+    noisy = inject(net, "layers.0", sigma=1.0, generator=seeded(2))
+    x, y = torch.randn(90, 5, dtype=DOUBLE, generator=seeded(5)), torch.arange(90) % 3
+    options = {"loss": LOSSES["cross_entropy"], "batch_size": 8, "tolerance": 1e-3}
+    asked = [(1, 1.0), (3, 1.0), (1, 1.05)]
+    found = candidates.look_aheads(noisy, x, y, **options, generator=seeded(), asked=asked)
+    three = critical_rate(noisy, x, y, **options, generator=seeded(), steps=3)
+    assert found[3, 1.0].eta == pytest.approx(three.rate, rel=2e-3)
+    assert found[3, 1.0].eta <= 1.001 * found[1, 1.0].eta < found[1, 1.05].eta
+
+
 def test_local_numbers_name_what_they_cannot_do():
     net = MLP(3, (4,), 3, dtype=DOUBLE, generator=seeded(1))
     noisy = inject(net, ["layers.0", "layers.1"], sigma=0.8, generator=seeded(2))

@@ -146,11 +146,15 @@ class Descent:
 
     def excess(self, eta: float) -> Float[np.ndarray, " K"]:
         """L~ after the steps minus L~ before them, in each trial; of the worst step if any of them is judged."""
-        paths = zip(self.trials.trials, self.judges, self.gradients, strict=True)
-        losses = np.array([self._losses(*path, eta) for path in paths])  # (K, steps)
+        losses = self.losses(eta)
         with np.errstate(over="ignore", invalid="ignore"):  # of a run that blows up
             worst = losses.mean(0).argmax() if self.judged == "any" else -1
             return losses[:, worst] - self.initial
+
+    def losses(self, eta: float) -> Float[np.ndarray, "K steps"]:
+        """L~ in each trial after each step that is judged."""
+        paths = zip(self.trials.trials, self.judges, self.gradients, strict=True)
+        return np.array([self._losses(*path, eta) for path in paths])
 
     def critical_rate(self, tolerance: float = TOLERANCE) -> CriticalRate:
         """Where `excess` first reaches zero."""
