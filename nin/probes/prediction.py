@@ -112,6 +112,7 @@ def predict(
     generator: torch.Generator,
     sigma: float | Sequence[float] | None = None,
     scales: bool = False,
+    ahead: int = 1,
     trials: int = TRIALS,
     judges: int = JUDGES,
     chunk: int | None = None,
@@ -130,14 +131,19 @@ def predict(
     lr      learning rate; steps: length of the run
     sigma   noise scale in place of the network's own: one number, or one for each layer
     scales  also find the noise scales at which each phase begins (`noise_scale`), for some 150 training steps more
+    ahead   training steps within which L~ may rise to its start; more than one costs as many times as much. 10 halves
+            the error where the instability needs some steps to grow: W_NI far below its default size, tanh, and plain
+            SGD by itself (`python -m benchmarks borders`)
     The cost is that of about 20 training steps (benchmarks/critical.py).
     Raises ValueError as `critical_rate` does, and for lr or steps out of range.
     """
     check_number("lr", lr, exclusive=True)
     check_count("steps", steps)
+    check_count("ahead", ahead)
     drawn = Trials(
-        noisy, x, y, loss=loss, batch_size=batch_size, generator=generator, trials=trials, judges=judges, chunk=chunk
-    )
+        noisy, x, y, loss=loss, batch_size=batch_size, generator=generator,
+        trials=trials, judges=judges, steps=ahead, chunk=chunk,
+    )  # fmt: skip
     sigmas = drawn.sigmas(sigma)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         critical = Descent(drawn, sigmas).critical_rate()
@@ -172,6 +178,7 @@ def noise_scale(
     steps: int,
     generator: torch.Generator,
     sigma: float | Sequence[float] | None = None,
+    ahead: int = 1,
     trials: int = TRIALS,
     judges: int = JUDGES,
     chunk: int | None = None,
@@ -191,9 +198,11 @@ def noise_scale(
     check_choice("phase", phase, PHASES[1:])
     check_number("lr", lr, exclusive=True)
     check_count("steps", steps)
+    check_count("ahead", ahead)
     drawn = Trials(
-        noisy, x, y, loss=loss, batch_size=batch_size, generator=generator, trials=trials, judges=judges, chunk=chunk
-    )
+        noisy, x, y, loss=loss, batch_size=batch_size, generator=generator,
+        trials=trials, judges=judges, steps=ahead, chunk=chunk,
+    )  # fmt: skip
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         return _begin(phase, drawn, drawn.sigmas(sigma), lr, steps)
 

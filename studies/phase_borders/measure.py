@@ -24,7 +24,7 @@ from studies.phase_borders.networks import Case
 from studies.statistics import Numbers
 
 PER_OCTAVE = 3  # points of the grid of eta in a factor of 2: steps of a factor 1.26
-AROUND = (-4, -3, -2, -1, 0, 1, 2, 3, 4, 6, 8, 10)  # in grid steps from eta_1; coarser where only divergence lies
+AROUND = (-3, -2, -1, 0, 1, 2, 3, 5, 7, 9)  # in grid steps from eta_1; coarser where only divergence lies
 FURTHER, ROUNDS = 6, 3  # grid steps by which a grid that does not bracket the onset is extended, and how often
 OWN = 0.7  # the node makes the catapult if plain SGD spikes only at eta > onset / OWN
 CANDIDATES = (
@@ -92,10 +92,13 @@ def measure(case: Case, *, seeds: Sequence[int] = SEEDS, ratios: Sequence[float]
     """Train the case over a grid of eta for each noise scale and seed, and find its borders and their predictions.
 
     seeds   of initial weights, batches and noise;  ratios  in place of the case's own
-    The noise scales are chosen with the first seed.
+    The noise scales are chosen with the first seed. Raises ValueError if none of the ratios is reached.
     """
     data, configs = case.data(), [case.config.replace(seed=seed) for seed in seeds]
-    sigmas = case.sigmas or noise_scales(case, configs[0], data, case.ratios if ratios is None else ratios)
+    ratios = case.ratios if ratios is None else ratios
+    sigmas = case.sigmas or noise_scales(case, configs[0], data, ratios)
+    if not sigmas:
+        raise ValueError(f"case={case.name!r}: no noise scale lowers eta_1 to ratios={ratios}; raise them.")
     runs = [config.replace(sigma=sigma) for config in configs for sigma in (*[0.0] * case.plain, *sigmas)]
     predicted = pd.DataFrame([predictions(case, config, data) for config in runs])
     outcomes = _outcomes(case, predicted, runs, data)

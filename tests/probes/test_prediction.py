@@ -134,6 +134,15 @@ def test_a_node_without_weights():
     assert found.phase == "decoupled" and "decay from sigma = nan" in str(found)
 
 
+def test_small_weights_need_a_look_ahead():
+    """Small W_NI hardly moves the loss in one step, but grows by a factor in each: 5 steps see it earlier."""
+    noisy, x, y = digits(40.0, width=32)
+    with torch.no_grad():
+        noisy.niw.mul_(0.01)
+    one, five = (predict(noisy, x, y, lr=0.1, ahead=ahead) for ahead in (1, 5))
+    assert five.critical.rate < 0.7 * one.critical.rate
+
+
 def test_network_is_left_as_it_was():
     noisy, x, y = digits(8.0)
     before, random = copy.deepcopy(noisy.state_dict()), torch.get_rng_state()
@@ -144,7 +153,12 @@ def test_network_is_left_as_it_was():
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"lr": 0.0}, "lr=0.0"), ({"steps": 0}, "steps=0"), ({"batch_size": 5000}, "batch_size=5000 is larger")],
+    [
+        ({"lr": 0.0}, "lr=0.0"),
+        ({"ahead": 0}, "ahead=0"),
+        ({"steps": 0}, "steps=0"),
+        ({"batch_size": 5000}, "batch_size=5000 is larger"),
+    ],
 )
 def test_errors_name_the_argument(change, message):
     with pytest.raises(ValueError, match=message):

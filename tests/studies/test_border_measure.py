@@ -124,6 +124,12 @@ def test_noise_scales_lower_eta_1_by_their_ratio(monkeypatch):
     assert 0.2 / 1.6 < rates[1] / rates[0] < 0.2 * 1.6
 
 
+def test_unreachable_noise_scales_are_an_error():
+    case = Case("none", "none", {"widths": (16,)})
+    with pytest.raises(ValueError, match=r"case='none': no noise scale lowers eta_1 to ratios=\(\)"):
+        measure(case, seeds=(0,), ratios=())
+
+
 def test_scores_of_known_errors():
     frame = pd.DataFrame(
         {
