@@ -17,7 +17,7 @@ from studies.phase_borders.measure import CANDIDATES, OWN, SEEDS, measure
 from studies.phase_borders.networks import Case, cases
 
 FOLDER = Path(__file__).parent
-QUICK = ("base", "depth 1")  # with one noise scale and one seed: for tests
+QUICK = ("depth 1", "width 32")  # with one noise scale and one seed: for tests
 FILES = {"borders": "borders.csv", "outcomes": "collapse.csv", "losses": "losses.csv"}
 RAW = ["case", "sigma", "seed", "eta", "kappa_1", "kappa_H", "spiked", "divergent", "plain"]  # columns of collapse.csv
 
@@ -36,7 +36,7 @@ def stored() -> str:
 def quick(folder: Path) -> str:
     """Two cases with one seed and one noise scale, and one loss at three learning rates, within a minute."""
     chosen = [case for case in cases() if case.name in QUICK]
-    return report(*measure_all(chosen, folder=folder, seeds=SEEDS[:1], ratios=(0.1,), rates=(0.002, 0.004, 0.008)))
+    return report(*measure_all(chosen, folder=folder, seeds=SEEDS[:1], ratios=(0.1,), rates=losses.RATES["mse"]))
 
 
 def measure_all(

@@ -11,7 +11,7 @@ from nin.training.start import members
 from studies.phase_borders.measure import find_border, outcomes_of
 from studies.statistics import Interval, loglog_slope, mean_interval
 
-RATES = {"mse": (0.001, 0.002, 0.004, 0.008), "cross_entropy": (0.005, 0.015, 0.05, 0.15)}
+RATES = {"mse": (0.001, 0.002, 0.004), "cross_entropy": (0.005, 0.015, 0.05, 0.15)}
 KAPPAS = {"mse": (0.7, 8.0), "cross_entropy": (0.7, 500.0)}  # range of kappa_H, with both borders inside
 PER_OCTAVE = 4  # points in a factor of 2 of sigma
 BASE = RunConfig(resample="step", steps=100, curvature_pairs=1, eval_points=2, eval_samples=256)
@@ -43,6 +43,12 @@ def borders_in_sigma(loss: str, data: Dataset, *, seeds: Sequence[int], rates: S
 
 
 def slopes(table: pd.DataFrame, name: str) -> Interval:
-    """d ln sigma / d ln eta of a border, "catapult" or "divergence": the mean over the seeds and its 95 % interval."""
+    """d ln sigma / d ln eta of a border, "catapult" or "divergence": the mean over the seeds and its 95 % interval.
+
+    The interval adds, in quadrature, the error of borders that lie anywhere within their step of the grid.
+    """
     of_seed = [loglog_slope(rows["eta"], rows[f"sigma_{name}"]).value for _, rows in table.groupby("seed")]
-    return mean_interval(of_seed)
+    found = mean_interval(of_seed)
+    of_border = np.log(2) / PER_OCTAVE / np.sqrt(12)  # standard deviation of a uniform error over one step of ln sigma
+    spread = np.sqrt(len(table["eta"].unique()) * found.count) * np.log(np.sort(table["eta"].unique())).std()
+    return Interval(found.mean, float(np.hypot(found.half, 1.96 * of_border / spread)), found.count)

@@ -134,6 +134,7 @@ def test_a_node_without_weights():
     assert found.phase == "decoupled" and "decay from sigma = nan" in str(found)
 
 
+@pytest.mark.slow
 def test_small_weights_need_a_look_ahead():
     """Small W_NI hardly moves the loss in one step, but grows by a factor in each: 5 steps see it earlier."""
     noisy, x, y = digits(40.0, width=32)
