@@ -50,6 +50,23 @@ def test_networks_of_ones_own_show(store):
     assert sum("network=sweeping.two_layers" in row[2] for row in listing(store).rows) == 2
 
 
+def test_labels_of_older_criteria_are_computed_anew(store):
+    """A stored label is shown as it is only if the present criteria gave it; a damaged table is reported."""
+    right, keys = listing(store).phases, list(store)
+    for number, key in enumerate(keys):
+        path = store.path(key) / "manifest.json"
+        manifest = json.loads(path.read_text())
+        del manifest["sha256"]
+        manifest["phase"] = "catapult"
+        if number:
+            del manifest["criteria"]
+        path.write_bytes(_serialised(manifest))
+    found = listing(store)
+    assert right["catapult"] < RUNS - 1 and found.phases["catapult"] - right["catapult"] in (0, 1)
+    (store.path(keys[1]) / "table.parquet").write_bytes(b"torn")
+    assert ["table.parquet is damaged" in problem for problem in listing(store).problems] == [True]
+
+
 def test_ages(store):
     key = next(iter(store))
     path = store.path(key) / "manifest.json"
