@@ -62,7 +62,7 @@ def test_phases_of_the_linear_net(kappa, phase):
 
 
 def test_noise_scales_of_the_linear_net():
-    """sigma_cat = sqrt(2 / (eta lam)), wherever the search begins; divergence at three times the critical rate."""
+    """sigma_cat = sqrt(2 / (eta lam)), wherever the search begins; divergence at 2.7 times the critical rate."""
     noisy, x, lam = linear()
     exact = math.sqrt(2 / (LR * lam))
     for sigma in (0.01 * exact, exact, 300 * exact):
