@@ -25,7 +25,7 @@ def recording() -> str:
     configs = [DEFAULT.replace(sigma=0.1 * (k + 1)) for k in range(MEMBERS)]
     shares = np.array([one_training(configs) for _ in range(ROUNDS)])
     rows = [
-        ("curves: noisy loss, NIW, clean losses", spread(shares[:, 0], 1), "<= 10"),
+        ("curves: noisy and expected loss, NIW, clean losses", spread(shares[:, 0], 1), "<= 15"),
         ("curvatures at the start: <H> and kappa_avg, once a group and seed", spread(shares[:, 1], 1), ""),
     ]
     return (

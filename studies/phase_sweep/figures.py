@@ -125,7 +125,11 @@ def phase_map(data: pd.DataFrame, *, borders: dict[str, list[float]], rival: dic
         (
             borders,
             {"color": "k", "lw": 1.2},
-            (r"$-\ln 0.9$ lost in $T$ steps", r"$\eta_1$: $\kappa_1=2$", r"$3\,\eta_1$"),
+            (
+                r"$-\ln 0.9$ lost in $T$ steps",
+                r"$\eta_1$: $\kappa_1=2$",
+                rf"${borders['divergent'][0] / borders['catapult'][0]:.2g}\,\eta_1$",
+            ),
         ),
         (rival, {"color": "#a50026", "lw": 1.0}, (None, r"$\kappa_H=2$", r"$\kappa_H=4$")),
     ]:
