@@ -58,7 +58,8 @@ def critical_rates(
 def borders(rates: pd.DataFrame, *, steps: int) -> pd.DataFrame:
     """The learning rate at which each phase begins, by noise scale: sigma, decay, catapult, divergent.
 
-    Geometric means over seeds of -ln 0.9 / (steps decay), eta_1 and 2.7 eta_1 (DIVERGENCE). A run is decoupled below `decay`.
+    Geometric means over seeds of -ln 0.9 / (steps decay), eta_1 and 2.7 eta_1 (DIVERGENCE).
+    A run is decoupled below `decay`.
     """
     logs = pd.DataFrame(
         {
