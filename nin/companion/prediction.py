@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from nin.companion import pairs
 from nin.model.data import load_data
 from nin.model.losses import LOSSES
 from nin.probes.prediction import Prediction, predict
-from nin.support.arguments import check_choice
 from nin.training.config import DTYPES, RunConfig
 from nin.training.start import build, with_node
 
@@ -21,9 +21,9 @@ FIELDS = (
 )  # fmt: skip
 
 
-def run(pairs: Sequence[str]) -> int:
+def run(given: Sequence[str]) -> int:
     """Print the prediction for the config given as name=value."""
-    print(prediction(read(pairs)))
+    print(prediction(read(given)))
     return 0
 
 
@@ -45,19 +45,10 @@ def prediction(config: RunConfig) -> Prediction:
     )
 
 
-def read(pairs: Sequence[str]) -> RunConfig:
+def read(given: Sequence[str]) -> RunConfig:
     """The config given by texts name=value; ValueError for an unknown or repeated name or a value of a wrong type."""
     kinds = {field.name: field.type for field in dataclasses.fields(RunConfig)}
-    given: dict[str, Any] = {}
-    for pair in pairs:
-        name, sign, text = pair.partition("=")
-        if not sign:
-            raise ValueError(f"{pair!r} must have the form name=value; the names are {', '.join(FIELDS)}.")
-        check_choice("name", name, FIELDS)
-        if name in given:
-            raise ValueError(f"{name} is given twice; give it once.")
-        given[name] = _value(name, text, kinds[name])
-    return RunConfig(**given)
+    return RunConfig(**{name: _value(name, text, kinds[name]) for name, text in pairs.read(given, FIELDS).items()})
 
 
 def _value(name: str, text: str, kind: Any) -> Any:

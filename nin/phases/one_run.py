@@ -142,7 +142,8 @@ def criteria(
     spike_window  steps in which a spike counts, by default the first 50
     limit         spike above which the run counts as a catapult
     A NaN at the last step means that the run diverged; a NaN before it, that the step was not measured.
-    Raises ValueError for a missing column, an empty frame, a frame of several runs, or no row with both values.
+    Raises ValueError for a missing column, an empty frame, a frame of several runs, no row with both values, or a
+    negative loss.
     """
     _check_one_run(frame, niw)
     frame = frame.sort_values("step")
@@ -155,9 +156,10 @@ def criteria(
     steps, loss = measured["step"].to_numpy(dtype=float), measured["noisy_loss"].to_numpy(dtype=float)
     size = measured[niw].abs().to_numpy(dtype=float)
     finite = bool(np.isfinite([*loss, *size, *last]).all())
-    expected = "expected_loss" in frame and bool(frame["expected_loss"].notna().sum() > 1)
+    names = ("expected_loss", "ratio_stderr")
+    expected = set(names) <= set(frame) and bool(frame["expected_loss"].notna().sum() > 1)
     if expected:
-        columns = (measured[name].to_numpy(dtype=float) for name in ("expected_loss", "ratio_stderr"))
+        columns = (measured[name].to_numpy(dtype=float) for name in names)
         spike = expected_spike(steps, *columns, window=spike_window)
     else:
         spike = batch_spike(steps, loss, window=spike_window)
@@ -200,6 +202,9 @@ def _check_one_run(frame: pd.DataFrame, niw: str) -> None:
         raise ValueError(f"frame has no column {', '.join(sorted(missing))}; it needs step, noisy_loss and {niw}.")
     if frame.empty:
         raise ValueError("frame is empty; a run has at least one row.")
+    if (frame["noisy_loss"] < 0).any():
+        low = frame["noisy_loss"].min()
+        raise ValueError(f"noisy_loss={low:g} is negative, and a spike is a ratio of losses; subtract a lower bound.")
     if frame["step"].duplicated().any():
         raise ValueError("frame holds several runs; classify one at a time: for run, rows in frame.groupby('run').")
 

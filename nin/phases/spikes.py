@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from nin.phases.residuals import spread
+
 AVERAGED = (1, 2, 4, 8)  # numbers of successive batch losses over which a spike is looked for
 FEWEST = 4  # differences of batch losses from which their scatter can be estimated
 
@@ -60,8 +62,7 @@ def batch_spike(steps: Shaped[np.ndarray, " n"], loss: Float[np.ndarray, " n"], 
     early = logs[inside]
     if len(changes) < FEWEST:
         return Spike(float(np.exp(early[1:].max() - early[0])), np.nan)
-    scatter = 1.4826 * np.median(np.abs(changes - np.median(changes))) / np.sqrt(2)
-    scatter = max(scatter, np.finfo(float).eps)
+    scatter = max(spread(changes) / np.sqrt(2), np.finfo(float).eps)
     found = []
     for k in [k for k in AVERAGED if k < len(early)]:
         rise = np.convolve(early[1:], np.ones(k) / k, "valid").max() - early[0]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -137,13 +137,8 @@ def predict(
     The cost is that of about 20 training steps (benchmarks/critical.py).
     Raises ValueError as `critical_rate` does, and for lr or steps out of range.
     """
-    check_number("lr", lr, exclusive=True)
-    check_count("steps", steps)
-    check_count("ahead", ahead)
-    drawn = Trials(
-        noisy, x, y, loss=loss, batch_size=batch_size, generator=generator,
-        trials=trials, judges=judges, steps=ahead, chunk=chunk,
-    )  # fmt: skip
+    drawn = _draw(noisy, x, y, lr, steps, ahead, loss=loss, batch_size=batch_size, generator=generator,
+                  trials=trials, judges=judges, chunk=chunk)  # fmt: skip
     sigmas = drawn.sigmas(sigma)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         critical = Descent(drawn, sigmas).critical_rate()
@@ -196,15 +191,18 @@ def noise_scale(
     Other arguments as in `predict`. Raises ValueError as `critical_rate` does, for sigma = 0, and another phase.
     """
     check_choice("phase", phase, PHASES[1:])
+    drawn = _draw(noisy, x, y, lr, steps, ahead, loss=loss, batch_size=batch_size, generator=generator,
+                  trials=trials, judges=judges, chunk=chunk)  # fmt: skip
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        return _begin(phase, drawn, drawn.sigmas(sigma), lr, steps)
+
+
+def _draw(noisy: NoisyNetwork, x: Tensor, y: Tensor, lr: float, steps: int, ahead: int, **options: Any) -> Trials:
+    """The samples and noise that a run's first `ahead` steps are tried on; ValueError for numbers out of range."""
     check_number("lr", lr, exclusive=True)
     check_count("steps", steps)
     check_count("ahead", ahead)
-    drawn = Trials(
-        noisy, x, y, loss=loss, batch_size=batch_size, generator=generator,
-        trials=trials, judges=judges, steps=ahead, chunk=chunk,
-    )  # fmt: skip
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        return _begin(phase, drawn, drawn.sigmas(sigma), lr, steps)
+    return Trials(noisy, x, y, steps=ahead, **options)
 
 
 def _probabilities(critical: CriticalRate, lr: float, steps: int) -> dict[str, float]:

@@ -65,8 +65,9 @@ class ExpectedLoss:
         start = self._start[runs]
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
             mean, begin = losses.mean(1), start.mean(1)
-            away = losses - (mean / begin)[:, None] * start
-            return mean, away.std(1, ddof=1) / np.sqrt(SAMPLES) / begin
+            scale = np.maximum(mean, np.finfo(float).tiny)  # so that squares of large losses do not overflow
+            away = losses / scale[:, None] - (mean / scale / begin)[:, None] * start
+            return mean, away.std(1, ddof=1) / np.sqrt(SAMPLES) * (scale / begin)
 
     @torch.no_grad()
     def _losses(self, ensemble: Ensemble, configs: Sequence[RunConfig]) -> Float[Tensor, "K samples"]:

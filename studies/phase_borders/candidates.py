@@ -57,25 +57,6 @@ def averaged_curvature(
     return Onset(2 / found.decay, 2 * found.decay_stderr / found.decay**2)
 
 
-def look_ahead(
-    noisy: NoisyNetwork,
-    x: Tensor,
-    y: Tensor,
-    *,
-    loss: Loss,
-    batch_size: int,
-    generator: torch.Generator,
-    steps: int,
-    optimizer: Factory | None = None,
-    **options: int,
-) -> Onset:
-    """The smallest eta at which the expected noisy loss reaches its start after any of the first k steps."""
-    found = critical_rate(
-        noisy, x, y, loss=loss, batch_size=batch_size, generator=generator, steps=steps, optimizer=optimizer, **options
-    )
-    return Onset(found.rate, found.stderr)
-
-
 def look_aheads(
     noisy: NoisyNetwork,
     x: Tensor,
@@ -90,7 +71,9 @@ def look_aheads(
     judges: int = JUDGES,
     tolerance: float = TOLERANCE,
 ) -> dict[tuple[int, float], Onset]:
-    """`look_ahead` for several numbers of steps k, all on the same batches and noise, from one set of passes.
+    """The smallest eta at which the expected noisy loss reaches its start after any of k steps, for several k.
+
+    All on the same batches and noise, from one set of passes; `critical_rate(steps=k)` finds one of them.
 
     asked  pairs (k, rise): the expected noisy loss counts as risen from `rise` times its start; 1.05 makes a spike
     Returns the onset for each pair.

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from nin.phases.residuals import spread
+
 CLOSE = math.log2(1.5)  # a prediction within a factor 1.5 of the measurement
 RESAMPLES = 2000
 MEASURED = ("onset", "divergence", "first_step", "plain_onset")
@@ -67,7 +69,7 @@ def scatter(ratios: Float[np.ndarray, " n"]) -> float:
     1.0
     """
     logs = np.log(ratios[np.isfinite(ratios) & (ratios > 0)])
-    return float(np.exp(1.4826 * np.median(np.abs(logs - np.median(logs))))) if len(logs) else math.nan
+    return float(np.exp(spread(logs))) if len(logs) else math.nan
 
 
 STATISTICS: dict[str, Callable[[np.ndarray], float]] = {

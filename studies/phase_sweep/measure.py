@@ -13,7 +13,8 @@ from nin.model.data import Dataset
 from nin.model.losses import LOSSES
 from nin.model.nodes import NoisyNetwork
 from nin.phases import criteria, summarise, vote
-from nin.probes.curvature import critical_rate, noise_averaged, top_mode
+from nin.probes import curvature
+from nin.probes.curvature import noise_averaged, top_mode
 from nin.probes.prediction import DIVERGENCE, KEPT
 from nin.support.progress import ProgressBar
 from nin.training.config import RunConfig
@@ -45,13 +46,11 @@ def critical_rates(
     for seed in range(seeds):
         config = base.replace(seed=seed, sigma=1.0)
         noisy = at_the_start(config, data)
-        for sigma in sigmas:
-            found = critical_rate(
-                noisy, data.x_train, data.y_train, loss=LOSSES[base.loss], batch_size=base.batch_size,
-                generator=config.generator("curvature"), sigma=float(sigma), trials=trials,
-                judges=judges,
-            )  # fmt: skip
-            rows.append((seed, float(sigma), found.rate, found.stderr, found.decay))
+        found = curvature.critical_rates(
+            noisy, data.x_train, data.y_train, sigmas=list(map(float, sigmas)), loss=LOSSES[base.loss],
+            batch_size=base.batch_size, generator=config.generator("curvature"), trials=trials, judges=judges,
+        )  # fmt: skip
+        rows += [(seed, float(s), one.rate, one.stderr, one.decay) for s, one in zip(sigmas, found, strict=True)]
     return pd.DataFrame(rows, columns=["seed", "sigma", "rate", "stderr", "decay"])
 
 

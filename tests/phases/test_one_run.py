@@ -62,6 +62,7 @@ def test_linear_net_is_classified_by_its_noise_output():
         (run(FALLING, FALLING)[:0], "frame is empty"),
         (pd.concat([run(FALLING, FALLING)] * 2), "frame holds several runs"),
         (run(np.full(len(STEPS), np.nan), FALLING), "frame has no row with both"),
+        (run(FALLING - 0.5, FALLING), "noisy_loss=.* is negative"),
     ],
 )
 def test_bad_frames_are_named(frame, message):

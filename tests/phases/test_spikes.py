@@ -72,8 +72,9 @@ def test_an_expected_spike_must_exceed_the_limit_and_its_error(phase, height, st
 
 
 def test_the_expected_loss_decides_where_it_is_recorded():
+    """With its error: without one, the batches decide."""
     loud = FALLING * (1 + 3 * BUMP)
-    assert classify(run(loud)) == "catapult"
+    assert classify(run(loud)) == classify(run(loud, expected_loss=FALLING)) == "catapult"
     assert classify(expected(FALLING).assign(noisy_loss=loud)) == "decoupled"
 
 

@@ -38,8 +38,9 @@ def test_candidates_in_the_linear_net():
     assert found.eta == pytest.approx(local, abs=4 * found.stderr) and 0 < found.stderr < 0.02 * local
     whole = 2 / (1.7**2 * (V + W))
     assert candidates.noisy_sharpness(noisy, x, x, **data, generator=seeded()).eta == pytest.approx(whole)
-    assert candidates.look_ahead(noisy, x, x, **data, **steps, steps=1).eta == pytest.approx(whole, rel=0.01)
-    assert candidates.look_ahead(noisy, x, x, **data, **steps, steps=3).eta == pytest.approx(whole, rel=0.02)
+    ahead = candidates.look_aheads(noisy, x, x, **data, **steps, asked=[(1, 1.0), (3, 1.0)])
+    assert ahead[1, 1.0].eta == pytest.approx(whole, rel=0.01)
+    assert ahead[3, 1.0].eta == pytest.approx(whole, rel=0.02)
 
 
 def test_averaged_curvature_of_a_frozen_network():
@@ -85,7 +86,8 @@ def test_look_ahead_is_never_later_than_one_step():
     noisy = inject(net, "layers.0", sigma=1.0, generator=seeded(2))
     x, y = torch.randn(90, 5, dtype=DOUBLE, generator=seeded(5)), torch.arange(90) % 3
     options = {"loss": LOSSES["cross_entropy"], "batch_size": 8}
-    ahead = candidates.look_ahead(noisy, x, y, **options, generator=seeded(), steps=4, trials=6, judges=90)
+    asked = {"asked": [(4, 1.0)], "trials": 6, "judges": 90}
+    ahead = candidates.look_aheads(noisy, x, y, **options, generator=seeded(), **asked)[4, 1.0]
     one = critical_rate(noisy, x, y, **options, generator=seeded(), trials=6, judges=90)
     assert 0 < ahead.eta < 1.2 * one.rate
 

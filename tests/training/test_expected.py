@@ -64,6 +64,13 @@ def test_stated_error_is_that_of_other_samples_and_noise():
     assert np.std(ratios) == pytest.approx(np.mean(stated), rel=0.3)
 
 
+def test_the_error_of_a_loss_that_explodes_does_not_overflow(blobs):
+    """In float64, at steps whose losses have no finite square."""
+    frame = train(BASE.replace(sigma=1e30, steps=30), data=blobs).frame().dropna(subset=["ratio_stderr"])
+    exploded = frame[(frame["expected_loss"] > 1e160) & (frame["expected_loss"] < 1e300)]
+    assert len(exploded) and (exploded["ratio_stderr"] < exploded["expected_loss"]).all()
+
+
 def test_the_samples_span_a_sorted_training_set(blobs):
     order = blobs.y_train.repeat(8).argsort()
     x, y = blobs.x_train.repeat(8, 1)[order], blobs.y_train.repeat(8)[order]

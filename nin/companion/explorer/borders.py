@@ -12,8 +12,7 @@ from nin.model.data import Dataset, load_data
 from nin.model.losses import LOSSES
 from nin.model.nodes import NoisyNetwork
 from nin.phases import DECAYED, KAPPA_BOUNDS, PHASES
-from nin.probes.curvature.critical import Descent
-from nin.probes.curvature.trials import Trials
+from nin.probes.curvature import critical_rates
 from nin.probes.prediction import CATAPULT, DIVERGENCE
 from nin.support.threads import threads
 from nin.training.config import DTYPES, RunConfig
@@ -94,11 +93,10 @@ def linear_curvature(noisy: NoisyNetwork) -> float:
 def _measured(config: RunConfig, noisy: NoisyNetwork) -> Float[np.ndarray, "2 scales"]:
     """eta_1 and the rate of decay per unit of learning rate, without noise and at SCALES, on the same samples."""
     data, generator = _data(config), torch.Generator().manual_seed(config.seed)
-    drawn = Trials(
-        noisy, data.x_train, data.y_train, loss=LOSSES[config.loss], batch_size=config.batch_size,
-        generator=generator, trials=TRIALS, judges=JUDGES,
+    found = critical_rates(
+        noisy, data.x_train, data.y_train, sigmas=(0.0, *SCALES), loss=LOSSES[config.loss],
+        batch_size=config.batch_size, generator=generator, trials=TRIALS, judges=JUDGES, tolerance=TOLERANCE,
     )  # fmt: skip
-    found = (Descent(drawn, (sigma,)).critical_rate(TOLERANCE) for sigma in (0.0, *SCALES))
     return np.array([(critical.rate, critical.decay) for critical in found]).T
 
 

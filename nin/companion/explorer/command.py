@@ -4,15 +4,15 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from nin.companion import pairs
 from nin.companion.explorer.figures import files
 from nin.companion.explorer.setting import Setting, explore
 from nin.support import paths
-from nin.support.arguments import check_choice
 
 
-def run(pairs: Sequence[str], to: Path) -> int:
+def run(given: Sequence[str], to: Path) -> int:
     """Train a setting given as name=value; write explore.png, explore_diagram.png and explore.csv into a folder."""
-    found = explore(read(pairs))
+    found = explore(read(given))
     for name, content in files([found]).items():
         paths.write(to / name, content)
     print(f"{found.headline}\n{found.sentence}")
@@ -20,20 +20,14 @@ def run(pairs: Sequence[str], to: Path) -> int:
     return 0
 
 
-def read(pairs: Sequence[str]) -> Setting:
+def read(given: Sequence[str]) -> Setting:
     """The setting given by texts name=value; ValueError for an unknown or repeated name or a value of a wrong type."""
     fields = {field.name: field.type for field in dataclasses.fields(Setting)}
-    given = {}
-    for pair in pairs:
-        name, sign, text = pair.partition("=")
-        if not sign:
-            raise ValueError(f"{pair!r} must have the form name=value; the names are {', '.join(fields)}.")
-        check_choice("name", name, fields)
-        if name in given:
-            raise ValueError(f"{name} is given twice; give it once.")
+    values = {}
+    for name, text in pairs.read(given, fields).items():
         try:
-            given[name] = fields[name](text)
+            values[name] = fields[name](text)
         except ValueError:
             kind = {int: "an integer", float: "a number"}[fields[name]]
             raise ValueError(f"{name}={text!r} must be {kind}.") from None
-    return Setting(**given)
+    return Setting(**values)

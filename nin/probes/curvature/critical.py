@@ -109,6 +109,30 @@ def critical_rate(
     Raises ValueError for empty x, a batch_size larger than the data, a loss of the wrong shape or not finite at the
     start, no trainable parameter, a gradient that is zero in every batch, and numbers out of range.
     """
+    options = {"loss": loss, "batch_size": batch_size, "generator": generator, "optimizer": optimizer, "judged": judged}
+    drawing = {"trials": trials, "judges": judges, "steps": steps, "chunk": chunk}
+    (found,) = critical_rates(noisy, x, y, sigmas=[sigma], **options, tolerance=tolerance, **drawing)
+    return found
+
+
+def critical_rates(
+    noisy: NoisyNetwork,
+    x: Tensor,
+    y: Tensor,
+    *,
+    sigmas: Sequence[float | Sequence[float] | None],
+    loss: Loss,
+    batch_size: int,
+    generator: torch.Generator,
+    optimizer: Factory | None = None,
+    judged: Literal["any", "last"] = "any",
+    tolerance: float = TOLERANCE,
+    trials: int = TRIALS,
+    judges: int = JUDGES,
+    steps: int = 1,
+    chunk: int | None = None,
+) -> list[CriticalRate]:
+    """`critical_rate` at each of several noise scales, on the same samples and the same noise in units of sigma."""
     check_choice("judged", judged, ("any", "last"))
     check_number("tolerance", tolerance, exclusive=True)
     drawn = Trials(
@@ -116,8 +140,8 @@ def critical_rate(
         trials=trials, judges=judges, steps=steps, chunk=chunk,
     )  # fmt: skip
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        descent = Descent(drawn, drawn.sigmas(sigma), optimizer=optimizer, judged=judged)
-        return descent.critical_rate(tolerance)
+        descents = (Descent(drawn, drawn.sigmas(sigma), optimizer=optimizer, judged=judged) for sigma in sigmas)
+        return [descent.critical_rate(tolerance) for descent in descents]
 
 
 class Descent:
