@@ -56,7 +56,7 @@ class ExpectedLoss:
     ) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
         """The expected loss (K,) of the runs `alive`, and the standard error of its ratio to that of the first call.
 
-        The error comes from the scatter over samples of loss - ratio * (loss at the start), sample by sample.
+        The error comes from the scatter over samples of loss / mean - (loss / mean at the start), sample by sample.
         """
         runs = alive.numpy()
         losses = self._losses(ensemble, [self.configs[run] for run in runs]).numpy(force=True)  # (K, samples)
@@ -66,7 +66,7 @@ class ExpectedLoss:
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
             mean, begin = losses.mean(1), start.mean(1)
             scale = np.maximum(mean, np.finfo(float).tiny)  # so that squares of large losses do not overflow
-            away = losses / scale[:, None] - (mean / scale / begin)[:, None] * start
+            away = losses / scale[:, None] - start / begin[:, None]
             return mean, away.std(1, ddof=1) / np.sqrt(SAMPLES) * (scale / begin)
 
     @torch.no_grad()

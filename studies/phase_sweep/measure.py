@@ -12,7 +12,7 @@ from torch import Tensor
 from nin.model.data import Dataset
 from nin.model.losses import LOSSES
 from nin.model.nodes import NoisyNetwork
-from nin.phases import criteria, summarise, vote
+from nin.phases import SPIKE, criteria, summarise, vote
 from nin.probes import curvature
 from nin.probes.curvature import noise_averaged, top_mode
 from nin.probes.prediction import DIVERGENCE, KEPT
@@ -111,6 +111,8 @@ def expected_phase(lines: pd.DataFrame, grid: pd.DataFrame) -> pd.Series:
 def spikes(base: RunConfig, data: Dataset, rates: pd.DataFrame, *, lambda_H: Numbers, kappas: Numbers) -> pd.DataFrame:
     """Fraction of seeds whose noisy loss spikes, by the value (index) of kappa_1 and of kappa_H (columns).
 
+    highest_batch  the same at kappa_1 if the largest batch loss decides, and not the expected one: a rival
+
     rates    as from `critical_rates`, for all seeds: a seed's sigma is that with eta_1(sigma) = 2 lr / kappa
     lambda_H of each seed: its other sigma is sqrt(kappa / (lr lambda_H))
     """
@@ -121,8 +123,11 @@ def spikes(base: RunConfig, data: Dataset, rates: pd.DataFrame, *, lambda_H: Num
         by_hessian = np.sqrt(kappa / (base.lr * lambda_H[seed]))
         configs += [base.replace(seed=int(seed), sigma=float(sigma)) for sigma in (by_step, by_hessian)]
     runs = train(configs, data=data)
-    spiked = np.array([criteria(runs.table(run)).spiked for run in range(len(configs))]).reshape(len(kappas), -1, 2)
-    return pd.DataFrame(spiked.mean(1), index=pd.Index(kappas, name="kappa"), columns=["kappa_1", "kappa_H"])
+    tables = [runs.table(run) for run in range(len(configs))]
+    spiked = np.array([criteria(table).spiked for table in tables]).reshape(len(kappas), -1, 2)
+    high = np.array([not table["noisy_loss"].max() <= SPIKE * table["noisy_loss"].iloc[0] for table in tables])
+    found = pd.DataFrame(spiked.mean(1), index=pd.Index(kappas, name="kappa"), columns=["kappa_1", "kappa_H"])
+    return found.assign(highest_batch=high.reshape(spiked.shape).mean(1)[:, 0])
 
 
 def kappa_borders(sigmas: Numbers, *, lambda_H: float, steps: int) -> pd.DataFrame:
