@@ -12,7 +12,7 @@ from torch import Tensor
 from nin.model.data import Dataset
 from nin.model.losses import LOSSES
 from nin.model.nodes import NoisyNetwork
-from nin.phases import SPIKE, criteria, summarise, vote
+from nin.phases import criteria, summarise, vote
 from nin.probes import curvature
 from nin.probes.curvature import noise_averaged, top_mode
 from nin.probes.prediction import DIVERGENCE, KEPT
@@ -109,25 +109,25 @@ def expected_phase(lines: pd.DataFrame, grid: pd.DataFrame) -> pd.Series:
 
 
 def spikes(base: RunConfig, data: Dataset, rates: pd.DataFrame, *, lambda_H: Numbers, kappas: Numbers) -> pd.DataFrame:
-    """Fraction of seeds whose noisy loss spikes, by the value (index) of kappa_1 and of kappa_H (columns).
+    """Fraction of seeds whose noisy loss spikes, by the value (index) of kappa_1, kappa_H and kappa_avg (columns).
 
-    highest_batch  the same at kappa_1 if the largest batch loss decides, and not the expected one: a rival
-
-    rates    as from `critical_rates`, for all seeds: a seed's sigma is that with eta_1(sigma) = 2 lr / kappa
+    rates    as from `critical_rates`, for all seeds: a seed's sigma is that with 2 lr / eta_1(sigma) = kappa, or with
+             lr decay(sigma) = kappa; the nearest of its noise scales if none has it
     lambda_H of each seed: its other sigma is sqrt(kappa / (lr lambda_H))
     """
     configs = []
     for kappa, (seed, rows) in itertools.product(kappas, rates.groupby("seed")):
-        rising = np.maximum.accumulate(2 * base.lr / rows["rate"].to_numpy())  # kappa_1 at rows.sigma
-        by_step = np.exp(np.interp(np.log(kappa), np.log(rising), np.log(rows["sigma"])))
+        by_step, by_average = (
+            np.exp(np.interp(np.log(kappa), np.log(np.maximum.accumulate(rising)), np.log(rows["sigma"])))
+            for rising in (2 * base.lr / rows["rate"].to_numpy(), base.lr * rows["decay"].to_numpy())
+        )
         by_hessian = np.sqrt(kappa / (base.lr * lambda_H[seed]))
-        configs += [base.replace(seed=int(seed), sigma=float(sigma)) for sigma in (by_step, by_hessian)]
+        scales = by_step, by_hessian, by_average
+        configs += [base.replace(seed=int(seed), sigma=float(sigma)) for sigma in scales]
     runs = train(configs, data=data)
-    tables = [runs.table(run) for run in range(len(configs))]
-    spiked = np.array([criteria(table).spiked for table in tables]).reshape(len(kappas), -1, 2)
-    high = np.array([not table["noisy_loss"].max() <= SPIKE * table["noisy_loss"].iloc[0] for table in tables])
-    found = pd.DataFrame(spiked.mean(1), index=pd.Index(kappas, name="kappa"), columns=["kappa_1", "kappa_H"])
-    return found.assign(highest_batch=high.reshape(spiked.shape).mean(1)[:, 0])
+    spiked = [criteria(runs.table(run)).spiked for run in range(len(configs))]
+    index = pd.Index(kappas, name="kappa")
+    return pd.DataFrame(np.reshape(spiked, (len(kappas), -1, 3)).mean(1), index, ["kappa_1", "kappa_H", "kappa_avg"])
 
 
 def kappa_borders(sigmas: Numbers, *, lambda_H: float, steps: int) -> pd.DataFrame:
