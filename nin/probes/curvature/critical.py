@@ -107,7 +107,8 @@ def critical_rate(
     generator and torch's random state do not change.
     Source: our own control number; for kappa, arXiv 2210.13599 and reference NIN section 3.
     Raises ValueError for empty x, a batch_size larger than the data, a loss of the wrong shape or not finite at the
-    start, no trainable parameter, a gradient that is zero in every batch, and numbers out of range.
+    start, a chunk with a loss that is not a mean over samples, no trainable parameter, a gradient that is zero in every
+    batch, and numbers out of range.
     """
     options = {"loss": loss, "batch_size": batch_size, "generator": generator, "optimizer": optimizer, "judged": judged}
     drawing = {"trials": trials, "judges": judges, "steps": steps, "chunk": chunk}

@@ -133,11 +133,21 @@ class Trials:
             part = slice(begin, begin + size)
             eps = [sigma * noise[part] for sigma, noise in zip(sigmas, samples.noise, strict=True)]
             x, y = samples.x[part], samples.y[part]
-            losses = self.loss(self.network(x, dict(zip(self.network.layers, eps, strict=True))), y)
+            outputs = self.network(x, dict(zip(self.network.layers, eps, strict=True)))
+            losses = self.loss(outputs, y)
             if not isinstance(losses, Tensor) or (losses.dim() and len(losses) != len(y)):
                 what = f"shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else type(losses).__name__
                 raise ValueError(f"loss returned {what} for {len(y)} samples; return their mean or one loss for each.")
+            if not begin and size < len(samples.x):
+                self._check_mean(outputs.detach(), y, losses)
             yield losses.mean() * len(y)
+
+    def _check_mean(self, outputs: Tensor, y: Tensor, losses: Tensor) -> None:
+        """ValueError for a loss that changes if each sample counts twice: chunks of a sum cannot be put together."""
+        if not losses.dim():
+            twice = self.loss(torch.cat([outputs, outputs]), torch.cat([y, y])).item()
+            if np.isfinite(twice) and not np.isclose(twice, losses.item(), rtol=1e-3):
+                raise ValueError(f"loss is not a mean over samples, so chunk={self.chunk} would change it; use None.")
 
     def _draw(self, x: Tensor, y: Tensor, batch_size: int, judges: int, steps: int) -> Trial:
         order = torch.cat([self._permutation(len(x)) for _ in range(-(-steps * batch_size // len(x)))])

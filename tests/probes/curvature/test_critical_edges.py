@@ -119,3 +119,19 @@ def test_a_network_that_cannot_move_or_has_no_node(unchecked):
         rate(network().requires_grad_(False), x, y, loss=LOSSES["cross_entropy"])
     with pytest.raises(ValueError, match="noisy is a MLP; pass nin.inject"):
         rate(network().network, x, y, loss=LOSSES["cross_entropy"])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_a_sum_over_samples_is_not_cut_into_chunks(reduction):
+    """Its rate is that of the mean over |B|, found without chunks; with them, the pieces would not add up."""
+    noisy = network()
+    x, y = task()
+    given = {"loss": nn.CrossEntropyLoss(reduction=reduction), "batch_size": 8, "trials": 2, "judges": 6}
+    whole = critical_rate(noisy, x, y, **given, generator=seeded()).rate
+    mean = critical_rate(noisy, x, y, **given | {"loss": nn.CrossEntropyLoss()}, generator=seeded()).rate
+    assert whole == pytest.approx(mean / 8 if reduction == "sum" else mean, rel=0.02)
+    if reduction == "sum":
+        with pytest.raises(ValueError, match="loss is not a mean over samples, so chunk=3 would change it"):
+            critical_rate(noisy, x, y, **given, generator=seeded(), chunk=3)
+    else:
+        assert critical_rate(noisy, x, y, **given, generator=seeded(), chunk=3).rate == pytest.approx(whole, rel=1e-6)
