@@ -41,7 +41,7 @@ ALL = {
     "decay": decay,
     "gpu": gpu,
 }
-LONG = ("borders",)  # takes 20 minutes: measured anew only if named, else printed from its stored tables
+LONG = ("borders",)  # takes an hour: measured anew only if named, else printed from its stored tables
 RESULTS = Path(__file__).parent / "RESULTS.md"
 HEAD = """# Benchmarks
 

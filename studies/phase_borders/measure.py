@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -23,15 +24,15 @@ from studies.phase_borders import candidates
 from studies.phase_borders.networks import Case
 from studies.statistics import Numbers
 
-PER_OCTAVE = 3  # points of the grid of eta in a factor of 2: steps of a factor 1.26
-AROUND = (-3, -2, -1, 0, 1, 2, 3, 5, 7, 9)  # in grid steps from eta_1; coarser where only divergence lies
-FURTHER, ROUNDS = 6, 3  # grid steps by which a grid that does not bracket the onset is extended, and how often
+PER_OCTAVE = 6  # points of the grid of eta in a factor of 2: steps of a factor 1.12
+AROUND = (*range(-4, 6), 7, 9, 12, 15, 18)  # in grid steps from eta_1; coarser where only divergence lies
+FURTHER, ROUNDS = 8, 4  # grid steps by which a grid that does not bracket the onset is extended, and how often
 OWN = 0.7  # the node makes the catapult if plain SGD spikes only at eta > onset / OWN
 CANDIDATES = (
     "kappa_H", "kappa_avg", "one_step", "one_step_spike", "ahead_2", "ahead_5", "ahead_10", "sharpness",
     "self_consistent",
 )  # fmt: skip
-SEEDS = (0, 1, 2)
+SEEDS = 5
 # Enough for an error of eta_1 well below the scatter between runs, for all numbers of steps alike.
 SIZES = {"trials": 8, "judges": 64, "tolerance": 0.05}
 PRODUCTS_ON = 64  # samples, each with +-eps, of the Gauss-Newton matrix
@@ -74,43 +75,29 @@ def find_border(points: Numbers, happens: Sequence[bool] | np.ndarray | pd.Serie
     return Border(float(points[first - 1]) if first else 0.0, float(points[first]))
 
 
-@dataclass(frozen=True)
-class Measured:
-    """The tables of a case.
-
-    borders   one row for each sigma and seed: onset and divergence (eta), onset_error (log2), first_step (onset if
-              only the run's own first step counts), plain_onset, own (whether plain SGD makes the onset), and the onset
-              according to each of CANDIDATES, one_step_error (log2)
-    outcomes  one row for each run: as `outcomes_of`, kappa_1, kappa_H
-    """
-
-    borders: pd.DataFrame
-    outcomes: pd.DataFrame
-
-
-def measure(case: Case, *, seeds: Sequence[int] = SEEDS, ratios: Sequence[float] | None = None) -> Measured:
+def measure(case: Case, *, seeds: int = SEEDS, ratios: Sequence[float] | None = None) -> pd.DataFrame:
     """Train the case over a grid of eta for each noise scale and seed, and find its borders and their predictions.
 
-    seeds   of initial weights, batches and noise;  ratios  in place of the case's own
+    One row for each sigma and seed: onset and divergence (eta), onset_error (log2), first_step (onset if only the run's
+    own first step counts), plain_onset, own (whether plain SGD makes the onset), and the onset according to each of
+    CANDIDATES, one_step_error (log2).
+
+    seeds   number of draws of initial weights, batches and noise;  ratios  in place of the case's own
+    Each case has its own seeds: with common ones, a lucky draw would move all of its neighbours alike.
     The noise scales are chosen with the first seed. Raises ValueError if none of the ratios is reached.
     """
-    data, configs = case.data(), [case.config.replace(seed=seed) for seed in seeds]
+    first = crc32(case.name.encode()) % 2**16 * 2**8
+    data, configs = case.data(), [case.config.replace(seed=first + k) for k in range(seeds)]
     ratios = case.ratios if ratios is None else ratios
     sigmas = case.sigmas or noise_scales(case, configs[0], data, ratios)
     if not sigmas:
         raise ValueError(f"case={case.name!r}: no noise scale lowers eta_1 to ratios={ratios}; raise them.")
     runs = [config.replace(sigma=sigma) for config in configs for sigma in (*[0.0] * case.plain, *sigmas)]
     predicted = pd.DataFrame([predictions(case, config, data) for config in runs])
-    outcomes = _outcomes(case, predicted, runs, data)
-    keys = ["sigma", "seed"]
-    outcomes = outcomes.merge(predicted[[*keys, "one_step", "kappa_H"]], on=keys)
-    outcomes["kappa_1"] = 2 * outcomes["eta"] / outcomes.pop("one_step")
-    outcomes["kappa_H"] = 2 * outcomes["eta"] / outcomes["kappa_H"]
-    borders = predicted.merge(_borders(outcomes), on=keys)
-    for table in (borders, outcomes):
-        table.insert(0, "group", case.group)
-        table.insert(0, "case", case.name)
-    return Measured(borders, outcomes)
+    borders = predicted.merge(_borders(_outcomes(case, predicted, runs, data)), on=["sigma", "seed"])
+    borders.insert(0, "group", case.group)
+    borders.insert(0, "case", case.name)
+    return borders
 
 
 def start(case: Case, config: RunConfig, data: Dataset) -> NoisyNetwork:

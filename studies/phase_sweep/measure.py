@@ -14,7 +14,7 @@ from nin.model.losses import LOSSES
 from nin.model.nodes import NoisyNetwork
 from nin.phases import criteria, summarise, vote
 from nin.probes import curvature
-from nin.probes.curvature import noise_averaged, top_mode
+from nin.probes.curvature import local_hessian, noise_averaged, top_mode
 from nin.probes.prediction import DIVERGENCE, KEPT
 from nin.support.progress import ProgressBar
 from nin.training.config import RunConfig
@@ -57,7 +57,7 @@ def critical_rates(
 def borders(rates: pd.DataFrame, *, steps: int) -> pd.DataFrame:
     """The learning rate at which each phase begins, by noise scale: sigma, decay, catapult, divergent.
 
-    Geometric means over seeds of -ln 0.9 / (steps decay), eta_1 and 2.7 eta_1 (DIVERGENCE).
+    Geometric means over seeds of -ln 0.9 / (steps decay), eta_1 and 3.5 eta_1 (DIVERGENCE).
     A run is decoupled below `decay`.
     """
     logs = pd.DataFrame(
@@ -149,11 +149,12 @@ def one_mode(
     samples: int = 256,
 ) -> pd.DataFrame:
     """The decay of W_NI along the top mode v of <H> while all other weights are frozen: activation, seed, sigma, tau,
-    theory, of_hessian.
+    theory, of_hessian, of_mean.
 
     W_NI starts at amplitude v and follows plain SGD on `samples` training samples with re-drawn noise +-eps; tau is
     fitted until v.W_NI has fallen by e. theory = 1 / |ln(1 - eta sigma^2 lambda)| (NIN equation (9)) with lambda the
-    noise-averaged curvature along v; of_hessian: the same with lambda_max of autograd's <H>, without the kinks of ReLU.
+    noise-averaged curvature along v; of_hessian: the same with lambda_max of autograd's <H>, without the kinks of ReLU;
+    of_mean: the same with the mean eigenvalue tr<H> / d, that of a random direction.
 
     eta, amplitude   our choice: eta sigma^2 lambda stays below 1, sigma amplitude below the scale of the activations
     """
@@ -163,16 +164,16 @@ def one_mode(
         node = at_the_start(config, data).eval()
         x, y, loss = data.x_train[:samples], data.y_train[:samples], LOSSES[base.loss]
         mode, random = top_mode(node.network, node.layer, x, y, loss=loss), config.generator("curvature")
+        mean = local_hessian(node.network, node.layer, x, y, loss=loss).diagonal().mean().item()
         averaged = partial(noise_averaged, node.network, node.layer, x, y, loss=loss, direction=mode.vector, pairs=48)
         for sigma in map(float, sigmas):
             lam, _ = averaged(amplitude=sigma * amplitude, generator=random)
-            theory, of_hessian = (-1 / np.log1p(-eta * sigma**2 * value) for value in (lam, mode.lam))
+            predicted = [-1 / np.log1p(-eta * sigma**2 * value) for value in (lam, mode.lam, mean)]
             node.niw.data = amplitude * mode.vector.view_as(node.niw)
             size = _sizes(node, mode.vector, x, y, loss, eta, sigma, random)
-            rows.append(
-                (activation, seed, sigma, -1 / np.polyfit(np.arange(len(size)), np.log(size), 1)[0], theory, of_hessian)
-            )
-    return pd.DataFrame(rows, columns=["activation", "seed", "sigma", "tau", "theory", "of_hessian"])
+            tau = -1 / np.polyfit(np.arange(len(size)), np.log(size), 1)[0]
+            rows.append((activation, seed, sigma, tau, *predicted))
+    return pd.DataFrame(rows, columns=["activation", "seed", "sigma", "tau", "theory", "of_hessian", "of_mean"])
 
 
 def _sizes(

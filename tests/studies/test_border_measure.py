@@ -97,19 +97,13 @@ def test_tokens_are_attended_to():
 
 @pytest.mark.slow
 def test_a_case_from_end_to_end(few_samples):
-    """One step gives the onset within a factor 2, both tables agree, and plain SGD's own onset is marked."""
+    """One step gives the onset within a factor 2, and plain SGD's own onset is marked."""
     case = Case("small", "small", {"widths": (32,), "batch_size": 256}, plain=True)
-    found = measure(case, seeds=(0,), ratios=(0.1,))
-    rows = found.borders
+    rows = measure(case, seeds=1, ratios=(0.1,))
     assert list(rows["sigma"] == 0) == [True, False] and list(rows["own"]) == [True, False]
     assert set(CANDIDATES) <= set(rows)
     error = np.log2(rows["onset"] / rows["one_step"]).abs()
     assert (error < 1).all() and not (rows["divergence"] <= rows["onset"]).any()
-    outcomes = found.outcomes[found.outcomes["sigma"] > 0]
-    one = rows["one_step"].iloc[1]
-    assert np.allclose(outcomes["kappa_1"], 2 * outcomes["eta"] / one)
-    assert not outcomes["spiked"][outcomes["kappa_1"] < 0.9].any()
-    assert find_border(outcomes["eta"], outcomes["spiked"]).at == rows["onset"].iloc[1]
 
 
 @pytest.mark.slow
@@ -138,7 +132,7 @@ def test_noise_scales_lower_eta_1_by_their_ratio(monkeypatch):
 def test_unreachable_noise_scales_are_an_error():
     case = Case("none", "none", {"widths": (16,)})
     with pytest.raises(ValueError, match=r"case='none': no noise scale lowers eta_1 to ratios=\(\)"):
-        measure(case, seeds=(0,), ratios=())
+        measure(case, seeds=1, ratios=())
 
 
 def test_scores_of_known_errors():
@@ -167,8 +161,7 @@ def test_quick_benchmark_reports_and_writes_its_tables(tmp_path, few_samples):
     text = benchmark.quick(tmp_path)
     assert "one_step" in text and "kappa_H" in text and "d ln sigma / d ln eta" in text
     columns = {"case", "group", "sigma", "seed", "own", "onset", "divergence", *CANDIDATES}
-    assert columns <= set(pd.read_csv(tmp_path / "borders.csv"))
-    assert set(benchmark.RAW) == set(pd.read_csv(tmp_path / "collapse.csv"))
-    control = pd.read_csv(tmp_path / "losses.csv")
+    assert columns <= set(pd.read_csv(tmp_path / benchmark.FILES["borders"]))
+    control = pd.read_csv(tmp_path / benchmark.FILES["losses"])
     assert control["kappa_catapult"].between(1, 4).all()
     assert abs(losses.slopes(control, "catapult").mean + 0.5) < 0.15

@@ -65,7 +65,7 @@ def borders(configs: tuple[RunConfig, ...]) -> Borders:
     """The borders for runs that differ in their seeds, of the network that each begins with.
 
     Linear net: kappa_0 = eta sigma^2 (V + W) is 0.02, 2 and 4 (KAPPA_BOUNDS; NIN section 3.1), with the mean of V + W.
-    Others, with the median over seeds: catapult from eta_1(sigma), divergence from 2.7 eta_1 (as in `nin.predict`), and
+    Others, with the median over seeds: catapult from eta_1(sigma), divergence from 3.5 eta_1 (as in `nin.predict`), and
     decay where the initial rate would take |W_NI| to 0.9 of its start by the last step.
     """
     noisy = [(config, with_node(config, build(config, _data(config)), _data(config))) for config in configs]
