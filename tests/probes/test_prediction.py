@@ -53,7 +53,7 @@ def scale(phase, noisy, x, y, *, loss="cross_entropy", lr=0.05, batch_size=128, 
     ("kappa", "phase"), [(0.5, "decoupled"), (2.5, "catapult"), (5.0, "catapult"), (9.0, "divergent")]
 )
 def test_phases_of_the_linear_net(kappa, phase):
-    """Calm below 2; |W_NI| of the wide net does not move, hence decoupled. Divergence is set to 5.4, not to its 4."""
+    """Calm below 2; |W_NI| of the wide net does not move, hence decoupled. Divergence is set to 7, not to its 4."""
     noisy, x, lam = linear()
     found = predict(noisy, x, x, loss="mse", lr=LR, batch_size=16, steps=100, sigma=math.sqrt(kappa / (LR * lam)))
     assert found.phase == phase and found.kappa == pytest.approx(kappa, rel=0.01) and not found.own
