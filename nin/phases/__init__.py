@@ -3,9 +3,7 @@
 from nin.phases.decay import DecayFit, fit_decay
 from nin.phases.many_runs import (
     KAPPA_BOUNDS,
-    agreement,
     boundaries,
-    kappa_max,
     majority,
     of_kappa,
     representatives,
@@ -38,12 +36,10 @@ __all__ = [
     "VERSION",
     "Criteria",
     "DecayFit",
-    "agreement",
     "boundaries",
     "classify",
     "criteria",
     "fit_decay",
-    "kappa_max",
     "majority",
     "of_kappa",
     "representatives",

@@ -84,29 +84,3 @@ def representatives(phases: pd.DataFrame) -> dict[str, float]:
     groups = phases.sort_values("sigma").groupby("phase")["sigma"]
     middle = groups.agg(lambda sigmas: sigmas.iloc[len(sigmas) // 2]).to_dict()
     return {phase: float(middle[phase]) for phase in OUTCOMES if phase in middle}
-
-
-def agreement(first: pd.DataFrame, second: pd.DataFrame) -> float:
-    """Fraction of common sigmas at which two maps have the same phase, excluding those next to a boundary of `first`.
-
-    first, second: columns sigma, phase. NaN if no common sigma remains.
-    """
-    first = first.sort_values("sigma").reset_index(drop=True)
-    changes = np.flatnonzero(first["phase"].to_numpy()[1:] != first["phase"].to_numpy()[:-1])
-    inside = first.drop(index=sorted(set(changes) | set(changes + 1)))
-    both = inside.merge(second, on="sigma", suffixes=("", "_second"))
-    return float((both["phase"] == both["phase_second"]).mean()) if len(both) else np.nan
-
-
-def kappa_max(table: pd.DataFrame) -> float:
-    """The measured kappa_max: geometric mean of the largest kappa_H that survived and the next one that did not.
-
-    The median over series, each of one seed and one lr; table: rows of `phases.summarise`. NaN if no run diverged.
-    """
-    edges = []
-    for _, series in table[table["kappa_H"] > 0].groupby(["seed", "lr"]):
-        alive = series[series["phase"] != "divergent"]["kappa_H"]
-        dead = series[(series["phase"] == "divergent") & (series["kappa_H"] > alive.max())]["kappa_H"]
-        if len(alive) and len(dead):
-            edges.append(np.sqrt(alive.max() * dead.min()))
-    return float(np.median(edges)) if edges else np.nan
