@@ -13,7 +13,7 @@ from benchmarks.report import table
 from nin.support import paths
 from nin.support.threads import threads
 from studies.phase_borders import losses, scores
-from studies.phase_borders.measure import CANDIDATES, OWN, SEEDS, measure
+from studies.phase_borders.measure import CANDIDATES, DIVERGENCES, OWN, SEEDS, measure
 from studies.phase_borders.networks import Case, cases
 
 FOLDER = paths.root() / "data"
@@ -127,11 +127,14 @@ def _cases(rows: pd.DataFrame, best: str) -> str:
 
 
 def _constants(borders: pd.DataFrame) -> str:
-    """Measured over predicted rates, and their scatter: the constants of nin.probes.prediction."""
+    """Measured over predicted rates, and their scatter: the constants of nin.probes.prediction.
+
+    blow_up_1, blow_up_10: the rates at which L~ rises to 2.5 times its start in one step, and to 10 times within ten.
+    """
     lines = []
     for name, rows in (("node", borders[~borders["own"]]), ("SGD", borders[borders["own"]])):
         for border in ("onset", "divergence"):
-            for rival in ("one_step", "ahead_10", "onset"):
+            for rival in ("one_step", "ahead_10", "onset", *(DIVERGENCES if border == "divergence" else ())):
                 ratios = (rows[border] / rows[rival]).to_numpy(dtype=float)
                 ratios = ratios[np.isfinite(ratios) & (ratios > 0)]
                 if border != rival and len(ratios):

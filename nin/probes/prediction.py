@@ -23,16 +23,23 @@ from nin.support.arguments import check_choice, check_count, check_number
 
 @dataclass(frozen=True)
 class Border:
-    """Where a phase begins: lr = at * eta_1, up to a factor `scatter` (one standard deviation) between runs."""
+    """Where a phase begins: at * (the lr at which L~ rises to `rise` times its start), up to a factor `scatter`.
 
+    scatter is one standard deviation between runs.
+    """
+
+    rise: float
     at: float
     scatter: float
 
 
-# Medians over 201 runs where the node makes the catapult, of 30 networks, losses, optimisers, laws and sizes
-# (`python -m benchmarks borders`); in the wide linear net the borders are exactly 1 and 2, under MSE about 1 and 2.2.
-CATAPULT = Border(at=1.0, scatter=1.35)
-DIVERGENCE = Border(at=3.5, scatter=2.0)
+# Medians over some 200 runs where the node makes the catapult, of 30 networks, losses, optimisers, laws and sizes
+# (`python -m benchmarks borders`). In the wide linear net a catapult begins at exactly 1, and divergence at a rise of 9
+# in one step.
+CATAPULT = Border(rise=1.0, at=1.0, scatter=1.35)
+DIVERGENCE = Border(rise=2.5, at=1.15, scatter=1.6)  # one step ahead
+DIVERGENCE_AHEAD = Border(rise=10.0, at=1.05, scatter=1.25)  # several steps ahead: measured with ten
+COARSE = 0.03  # tolerance of the rate of divergence, far below its scatter
 SLOWING = 2.0  # factor of uncertainty of the decay over a run: its rate falls as the loss does
 UNLIKELY = 0.05  # probability of a catapult or divergence below which plain SGD is not measured: it is stable too
 
@@ -61,6 +68,7 @@ class Prediction:
     phase          the most probable one, in the sense of `nin.phases.classify`
     probability    of each phase, from the standard errors and the scatter of the borders
     critical       eta_1 and the rate of decay per unit of the learning rate
+    divergence     lr from which runs diverge, and its standard error
     decay          fraction of |W_NI| that is lost per step at first, lr * critical.decay
     own            whether plain SGD is unstable at this learning rate by itself: without noise, too, a step raises the
                    expected loss. The phase is then not the node's doing
@@ -71,6 +79,7 @@ class Prediction:
     phase: str
     probability: dict[str, float]
     critical: CriticalRate
+    divergence: tuple[float, float]
     decay: float
     own: bool
     sigma: float | dict[str, float]
@@ -92,7 +101,7 @@ class Prediction:
             + (f" ({', '.join(others)})" if others else ""),
             f"kappa_1 = 2 lr / eta_1 = {self.kappa:.3g} with eta_1 = {rate:.3g}"
             f"{'' if math.isnan(error) else f' +- {error:.2g}'}: catapult from "
-            f"{2 * CATAPULT.at:g}, divergence from about {2 * DIVERGENCE.at:g}",
+            f"{2 * CATAPULT.at:g}, divergence from about {self.critical.kappa(self.divergence[0]):.2g}",
             f"|W_NI| falls by {100 * self.decay:.2g} +- {100 * self.lr * self.critical.decay_stderr:.1g} % per step at "
             "first",
             f"plain SGD is {'UNSTABLE by itself' if self.own else 'stable'} at lr = {self.lr:g}",
@@ -119,9 +128,10 @@ def predict(
 ) -> Prediction:
     """The phase of a run under plain SGD, predicted at its start: catapult for lr > eta_1, i.e. kappa_1 > 2.
 
-    With eta_1 = `critical_rate`, whose arguments these are, and the decay rate d of |W_NI| per unit of learning rate:
+    With eta_1 = `critical_rate`, whose arguments these are, eta_d, the rate at which a step raises L~ to 2.5 times its
+    start, or several steps (`ahead`) to 10 times, and the decay rate d of |W_NI| per unit of learning rate:
 
-        divergent   lr > 3.5 eta_1              catapult   eta_1 < lr < 3.5 eta_1
+        divergent   lr > eta_d                             catapult    eta_1 < lr < eta_d
         decay       lr < eta_1, lr d steps > -ln 0.9       decoupled   otherwise
 
     Probabilities are those of log-normal errors: of eta_1 and d (their standard errors), of the borders between runs
@@ -133,7 +143,7 @@ def predict(
     scales  also find the noise scales at which each phase begins (`noise_scale`), for some 150 training steps more
     ahead   training steps within which L~ may rise to its start; more than one costs as many times as much. 10 halves
             the error where the instability needs some steps to grow: W_NI far below its default size, tanh, and plain
-            SGD by itself (`python -m benchmarks borders`)
+            SGD by itself; and it predicts divergence to 25 % instead of 60 % (`python -m benchmarks borders`)
     The cost is that of about 20 training steps (benchmarks/critical.py).
     Raises ValueError as `critical_rate` does, and for lr or steps out of range.
     """
@@ -141,17 +151,19 @@ def predict(
                   trials=trials, judges=judges, chunk=chunk)  # fmt: skip
     sigmas = drawn.sigmas(sigma)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        critical = Descent(drawn, sigmas).critical_rate()
-        probability = _probabilities(critical, lr, steps)
+        descent, end = Descent(drawn, sigmas), _divergence(ahead)
+        critical, risen = descent.critical_rate(), descent.critical_rate(COARSE, end.rise)
+        probability = _probabilities(critical, risen, end, lr, steps)
         own = (
             probability["catapult"] + probability["divergent"] > UNLIKELY
             and _mean(_at(drawn, sigmas, lambda plain: plain.excess(lr), 0.0)) > 0
         )
-        found = tuple(_begin(phase, drawn, sigmas, lr, steps) for phase in PHASES[1:]) if scales else ()
+        found = tuple(_begin(phase, drawn, sigmas, lr, steps, end) for phase in PHASES[1:]) if scales else ()
     return Prediction(
         phase=max(probability, key=probability.get),
         probability=probability,
         critical=critical,
+        divergence=(end.at * risen.rate, end.at * risen.stderr),
         decay=lr * critical.decay,
         own=bool(own),
         sigma=_by_layer(drawn, sigmas),
@@ -181,7 +193,7 @@ def noise_scale(
     """The smallest sigma at which a phase begins at this learning rate: which sigma do I take?
 
         catapult   L~(theta_0 - lr g_B) = L~(theta_0), i.e. eta_1(sigma) = lr
-        divergent  the same with lr / 3.5                  decay    lr d(sigma) steps = -ln 0.9
+        divergent  eta_d(sigma) = lr, as in `predict`      decay    lr d(sigma) steps = -ln 0.9
 
     All noise scales see the same samples and the same noise in units of sigma. The search begins at the network's own
     sigma (or the given one), goes down by factors of 16 while the condition holds there, then up by factors of 2, and
@@ -194,7 +206,7 @@ def noise_scale(
     drawn = _draw(noisy, x, y, lr, steps, ahead, loss=loss, batch_size=batch_size, generator=generator,
                   trials=trials, judges=judges, chunk=chunk)  # fmt: skip
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        return _begin(phase, drawn, drawn.sigmas(sigma), lr, steps)
+        return _begin(phase, drawn, drawn.sigmas(sigma), lr, steps, _divergence(ahead))
 
 
 def _draw(noisy: NoisyNetwork, x: Tensor, y: Tensor, lr: float, steps: int, ahead: int, **options: Any) -> Trials:
@@ -205,7 +217,11 @@ def _draw(noisy: NoisyNetwork, x: Tensor, y: Tensor, lr: float, steps: int, ahea
     return Trials(noisy, x, y, steps=ahead, **options)
 
 
-def _probabilities(critical: CriticalRate, lr: float, steps: int) -> dict[str, float]:
+def _divergence(ahead: int) -> Border:
+    return DIVERGENCE if ahead == 1 else DIVERGENCE_AHEAD
+
+
+def _probabilities(critical: CriticalRate, risen: CriticalRate, end: Border, lr: float, steps: int) -> dict[str, float]:
     """The probability of each phase, in the order of PHASES."""
 
     def above(value: float, error: float, limit: float, scatter: float) -> float:
@@ -216,13 +232,13 @@ def _probabilities(critical: CriticalRate, lr: float, steps: int) -> dict[str, f
         return float(norm.cdf(math.log(value / limit) / math.hypot(error, math.log(scatter))))
 
     spike = 1 - above(critical.rate, critical.stderr, lr / CATAPULT.at, CATAPULT.scatter)
-    blow_up = min(spike, 1 - above(critical.rate, critical.stderr, lr / DIVERGENCE.at, DIVERGENCE.scatter))
+    blow_up = min(spike, 1 - above(risen.rate, risen.stderr, lr / end.at, end.scatter))
     lost, error = lr * steps * critical.decay, lr * steps * critical.decay_stderr
     fade = above(lost, error, -math.log(KEPT), SLOWING)
     return dict(zip(PHASES, ((1 - spike) * (1 - fade), (1 - spike) * fade, spike - blow_up, blow_up), strict=True))
 
 
-def _begin(phase: str, drawn: Trials, sigmas: Sigmas, lr: float, steps: int) -> NoiseScale:
+def _begin(phase: str, drawn: Trials, sigmas: Sigmas, lr: float, steps: int, end: Border) -> NoiseScale:
     """Where a phase begins along the ray of noise scales through `sigmas`."""
     if not any(sigmas):
         raise ValueError(f"sigma={sigmas} is zero in every layer; give a positive one, where the search begins.")
@@ -231,8 +247,8 @@ def _begin(phase: str, drawn: Trials, sigmas: Sigmas, lr: float, steps: int) -> 
         if np.isnan(curve(1.0)).any():  # W_NI = 0 has no rate of decay
             return NoiseScale(phase, _by_layer(drawn, _times(math.nan, sigmas)), math.nan)
     else:
-        rate = lr / {"catapult": CATAPULT, "divergent": DIVERGENCE}[phase].at
-        curve = partial(_at, drawn, sigmas, lambda descent: descent.excess(rate))
+        border = CATAPULT if phase == "catapult" else end
+        curve = partial(_at, drawn, sigmas, lambda descent: descent.excess(lr / border.at, border.rise))
         if _mean(curve(0.0)) > 0:
             return NoiseScale(phase, _by_layer(drawn, _times(0.0, sigmas)), math.nan)
     crossing = first_crossing(curve, 1.0)

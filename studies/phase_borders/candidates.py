@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 import torch
@@ -84,10 +84,9 @@ def look_aheads(
     )  # fmt: skip
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         descent = Descent(drawn, drawn.sigmas(None), optimizer=optimizer)
-        losses = cache(descent.losses)
 
         def excess(eta: float, count: int, rise: float) -> np.ndarray:
-            ahead = losses(eta)[:, :count]  # (K, count)
+            ahead = descent.losses(eta)[:, :count]  # (K, count)
             with np.errstate(over="ignore", invalid="ignore"):
                 return ahead[:, ahead.mean(0).argmax()] - rise * descent.initial
 

@@ -17,6 +17,7 @@ from nin.phases import SPIKE, criteria
 from nin.probes.curvature.critical import JUDGES, TRIALS, Descent, Factory
 from nin.probes.curvature.crossing import first_crossing
 from nin.probes.curvature.trials import Trials
+from nin.probes.prediction import DIVERGENCE, DIVERGENCE_AHEAD
 from nin.training.config import RunConfig
 from nin.training.loop import train
 from nin.training.start import build, with_node
@@ -32,6 +33,7 @@ CANDIDATES = (
     "kappa_H", "kappa_avg", "one_step", "one_step_spike", "ahead_2", "ahead_5", "ahead_10", "sharpness",
     "self_consistent",
 )  # fmt: skip
+DIVERGENCES = {f"blow_up_{ahead}": (ahead, rise) for ahead, rise in ((1, DIVERGENCE.rise), (10, DIVERGENCE_AHEAD.rise))}
 SEEDS = 5
 # Enough for an error of eta_1 well below the scatter between runs, for all numbers of steps alike.
 SIZES = {"trials": 8, "judges": 64, "tolerance": 0.05}
@@ -132,7 +134,7 @@ def predictions(case: Case, config: RunConfig, data: Dataset) -> dict[str, float
     """The onset in eta according to each candidate, NaN if it is not defined (kappa and sharpness for Adam)."""
     noisy, x, y, loss = start(case, config, data), data.x_train, data.y_train, LOSSES[config.loss]
     generator, ask = config.generator("thermometer"), {"loss": loss, "batch_size": config.batch_size}
-    asked = [*((count, 1.0) for count in candidates.AHEAD), (1, SPIKE)]
+    asked = [*((count, 1.0) for count in candidates.AHEAD), (1, SPIKE), *DIVERGENCES.values()]
     ahead = candidates.look_aheads(
         noisy, x, y, **ask, generator=generator, asked=asked, optimizer=optimizer_of(config), **SIZES
     )
@@ -140,6 +142,7 @@ def predictions(case: Case, config: RunConfig, data: Dataset) -> dict[str, float
     row = {"sigma": config.sigma, "seed": config.seed} | dict.fromkeys(CANDIDATES, math.nan)
     row |= {"one_step": one.eta, "one_step_spike": ahead[1, SPIKE].eta}
     row |= {f"ahead_{count}": ahead[count, 1.0].eta for count in candidates.AHEAD[1:]}
+    row |= {name: ahead[key].eta for name, key in DIVERGENCES.items()}
     row["one_step_error"] = one.stderr / one.eta / math.log(2) if one.eta else math.nan
     if config.optimizer == "adam":
         return row

@@ -121,7 +121,6 @@ def phase_map(data: pd.DataFrame, *, borders: dict[str, list[float]], rival: dic
     for row in np.flatnonzero(plain.to_numpy()):
         ax.axhspan(between[row], between[row + 1], facecolor="none", edgecolor="0.35", hatch="////", lw=0)
     ax.set(xscale="log", yscale="log", xlabel=r"noise scale $\sigma$", ylabel=r"learning rate $\eta$")
-    times = borders["divergent"][0] / borders["catapult"][0]
     for lines, look, labels in [
         (
             borders,
@@ -129,7 +128,7 @@ def phase_map(data: pd.DataFrame, *, borders: dict[str, list[float]], rival: dic
             (
                 r"$-\ln 0.9$ lost in $T$ steps",
                 r"$\eta_1$: $\kappa_1=2$",
-                rf"${times:.2g}\,\eta_1$",
+                "divergence",
             ),
         ),
         (rival, {"color": "#a50026", "lw": 1.0}, (None, r"$\kappa_H=2$", r"$\kappa_H=4$")),

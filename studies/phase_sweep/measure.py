@@ -37,27 +37,34 @@ def at_the_start(config: RunConfig, data: Dataset) -> NoisyNetwork:
 def critical_rates(
     base: RunConfig, data: Dataset, *, sigmas: Numbers, seeds: int, trials: int = 8, judges: int = 64
 ) -> pd.DataFrame:
-    """eta_1 of each network at each noise scale, before any training: seed, sigma, rate, stderr, decay.
+    """eta_1 of each network at each noise scale, before any training: seed, sigma, rate, stderr, decay, end.
 
     decay  -d ln|W_NI| / d eta at the start
+    end    the learning rate from which runs diverge (DIVERGENCE)
     trials, judges   batches, and samples that judge each of them (`nin.probes.curvature.critical_rate`)
     """
     rows = []
     for seed in range(seeds):
         config = base.replace(seed=seed, sigma=1.0)
         noisy = at_the_start(config, data)
-        found = curvature.critical_rates(
-            noisy, data.x_train, data.y_train, sigmas=list(map(float, sigmas)), loss=LOSSES[base.loss],
-            batch_size=base.batch_size, generator=config.generator("curvature"), trials=trials, judges=judges,
+        found, risen = (
+            curvature.critical_rates(
+                noisy, data.x_train, data.y_train, sigmas=list(map(float, sigmas)), loss=LOSSES[base.loss], rise=rise,
+                batch_size=base.batch_size, generator=config.generator("curvature"), trials=trials, judges=judges,
+            )
+            for rise in (1.0, DIVERGENCE.rise)
         )  # fmt: skip
-        rows += [(seed, float(s), one.rate, one.stderr, one.decay) for s, one in zip(sigmas, found, strict=True)]
-    return pd.DataFrame(rows, columns=["seed", "sigma", "rate", "stderr", "decay"])
+        rows += [
+            (seed, float(sigma), one.rate, one.stderr, one.decay, DIVERGENCE.at * other.rate)
+            for sigma, one, other in zip(sigmas, found, risen, strict=True)
+        ]
+    return pd.DataFrame(rows, columns=["seed", "sigma", "rate", "stderr", "decay", "end"])
 
 
 def borders(rates: pd.DataFrame, *, steps: int) -> pd.DataFrame:
     """The learning rate at which each phase begins, by noise scale: sigma, decay, catapult, divergent.
 
-    Geometric means over seeds of -ln 0.9 / (steps decay), eta_1 and 3.5 eta_1 (DIVERGENCE).
+    Geometric means over seeds of -ln 0.9 / (steps decay), of eta_1, and of the rate of divergence.
     A run is decoupled below `decay`.
     """
     logs = pd.DataFrame(
@@ -65,7 +72,7 @@ def borders(rates: pd.DataFrame, *, steps: int) -> pd.DataFrame:
             "sigma": rates["sigma"],
             "decay": np.log(-np.log(KEPT) / (steps * rates["decay"].clip(lower=1e-12))),
             "catapult": np.log(rates["rate"]),
-            "divergent": np.log(DIVERGENCE.at * rates["rate"]),
+            "divergent": np.log(rates["end"]),
         }
     )
     return np.exp(logs.groupby("sigma").mean()).reset_index()

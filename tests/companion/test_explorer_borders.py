@@ -51,23 +51,25 @@ def test_digits_have_the_one_step_rates_of_their_networks():
     setting = Setting(width=32, batch=64)
     found, data = of(setting), load_data("digits")
     for sigma in (0.0, SCALES[1], 42.0, SCALES[-1]):
-        rates = []
+        rates, ends = [], []
         for seed in range(SEEDS):
             config = setting.config.replace(seed=seed)
-            rates.append(
-                critical_rate(
-                    with_node(config, build(config, data), data), data.x_train, data.y_train, sigma=sigma,
-                    loss=LOSSES["cross_entropy"], batch_size=64, trials=8,
-                    generator=torch.Generator().manual_seed(99),
-                )
-            )  # fmt: skip
+            for found_ones, rise in ((rates, 1.0), (ends, DIVERGENCE.rise)):
+                found_ones.append(
+                    critical_rate(
+                        with_node(config, build(config, data), data), data.x_train, data.y_train, sigma=sigma,
+                        loss=LOSSES["cross_entropy"], batch_size=64, trials=8, rise=rise,
+                        generator=torch.Generator().manual_seed(99),
+                    )
+                )  # fmt: skip
         expected = np.median([rate.rate for rate in rates])
         assert found.rate("catapult", sigma or SIGMA[0]) == pytest.approx(CATAPULT.at * expected, rel=0.35), sigma
+        end = DIVERGENCE.at * np.median([rate.rate for rate in ends])
+        assert found.rate("divergent", sigma or SIGMA[0]) == pytest.approx(end, rel=0.35), sigma
         if sigma:
             lost = -np.log(0.9) / (np.median([rate.decay for rate in rates]) * setting.config.steps)
             assert found.rate("decay", sigma) == pytest.approx(min(lost, expected), rel=0.35), sigma
     assert found.plain == found.rate("catapult", SIGMA[0]) / CATAPULT.at
-    assert found.rates["divergent"] == pytest.approx(DIVERGENCE.at * found.rates["catapult"] / CATAPULT.at)
 
 
 def test_borders_are_computed_once_for_a_plane():
@@ -115,7 +117,9 @@ def test_shading_agrees_with_what_is_measured():
         found = explore(Setting(sigma=sigma))
         agree += found.phase == found.expected
         if found.phase != found.expected:
-            border = DIVERGENCE if "divergent" in (found.phase, found.expected) else CATAPULT
             assert {found.phase, found.expected} in ({"decay", "catapult"}, {"catapult", "divergent"})
-            assert abs(np.log(found.kappa / (2 * border.at))) < np.log(border.scatter), sigma
+            phase, scatter = (
+                ("divergent", DIVERGENCE) if "divergent" in (found.phase, found.expected) else ("catapult", CATAPULT)
+            )
+            assert abs(np.log(0.05 / found.borders.rate(phase, sigma))) < np.log(scatter.scatter), sigma
     assert agree >= 7

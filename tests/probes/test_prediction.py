@@ -14,6 +14,7 @@ from nin.model.losses import LOSSES
 from nin.model.networks import MLP, linear_net
 from nin.phases import PHASES
 from nin.probes.curvature import critical_rate
+from nin.probes.prediction import DIVERGENCE, DIVERGENCE_AHEAD
 
 DOUBLE = torch.float64
 LR = 0.02
@@ -50,10 +51,10 @@ def scale(phase, noisy, x, y, *, loss="cross_entropy", lr=0.05, batch_size=128, 
 
 
 @pytest.mark.parametrize(
-    ("kappa", "phase"), [(0.5, "decoupled"), (2.5, "catapult"), (5.0, "catapult"), (9.0, "divergent")]
+    ("kappa", "phase"), [(0.5, "decoupled"), (2.5, "catapult"), (3.5, "divergent"), (9.0, "divergent")]
 )
 def test_phases_of_the_linear_net(kappa, phase):
-    """Calm below 2; |W_NI| of the wide net does not move, hence decoupled. Divergence is set to 7, not to its 4."""
+    """Calm below 2; |W_NI| of the wide net does not move, hence decoupled. Divergence is set to 3, not to its 4."""
     noisy, x, lam = linear()
     found = predict(noisy, x, x, loss="mse", lr=LR, batch_size=16, steps=100, sigma=math.sqrt(kappa / (LR * lam)))
     assert found.phase == phase and found.kappa == pytest.approx(kappa, rel=0.01) and not found.own
@@ -62,14 +63,20 @@ def test_phases_of_the_linear_net(kappa, phase):
 
 
 def test_noise_scales_of_the_linear_net():
-    """sigma_cat = sqrt(2 / (eta lam)), wherever the search begins; divergence at 3.5 times the critical rate."""
+    """sigma_cat = sqrt(2 / (eta lam)), wherever the search begins; L~ rises 2.5 times at kappa = 1 + sqrt 2.5."""
     noisy, x, lam = linear()
     exact = math.sqrt(2 / (LR * lam))
     for sigma in (0.01 * exact, exact, 300 * exact):
         found = scale("catapult", noisy, x, x, loss="mse", lr=LR, batch_size=16, steps=100, sigma=sigma)
         assert found.sigma == pytest.approx(exact, rel=0.01)
     found = scale("divergent", noisy, x, x, loss="mse", lr=LR, batch_size=16, steps=100)
-    assert found.sigma == pytest.approx(math.sqrt(3.5) * exact, rel=0.01) and found.stderr < 1e-6
+    border = DIVERGENCE.at * (1 + math.sqrt(DIVERGENCE.rise))  # of kappa
+    assert found.sigma == pytest.approx(math.sqrt(border / 2) * exact, rel=0.01) and found.stderr < 1e-6
+    told = predict(noisy, x, x, loss="mse", lr=LR, batch_size=16, steps=100)
+    assert told.divergence[0] * lam == pytest.approx(border, rel=0.05)
+    ahead = predict(noisy, x, x, loss="mse", lr=LR, batch_size=16, steps=100, ahead=4)
+    border = DIVERGENCE_AHEAD.at * (1 + DIVERGENCE_AHEAD.rise ** (1 / 8))  # L~ is multiplied by (1 - kappa)^2 each step
+    assert ahead.divergence[0] * lam == pytest.approx(border, rel=0.05)
 
 
 def test_decay_of_a_frozen_network_is_exact():

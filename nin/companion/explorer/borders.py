@@ -65,8 +65,8 @@ def borders(configs: tuple[RunConfig, ...]) -> Borders:
     """The borders for runs that differ in their seeds, of the network that each begins with.
 
     Linear net: kappa_0 = eta sigma^2 (V + W) is 0.02, 2 and 4 (KAPPA_BOUNDS; NIN section 3.1), with the mean of V + W.
-    Others, with the median over seeds: catapult from eta_1(sigma), divergence from 3.5 eta_1 (as in `nin.predict`), and
-    decay where the initial rate would take |W_NI| to 0.9 of its start by the last step.
+    Others, with the median over seeds: catapult from eta_1(sigma), divergence where a step raises L~ 2.5 times (as in
+    `nin.predict`), and decay where the initial rate would take |W_NI| to 0.9 of its start by the last step.
     """
     noisy = [(config, with_node(config, build(config, _data(config)), _data(config))) for config in configs]
     if configs[0].network == "linear":
@@ -75,12 +75,12 @@ def borders(configs: tuple[RunConfig, ...]) -> Borders:
         bounds = zip(PHASES[1:], KAPPA_BOUNDS.values(), strict=False)  # each phase begins where the one before ends
         return Borders(sigma, {phase: kappa / (lam * sigma**2) for phase, kappa in bounds})
     with threads(1):
-        rates, decays = np.median([_measured(*one) for one in noisy], axis=0)  # (1 + scales,) each
+        rates, decays, ends = np.median([_measured(*one) for one in noisy], axis=0)  # (1 + scales,) each
     sigma = np.array([SIGMA[0], *SCALES])
     decays[0] = decays[1] * (sigma[0] / sigma[1]) ** 2  # weak noise decays as sigma^2
     onset = np.clip(CATAPULT.at * rates, *FINITE)
     lost = np.clip(-np.log(DECAYED) / (configs[0].steps * np.clip(decays, 1e-12, None)), *FINITE)
-    found = {"decay": np.minimum(lost, onset), "catapult": onset, "divergent": DIVERGENCE.at / CATAPULT.at * onset}
+    found = {"decay": np.minimum(lost, onset), "catapult": onset, "divergent": np.clip(ends, onset, None)}
     return Borders(sigma, found, plain=float(onset[0]))
 
 
@@ -90,14 +90,19 @@ def linear_curvature(noisy: NoisyNetwork) -> float:
     return readout.square().mean().item() + noisy.niw.detach().square().mean().item()
 
 
-def _measured(config: RunConfig, noisy: NoisyNetwork) -> Float[np.ndarray, "2 scales"]:
-    """eta_1 and the rate of decay per unit of learning rate, without noise and at SCALES, on the same samples."""
-    data, generator = _data(config), torch.Generator().manual_seed(config.seed)
-    found = critical_rates(
-        noisy, data.x_train, data.y_train, sigmas=(0.0, *SCALES), loss=LOSSES[config.loss],
-        batch_size=config.batch_size, generator=generator, trials=TRIALS, judges=JUDGES, tolerance=TOLERANCE,
+def _measured(config: RunConfig, noisy: NoisyNetwork) -> Float[np.ndarray, "3 scales"]:
+    """eta_1, the rate of decay and the rate of divergence, without noise and at SCALES, on the same samples."""
+    data = _data(config)
+    found, risen = (
+        critical_rates(
+            noisy, data.x_train, data.y_train, sigmas=(0.0, *SCALES), loss=LOSSES[config.loss], rise=rise,
+            batch_size=config.batch_size, generator=torch.Generator().manual_seed(config.seed), trials=TRIALS,
+            judges=JUDGES, tolerance=TOLERANCE,
+        )
+        for rise in (1.0, DIVERGENCE.rise)
     )  # fmt: skip
-    return np.array([(critical.rate, critical.decay) for critical in found]).T
+    pairs = zip(found, risen, strict=True)
+    return np.array([(one.rate, one.decay, DIVERGENCE.at * other.rate) for one, other in pairs]).T
 
 
 @cache

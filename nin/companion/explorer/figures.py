@@ -80,8 +80,9 @@ def diagram(data: pd.DataFrame, *, borders: Borders) -> Figure:
     for phase, lower, upper in zip(PHASES, rates[:-1], rates[1:], strict=True):
         ax.fill_between(sigma, lower, upper, color=PHASE_COLORS[phase], alpha=0.2, lw=0)
     for phase, look in (("catapult", "k-"), ("divergent", "k--")):
-        kappa = 2 * (borders.rates[phase] / borders.rates["catapult"])[0]
-        ax.plot(sigma, borders.rate(phase, sigma), look, lw=0.9, label=rf"$\kappa_1={kappa:.3g}$")
+        kappa = 2 * borders.rates[phase] / borders.rates["catapult"]
+        label = rf"$\kappa_1={kappa[0]:.3g}$" if np.allclose(kappa, kappa[0]) else "divergence"
+        ax.plot(sigma, borders.rate(phase, sigma), look, lw=0.9, label=label)
     if borders.plain < LR[1]:
         ax.fill_between(SIGMA, borders.plain, LR[1], fc="none", ec="0.4", hatch="///", lw=0, label="plain SGD unstable")
     dot = {"marker": "o", "ls": "none", "clip_on": False}  # whole on the edges, too

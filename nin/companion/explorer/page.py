@@ -28,7 +28,7 @@ STYLE = """<style>
 NOTE = {
     "digits": "Left: three networks; the theory of the linear net holds for their first steps only and is not drawn. "
     "Right: the shading shows the phases predicted from these networks before training, with uncertain borders: the "
-    f"catapult begins near κ₁ = {2 * CATAPULT.at:g}, divergence near κ₁ = {2 * DIVERGENCE.at:g}.",
+    f"catapult begins near κ₁ = {2 * CATAPULT.at:g}, divergence where a step raises L {DIVERGENCE.rise:g} times.",
     "linear net": "Left: three networks, with the theoretical rate at the start. Right: the shading shows the phases "
     "of a wide linear net, with borders at κ₁ = 2 and 4.",
 }

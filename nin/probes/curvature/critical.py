@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal
 
 import numpy as np
@@ -70,6 +70,7 @@ def critical_rate(
     steps: int = 1,
     optimizer: Factory | None = None,
     judged: Literal["any", "last"] = "any",
+    rise: float = 1.0,
     trials: int = TRIALS,
     judges: int = JUDGES,
     chunk: int | None = None,
@@ -92,6 +93,8 @@ def critical_rate(
     judged      "any": L~ after any of the k steps reaches its start, as a spike does; "last": after the k-th. In a
                 quadratic loss, SGD with any momentum m spikes from eta lambda = 2 but recovers up to 2 (1 + m), which
                 "last" approaches at large k
+    rise        L~ counts as risen from `rise` times its start: 1 for eta_1; 10 within ten steps is a divergence
+                (`python -m benchmarks borders`)
     trials      independent batches (or runs of k batches); judges: samples, each with +-eps, that judge each of them.
                 The defaults give a standard error of 15 to 25 % on the digits for some 15 training steps
                 (benchmarks/critical.py), near the scatter of the onset itself between runs
@@ -111,6 +114,7 @@ def critical_rate(
     batch, and numbers out of range.
     """
     options = {"loss": loss, "batch_size": batch_size, "generator": generator, "optimizer": optimizer, "judged": judged}
+    options["rise"] = rise
     drawing = {"trials": trials, "judges": judges, "steps": steps, "chunk": chunk}
     (found,) = critical_rates(noisy, x, y, sigmas=[sigma], **options, tolerance=tolerance, **drawing)
     return found
@@ -127,6 +131,7 @@ def critical_rates(
     generator: torch.Generator,
     optimizer: Factory | None = None,
     judged: Literal["any", "last"] = "any",
+    rise: float = 1.0,
     tolerance: float = TOLERANCE,
     trials: int = TRIALS,
     judges: int = JUDGES,
@@ -136,13 +141,14 @@ def critical_rates(
     """`critical_rate` at each of several noise scales, on the same samples and the same noise in units of sigma."""
     check_choice("judged", judged, ("any", "last"))
     check_number("tolerance", tolerance, exclusive=True)
+    check_number("rise", rise, minimum=1.0)
     drawn = Trials(
         noisy, x, y, loss=loss, batch_size=batch_size, generator=generator,
         trials=trials, judges=judges, steps=steps, chunk=chunk,
     )  # fmt: skip
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         descents = (Descent(drawn, drawn.sigmas(sigma), optimizer=optimizer, judged=judged) for sigma in sigmas)
-        return [descent.critical_rate(tolerance) for descent in descents]
+        return [descent.critical_rate(tolerance, rise) for descent in descents]
 
 
 class Descent:
@@ -162,6 +168,7 @@ class Descent:
         pulls = np.array([sum((weights[name] * g).sum().item() for name, g in pull.items()) for _, pull in at_start])
         square = sum(w.double().square().sum().item() for w in weights.values())
         self.decays = pulls / (square or np.nan) if weights else pulls  # (K,)
+        self._seen: dict[float, np.ndarray] = {}
 
     @cached_property
     def gradients(self) -> list[Gradient]:
@@ -169,21 +176,23 @@ class Descent:
         self.trials.restart()
         return [self.trials.gradient(trial.batches[0], self.sigmas)[1] for trial in self.trials.trials]
 
-    def excess(self, eta: float) -> Float[np.ndarray, " K"]:
-        """L~ after the steps minus L~ before them, in each trial; of the worst step if any of them is judged."""
+    def excess(self, eta: float, rise: float = 1.0) -> Float[np.ndarray, " K"]:
+        """L~ after the steps minus `rise` times L~ before them, in each trial; of the worst step if any is judged."""
         losses = self.losses(eta)
         with np.errstate(over="ignore", invalid="ignore"):  # of a run that blows up
             worst = losses.mean(0).argmax() if self.judged == "any" else -1
-            return losses[:, worst] - self.initial
+            return losses[:, worst] - rise * self.initial
 
     def losses(self, eta: float) -> Float[np.ndarray, "K steps"]:
         """L~ in each trial after each step that is judged."""
-        paths = zip(self.trials.trials, self.judges, self.gradients, strict=True)
-        return np.array([self._losses(*path, eta) for path in paths])
+        if eta not in self._seen:
+            paths = zip(self.trials.trials, self.judges, self.gradients, strict=True)
+            self._seen[eta] = np.array([self._losses(*path, eta) for path in paths])
+        return self._seen[eta]
 
-    def critical_rate(self, tolerance: float = TOLERANCE) -> CriticalRate:
+    def critical_rate(self, tolerance: float = TOLERANCE, rise: float = 1.0) -> CriticalRate:
         """Where `excess` first reaches zero."""
-        crossing = first_crossing(self.excess, self.scale(), tolerance=tolerance)
+        crossing = first_crossing(partial(self.excess, rise=rise), self.scale(), tolerance=tolerance)
         return CriticalRate(
             rate=crossing.at,
             stderr=crossing.stderr,

@@ -19,6 +19,7 @@ from nin.probes.curvature.trials import Trials
 def test_quadratic_loss_has_its_closed_form():
     """L~(eta) = sum_i lam_i w_i^2 (1 - eta lam_i)^2 / 2: eta_1 = 2 sum lam^2 w^2 / sum lam^3 w^2; 2 / lam for one."""
     assert rate(*quadratic([4.0], [3.0])).rate == pytest.approx(0.5, rel=1e-6)
+    assert rate(*quadratic([4.0], [3.0]), rise=9.0).rate == pytest.approx(1.0, rel=1e-6)  # (1 - eta lam)^2 = 9
     lam, w = np.array([0.1, 1.0, 7.0]), np.array([20.0, -1.0, 0.3])
     found = rate(*quadratic(lam.tolist(), w.tolist()))
     assert found.rate == pytest.approx(2 * (lam**2 * w**2).sum() / (lam**3 * w**2).sum(), rel=1e-6)
