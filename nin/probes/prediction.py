@@ -39,7 +39,7 @@ class Border:
 CATAPULT = Border(rise=1.0, at=1.0, scatter=1.35)
 DIVERGENCE = Border(rise=2.5, at=1.15, scatter=1.6)  # one step ahead
 DIVERGENCE_AHEAD = Border(rise=10.0, at=1.05, scatter=1.25)  # several steps ahead: measured with ten
-COARSE = 0.03  # tolerance of the rate of divergence, far below its scatter
+FINE, COARSE = 0.03, 0.1  # tolerances of eta_1 and of the rate of divergence, far below their scatter
 SLOWING = 2.0  # factor of uncertainty of the decay over a run: its rate falls as the loss does
 UNLIKELY = 0.05  # probability of a catapult or divergence below which plain SGD is not measured: it is stable too
 
@@ -144,7 +144,7 @@ def predict(
     ahead   training steps within which L~ may rise to its start; more than one costs as many times as much. 10 halves
             the error where the instability needs some steps to grow: W_NI far below its default size, tanh, and plain
             SGD by itself; and it predicts divergence to 25 % instead of 60 % (`python -m benchmarks borders`)
-    The cost is that of about 20 training steps (benchmarks/critical.py).
+    The cost is that of 20 to 27 training steps (benchmarks/critical.py).
     Raises ValueError as `critical_rate` does, and for lr or steps out of range.
     """
     drawn = _draw(noisy, x, y, lr, steps, ahead, loss=loss, batch_size=batch_size, generator=generator,
@@ -152,7 +152,7 @@ def predict(
     sigmas = drawn.sigmas(sigma)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         descent, end = Descent(drawn, sigmas), _divergence(ahead)
-        critical, risen = descent.critical_rate(), descent.critical_rate(COARSE, end.rise)
+        critical, risen = descent.critical_rate(FINE), descent.critical_rate(COARSE, end.rise)
         probability = _probabilities(critical, risen, end, lr, steps)
         own = (
             probability["catapult"] + probability["divergent"] > UNLIKELY
