@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from nin.model.data import Dataset
 from nin.model.losses import LOSSES
-from nin.phases import summarise
+from nin.phases import DecayFit, fit_decay, summarise
 from nin.probes.curvature import local_hessian
 from nin.training.config import DTYPES
 from nin.training.ensemble import Ensemble
@@ -103,3 +104,53 @@ def _rate(trajectories: Trajectories, run: int, step: int) -> float:
     if near.sum() < 3:
         near = np.argsort(np.abs(steps - step))[:3]
     return float(-np.polyfit(steps[near], np.log(norms[near]), 1)[0])
+
+
+def why_not_exponential(fit: DecayFit) -> str:
+    """Why one exponential above a floor does not describe a curve, or "" if it does.
+
+    Required: a finite tau; no second rate (`DecayFit.several_rates`); R^2 >= .99 of the logarithm; a 95 % interval of
+    tau that spans less than a factor 2. The last two are our choice: at .99 a curve that falls by a factor e^3 lies
+    within about 9 % (rms) of its fit.
+    """
+    if not np.isfinite(fit.tau):
+        return "no decay"
+    if fit.several_rates:
+        return "several rates"
+    if fit.r2 < 0.99:
+        return f"$R^2$ = {fit.r2:.3f}"
+    return "" if fit.high / fit.low < 2 else f"tau within a factor {fit.high / fit.low:.1f}"
+
+
+def local_rate(steps: ArrayLike, values: ArrayLike, *, at: float, width: float = 0.25) -> float:
+    """-d ln(values) / d step around the fraction `at` of the last step, by a line through the steps within `width`.
+
+    width: half of the window, as a fraction of the last step. NaN for fewer than 3 finite, positive values there.
+    """
+    x, y = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
+    near = np.isfinite(y) & (y > 0) & (np.abs(x - at * x.max()) <= width * x.max())
+    return float(-np.polyfit(x[near], np.log(y[near]), 1)[0]) if near.sum() >= 3 else np.nan
+
+
+def decay_or_rate(frame: pd.DataFrame) -> pd.DataFrame:
+    """For each resampling and curve (niw_norm, train_loss, test_loss): its tau where one exponential fits, else rates.
+
+    Columns resample, curve, fitted (number of seeds that one exponential fits), seeds, why (the most frequent reason
+    against it), tau (mean over the fitted seeds, in steps), early, late (mean local rate per step around the first and
+    the last quarter of the run).
+    """
+    rows = []
+    long = frame.melt(["resample", "seed", "step"], ["niw_norm", "train_loss", "test_loss"]).dropna()
+    for (mode, curve), group in long.groupby(["resample", "variable"]):
+        runs = [run for _, run in group.groupby("seed")]
+        fits = [fit_decay(run["step"], run["value"]) for run in runs]
+        reasons = [why_not_exponential(fit) for fit in fits]
+        against = [reason for reason in reasons if reason]
+        tau = [fit.tau for fit, reason in zip(fits, reasons, strict=True) if not reason]
+        early, late = (np.mean([local_rate(r["step"], r["value"], at=at) for r in runs]) for at in (0.25, 0.75))
+        rows.append(
+            {"resample": mode, "curve": curve, "fitted": len(tau), "seeds": len(runs),
+             "why": max(set(against), key=against.count) if against else "",
+             "tau": np.mean(tau) if tau else np.nan, "early": early, "late": late}
+        )  # fmt: skip
+    return pd.DataFrame(rows)
