@@ -19,6 +19,7 @@ from nin import theory
 from nin.figures import Saved, style
 from studies.curvature_probe import figures as curvature
 from studies.linear_test_case import figures as linear
+from studies.nin_vs_loss import figures as clocks
 from studies.phase_sweep import figures as sweep
 
 PAPER = Path(__file__).parents[2] / "figures" / "paper"
@@ -132,6 +133,38 @@ def optimisers() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["optimiser", "seed", "sigma", "spike", "kept", "phase"])
 
 
+def similarities() -> pd.DataFrame:
+    """Correlations of four seeds at two noise scales, for both ways to draw the noise."""
+    draws = np.random.default_rng(0)
+    rows = []
+    for mode in ("epoch", "fixed"):
+        for sigma in (1.0, 8.0):
+            for seed in range(4):
+                values = dict(zip(clocks.CLOCKS, 1 - 0.1 * draws.random(len(clocks.CLOCKS)), strict=True))
+                partial = {"partial": draws.uniform(0.4, 0.6), "partial, other": draws.uniform(0.4, 0.6)}
+                rows.append({"resample": mode, "sigma": sigma, "seed": seed} | values | partial)
+    return pd.DataFrame(rows)
+
+
+def changed_training() -> pd.DataFrame:
+    curvature = np.geomspace(1e-3, 1e-1, 12)
+    table = pd.DataFrame({"curvature": curvature, "rate": 1.1 * curvature, "trace": 3 * curvature**0.5})
+    table = table.assign(loss=curvature[::-1], time=1 / np.arange(1, 13))
+    return pd.concat([table.assign(case=name, seed=seed) for name in ("unchanged", "width 8") for seed in (0, 1)])
+
+
+def laws_of_the_clock() -> pd.DataFrame:
+    rows = []
+    for phase, sigma in (("decay", 1.0), ("catapult", 30.0)):
+        for seed in (0, 1):
+            for step in (0, 10, 100):
+                W = np.exp(-step / 200) * (1 + seed / 10)
+                laws = {"full": 1.05 * W, "parallel": 0.9 * W, "no floor": 0.8 * W, "constant": 1.3 * W}
+                row = {"phase": phase, "sigma": sigma, "seed": seed, "step": step, "niw_norm": W, "spread": 0.02}
+                rows.append(row | laws)
+    return pd.DataFrame(rows)
+
+
 MADE = {
     "01a_noise_output": (linear.noise_output, noise_output),
     "01b_decay_time": (linear.decay_time, decay_times),
@@ -139,6 +172,9 @@ MADE = {
     "02c_phase_map": (partial(sweep.phase_map, borders=LINES, rival=LINES), phase_map),
     "02d_one_mode": (sweep.one_mode, one_mode),
     "02e_optimisers": (sweep.optimisers, optimisers),
+    "03b_nulls": (clocks.nulls, similarities),
+    "03c_interventions": (clocks.interventions, changed_training),
+    "03e_clock": (clocks.clock, laws_of_the_clock),
     "04a_spectrum": (curvature.spectrum, spectrum),
     "04b_stability": (curvature.stability, stability),
     "04c_accuracy": (curvature.accuracy, accuracy),
@@ -168,8 +204,11 @@ LOOKS = {
     "02e_optimisers": (2, (3, 2, 0), "log log"),
     "03a_evolution": (2, (6, 3, 0), "linear log"),
     "03b_similarity": (3, (7, 2, 0), "log linear"),
+    "03b_nulls": (3, (18, 6, 0), "log log"),
+    "03c_interventions": (3, (3, 0, 0), "log log"),
     "03c_mechanism": (2, (5, 0, 0), "log log"),
     "03d_linear_equality": (3, (2, 2, 0), "linear log"),
+    "03e_clock": (3, (5, 1, 0), "log log"),
     "04a_spectrum": (3, (7, 4, 0), "log log"),
     "04b_stability": (3, (5, 0, 0), "log log"),
     "04c_accuracy": (2, (3, 2, 0), "log log"),

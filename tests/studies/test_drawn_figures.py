@@ -95,6 +95,9 @@ LEGENDS = {
                          r"divergent, $\sigma$ = 189"],
     "02c_phase_diagram": [*PHASES, r"$\kappa_H=2$", r"$\kappa_H=33$, measured"],
     "03b_similarity": ["re-drawn every epoch", "fixed"],
+    "03c_interventions": ["unchanged", "width 8", "theory"],
+    "03e_clock": ["curvature of the start", "without the floor", "pull along $W$ only", "law with its floor",
+                  "measured"],
     "04b_stability": ["decay", "catapult"],
     "05b_robustness_convolutional": ["NIN, first layer", "NIN, all layers", "dropout", "L2"],
     "06b_sensitivities": ["initial", "trained"],
@@ -150,6 +153,12 @@ CURVES = {
     ("03c_mechanism", 0, r"$\mathrm{tr}\langle H\rangle$ at the node"): lambda t: (
         t.groupby("step").first().index + 1, means(t, "step", "layer_trace")[1]
     ),
+    ("03b_nulls", 0, "loss"): lambda t: (
+        None, means(of(t.assign(loss=1 - t["loss"]), resample="epoch"), "sigma", "loss", "geometric")[1]
+    ),
+    ("03c_interventions", 2, "width 8"): lambda t: (of(t, case="width 8")["loss"], of(t, case="width 8")["rate"]),
+    ("03e_clock", 0, "law with its floor"): lambda t: step_and(of(t, sigma=1.0, seed=0), "full"),
+    ("03e_clock", 1, "measured"): lambda t: step_and(of(t, sigma=30.0, seed=0), "niw_norm"),
     ("03d_linear_equality", 0, "residual $|E|$"): lambda t: means(of(t, ratio=0.5), "step", "E"),
     ("04a_spectrum", 1, "NIW decay"): lambda t: step_and(of(t, phase="decay", method="NIW decay"), "value"),
     ("04b_stability", 1, "decay"): lambda t: (None, means(of(t, phase="decay"), "step", "eta_noisy_sharpness")[1]),
