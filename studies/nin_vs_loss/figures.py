@@ -24,8 +24,8 @@ def evolution(data: pd.DataFrame, *, steps_per_epoch: float) -> Figure:
     """NIW norm, clean training and test loss against epoch, one panel per resampling; mean over seeds, band +- 1 std.
 
     data: resample, seed, step, niw_norm, train_loss, test_loss. Each curve is divided by its first value; dashed: the
-    exponential with a floor (`phases.fit_decay`) in its window, only where it fits the mean curve; otherwise the legend
-    says why not (`measure.why_not_exponential`).
+    exponential with a floor (`phases.fit_decay`) of the mean curve, drawn only if one exponential fits it and most
+    seeds; otherwise the legend says why not (`measure.why_not_exponential`).
     """
     modes = list(dict.fromkeys(data["resample"]))
     figure, axes = panels(1, len(modes), height=0.85, sharey=True)
@@ -38,7 +38,8 @@ def evolution(data: pd.DataFrame, *, steps_per_epoch: float) -> Figure:
             ax.plot(epoch, curve["mean"], color=color)
             low = np.maximum(curve["mean"] - curve["std"], 1e-6)
             ax.fill_between(epoch, low, curve["mean"] + curve["std"], color=color, alpha=0.2, lw=0)
-            _draw_fit(ax, curve.index.to_numpy(), curve["mean"].to_numpy(), steps_per_epoch, label, color)
+            why = _against_one_rate([run for _, run in runs.groupby("seed")], column)
+            _draw_fit(ax, curve.index.to_numpy(), curve["mean"].to_numpy(), steps_per_epoch, label, color, why)
         ax.set(yscale="log", xlabel="epoch", title=f"noise {RESAMPLE[mode]}")
         ax.legend(loc="upper right", title="one exponential (dashed)?", title_fontsize=6, fontsize=6)
     axes[0, 0].set(ylabel="over its start", ylim=(5e-4, 60))
@@ -130,12 +131,12 @@ def nulls(data: pd.DataFrame) -> Figure:
     last.axhline(0, color="k", lw=0.6)
     last.set(xscale="log", xlabel=r"noise scale $\sigma$", title="with the loss, given $t$", ylim=(-1.4, 1.4))
     last.set_ylabel("partial correlation")
-    _legend_below(figure, [axes[0, 0], last], columns=5)
+    _legend_below(figure, [axes[0, 0], last], columns=4)
     return figure
 
 
 PREDICTORS = {
-    "curvature": r"curvature along $W_{NI}$, $\kappa_{avg}/\eta\sigma^2$",
+    "curvature": r"curvature $\kappa_{avg}/\eta\sigma^2$",
     "trace": r"$\mathrm{tr}\langle H\rangle / d$ without noise",
     "loss": "clean training loss",
 }
@@ -217,9 +218,18 @@ def _legend_below(figure: Figure, axes: list[Axes], *, columns: int) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=6)
 
 
-def _draw_fit(ax: Axes, steps: np.ndarray, values: np.ndarray, steps_per_epoch: float, label: str, color: str) -> None:
+def _against_one_rate(runs: list[pd.DataFrame], column: str) -> str:
+    """The most frequent reason against one exponential, "" if one fits more than half of the runs."""
+    reasons = [why_not_exponential(fit_decay(run["step"], run[column])) for run in runs]
+    against = [reason for reason in reasons if reason]
+    return max(set(against), key=against.count) if len(against) >= len(runs) / 2 else ""
+
+
+def _draw_fit(
+    ax: Axes, steps: np.ndarray, values: np.ndarray, steps_per_epoch: float, label: str, color: str, why: str
+) -> None:
     fit = fit_decay(steps, values)
-    if why := why_not_exponential(fit):
+    if why := why or why_not_exponential(fit):
         ax.plot([], [], color=color, label=f"{label}: {why}")
         return
     window = np.linspace(*fit.window, 200)

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
-from torch import Tensor
+from torch import Tensor, nn
 
 from nin.model.data import Dataset
 from nin.model.losses import LOSSES
@@ -54,6 +54,21 @@ def similarity(frame: pd.DataFrame) -> pd.DataFrame:
 def softmax_curvature(outputs: Float[Tensor, "*batch classes"]) -> Float[Tensor, "*batch"]:
     """tr(diag p - p p^T) = 1 - sum p^2 of the cross-entropy in its logits; at most 2 ell."""
     return 1 - outputs.softmax(-1).square().sum(-1)
+
+
+def logit_curvature(networks: Sequence[nn.Module], x: Float[Tensor, "n ..."], y: Int[Tensor, " n"]) -> dict[str, float]:
+    """The largest tr(diag p - p p^T) - 2 ell (excess, never above 0) and - ell (half) of any sample, without noise.
+
+    ell is the cross-entropy of the sample; computed in float64 from the outputs of NoisyNetworks.
+    """
+    largest = {"excess": -np.inf, "half": -np.inf}
+    for model in networks:
+        with torch.no_grad():
+            outputs = model.network(x).double()
+        trace, loss = softmax_curvature(outputs), LOSSES["cross_entropy"](outputs, y)
+        for name, factor in (("excess", 2), ("half", 1)):
+            largest[name] = max(largest[name], float((trace - factor * loss).max()))
+    return largest
 
 
 def curvature_clock(
@@ -118,7 +133,7 @@ def why_not_exponential(fit: DecayFit) -> str:
     if fit.several_rates:
         return "several rates"
     if fit.r2 < 0.99:
-        return f"$R^2$ = {fit.r2:.3f}"
+        return f"R² = {fit.r2:.4f}"
     return "" if fit.high / fit.low < 2 else f"tau within a factor {fit.high / fit.low:.1f}"
 
 

@@ -14,6 +14,7 @@ from studies.nin_vs_loss.measure import (
     curvature_clock,
     decay_or_rate,
     local_rate,
+    logit_curvature,
     similarity,
     softmax_curvature,
     why_not_exponential,
@@ -31,6 +32,12 @@ def test_softmax_curvature_is_the_hessian_trace_and_under_its_bound():
     hessian = torch.autograd.functional.hessian(lambda f: torch.nn.functional.cross_entropy(f[None], y[:1]), outputs[0])
     assert trace[0].item() == pytest.approx(hessian.trace().item())
     assert (trace <= 2 * torch.nn.functional.cross_entropy(outputs, y, reduction="none")).all()
+
+
+def test_bound_of_the_logits_holds_for_twice_the_loss_and_not_for_the_loss(blobs):
+    runs = train(BASE.replace(sigma=1.0, steps=200, lr=0.2), data=blobs)
+    bound = logit_curvature([runs.model(0)], blobs.x_train.double(), blobs.y_train)
+    assert bound["excess"] <= 1e-12 and bound["half"] > 0
 
 
 def test_similarity_of_a_known_power_law(blobs):
