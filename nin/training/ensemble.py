@@ -11,6 +11,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from nin.model.losses import LOSSES, WITH_GRADIENT
 from nin.model.networks import MLP
 from nin.model.nodes import NoisyNetwork
+from nin.training.config import RunConfig
 from nin.training.stacked_mlp import StackedMLP, aligned
 
 CHUNK = 128  # samples evaluated at a time: they stay in the cache, and every ensemble sums in the same order
@@ -102,8 +103,13 @@ class Ensemble:
         return {name: p.detach().cpu().clone() for name, p in {**self.parameters, **self.buffers}.items()}
 
 
-def member(template: nn.Module, state: dict[str, Shaped[Tensor, "K ..."]], index: int) -> nn.Module:
-    """One member of an ensemble as a separate module, from the ensemble's template and its `state()`."""
+def member(template: nn.Module, state: dict[str, Shaped[Tensor, "K ..."]], index: int, config: RunConfig) -> nn.Module:
+    """One member of an ensemble as a separate module, from the ensemble's template, its `state()` and its config.
+
+    The template is that of the first member: sigma and law of the node are those of the config.
+    """
     module = copy.deepcopy(template).cpu()
     module.load_state_dict(module.state_dict() | {name: tensor[index] for name, tensor in state.items()})
+    if isinstance(module, NoisyNetwork):
+        module._sigma, module.law = (config.sigma,), config.law
     return module

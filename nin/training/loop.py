@@ -109,7 +109,7 @@ def _train(
         finite = np.isfinite(loss.numpy(force=True))
         recorder.diverged_at[alive.numpy()[~finite]] = step
         if step in snapshots and observe is not None:
-            _show(observe, step, ensemble, alive, finite & (alive.numpy() < runs))
+            _show(observe, step, ensemble, configs, alive, finite & (alive.numpy() < runs))
         if recorder.due(step):
             recorder.record(step, loss, ensemble, alive)
         if step == first.steps:
@@ -130,6 +130,7 @@ def _show(
     observe: Callable[[int, int, nn.Module], None],
     step: int,
     ensemble: Ensemble,
+    configs: Sequence[RunConfig],
     alive: Int[Tensor, " K"],
     shown: Bool[np.ndarray, " K"],
 ) -> None:
@@ -137,7 +138,7 @@ def _show(
     state, place_of = ensemble.state(), dict(zip(alive.tolist(), range(len(alive)), strict=True))
     for run, place in place_of.items():
         if shown[place]:
-            observe(run, step, member(ensemble.template, state, place))
+            observe(run, step, member(ensemble.template, state, place, configs[run]))
 
 
 def _at_least_two(members: Int[Tensor, " members"]) -> Int[Tensor, " at_least_two"]:

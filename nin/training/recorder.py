@@ -80,7 +80,7 @@ class Recorder:
         """Keep the present networks of all runs in the ensemble, under this step."""
         state = ensemble.state()
         for index, run in enumerate(alive.tolist()):
-            self.networks[run, step] = partial(member, ensemble.template, state, index)
+            self.networks[run, step] = partial(member, ensemble.template, state, index, self.configs[run])
 
     def trajectories(self, kappa_avg: Float[np.ndarray, " runs"]) -> Trajectories:
         """All records of the runs as one value."""

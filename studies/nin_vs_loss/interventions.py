@@ -87,7 +87,7 @@ def run(
             norms[step] = ensemble.niw.detach().double().flatten(1).norm(dim=1).numpy()[:seeds]
         if step in middles:
             state = ensemble.state()
-            networks = [member(ensemble.template, state, place) for place in range(2 * seeds)]
+            networks = [member(ensemble.template, state, place, config) for place, config in enumerate(configs)]
             measured = [
                 _read(networks[seed], networks[seeds + seed], configs[seed].replace(lr=eta), now, samples, pairs)
                 for seed in range(seeds)

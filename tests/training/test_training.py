@@ -252,6 +252,18 @@ def test_frame_is_tidy(blobs):
     assert not frame.duplicated(["run", "step"]).any()
 
 
+def test_each_network_has_the_noise_of_its_own_run(blobs):
+    """Not that of the first run of the ensemble, in kept networks and in those that are observed."""
+    configs = [SMALL.replace(sigma=0.5, steps=2), SMALL.replace(sigma=3.0, law="rademacher", steps=2)]
+    seen = {}
+    train(configs, data=blobs, snapshots=[1], observe=lambda run, step, model: seen.update({run: model}))
+    kept = train(configs, data=blobs, snapshots=[1])
+    for run, config in enumerate(configs):
+        for model in (seen[run], kept.model(run, 1), kept.model(run)):
+            assert (model.sigma, model.law) == (config.sigma, config.law)
+    assert set(kept.model(1).draw(64).abs().flatten().tolist()) == {3.0}
+
+
 def test_user_data_and_model_stay_as_they_were(blobs):
     before = blobs.x_train.clone()
     train(SMALL, data=blobs)
