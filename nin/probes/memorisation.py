@@ -2,7 +2,7 @@
 
 Noise that is drawn once for each sample is a feature that identifies the sample and says nothing about any other. As
 long as a network learns what samples have in common, |W_NI| decays; when it fits single samples, the noise pays, and
-|W_NI| turns upward. No held-out data are needed, but each sample must keep its noise through shuffling and augmentation:
+|W_NI| turns upward. No held-out data are needed, but a sample must keep its noise through shuffling and augmentation:
 
     noisy = nin.inject(model, layer, sigma=1.0, nodes=4, generator=generator)
     noise, meter = FixedNoise(noisy, len(dataset)), MemorisationMeter()

@@ -55,7 +55,7 @@ def run_lines(wrong, epochs):
         "Indexed": Indexed, "MemorisationMeter": MemorisationMeter, "model": model, "layer": "0", "epochs": epochs,
         "dataset": Augmented(100, wrong), "generator": torch.Generator().manual_seed(4),
     }  # fmt: skip
-    exec(LINES, scope)  # noqa: S102
+    exec(LINES, scope)
     return scope
 
 
