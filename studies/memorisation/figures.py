@@ -156,9 +156,10 @@ def elsewhere(data: pd.DataFrame) -> Figure:
     axes[0, 1].axvline(0, color="k", lw=0.6)
     axes[0, 0].set_yticks(range(len(cases)), cases, fontsize=6)
     axes[0, 0].invert_yaxis()
-    titles = (r"rise of $\ln|W_{NI}|$", "ln(loss lowest / turn)", "points below the best")
-    for ax, title in zip(axes[0], titles, strict=True):
-        ax.set_xlabel(title)
+    titles = ("how far it rises", "how early it turns", "cost of stopping")
+    labels = (r"rise of $\ln|W_{NI}|$", "ln(loss lowest / turn)", "points below the best")
+    for ax, title, label in zip(axes[0], titles, labels, strict=True):
+        ax.set(title=title, xlabel=label)
     figure.legend(handles=axes[0, 0].get_legend_handles_labels()[0], loc="outside upper center", ncols=2, fontsize=6)
     return figure
 

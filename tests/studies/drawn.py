@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import memorisation_tables
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +20,7 @@ from nin import theory
 from nin.figures import Saved, style
 from studies.curvature_probe import figures as curvature
 from studies.linear_test_case import figures as linear
+from studies.memorisation import figures as memorisation
 from studies.nin_vs_loss import figures as clocks
 from studies.phase_sweep import figures as sweep
 
@@ -180,6 +182,16 @@ MADE = {
     "04c_accuracy": (curvature.accuracy, accuracy),
     "04d_niw_decay": (curvature.decay, niw_decay),
     "04e_amplitude": (curvature.amplitudes, amplitudes),
+    "11a_linear": (partial(memorisation.linear, turns=memorisation_tables.linear_turns()), memorisation_tables.linear),
+    "11b_along_training": (
+        partial(memorisation.along_training, turns=memorisation_tables.turns().to_dict("list")),
+        memorisation_tables.runs,
+    ),
+    "11c_reading": (
+        partial(memorisation.reading, turns=memorisation_tables.turns().to_dict("list")),
+        memorisation_tables.rules,
+    ),
+    "11d_elsewhere": (memorisation.elsewhere, memorisation_tables.cases),
 }
 EVERY = sorted([*SAVED, *MADE])
 SLOW = ("10a_along_training", "10b_details")  # 15 and 25 panels of many lines
@@ -252,6 +264,10 @@ LOOKS = {
     "10c_change_points": (5, (13, 13, 0), "log linear"),
     "10d_together": (1, (0, 0, 1), "linear linear"),
     "10e_coloured": (4, (25, 1, 0), "log log"),
+    "11a_linear": (3, (8, 4, 0), "log log"),
+    "11b_along_training": (6, (4, 3, 0), "log linear"),
+    "11c_reading": (2, (12, 4, 0), "linear log"),
+    "11d_elsewhere": (3, (3, 0, 0), "linear linear"),
 }
 
 

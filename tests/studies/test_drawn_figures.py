@@ -199,6 +199,10 @@ CURVES = {
     ),
     ("08i_plasticity", 0, "CE"): lambda t: means(of(t, loss="ce"), "before", "relearning", "geometric"),
     ("08j_phases", 2, r"decay, $\sigma=8$"): lambda t: step_and(of(t, sigma=8.0, phase="decay"), "niw_norm"),
+    ("11b_along_training", 5, "wrong labels fitted"): lambda t: means(
+        of(t[t["step"] > 0], fraction=0.3, sigma=1.0, resample="fixed"), "step", "fitted"
+    ),
+    ("11c_reading", 1, "held-out loss"): lambda t: (None, means(of(t, rule="held-out loss"), "fraction", "loss")[1]),
 }  # fmt: skip
 
 
