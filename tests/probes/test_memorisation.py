@@ -17,7 +17,7 @@ from nin.probes import memorisation
 from nin.probes.memorisation import FixedNoise, Indexed, MemorisationMeter, node_norms
 from nin.support import paths
 
-LINES = textwrap.dedent(memorisation.__doc__.split("augmentation:\n\n")[1].split("\n\nMeasured")[0])
+LINES = textwrap.dedent(memorisation.__doc__.split("augmentation:\n\n")[1].split("\n\nChoose")[0])
 
 
 class Augmented(torch.utils.data.Dataset):

@@ -145,7 +145,7 @@ SETTING = linear.Setting(n=60, d=30, label_noise=1.0, steps=200)
 
 
 def brute_force(setting, data, draws):
-    """Gradient descent on all samples from weights of variance 2/d, many draws of noise at once; rms |W| and test loss."""
+    """Gradient descent on all samples from weights of variance 2/d, many draws of noise: rms |W| and test loss."""
     x, y = data.x_train, data.y_train
     draw = {"dtype": torch.float64, "generator": gen(5)}
     a = (2 / setting.d) ** 0.5 * torch.randn(draws, setting.d, linear.OUTPUTS, **draw)
