@@ -34,8 +34,8 @@ class Border:
 
 
 # Medians over 201 runs (divergence: 89) where the node makes the catapult, of 30 networks, losses, optimisers, laws and
-# sizes (`python -m benchmarks borders`). In the wide linear net a catapult begins at exactly 1, and divergence at a rise of 9
-# in one step.
+# sizes (`python -m benchmarks borders`). In the wide linear net a catapult begins at exactly 1, and divergence at a
+# rise of 9 in one step.
 CATAPULT = Border(rise=1.0, at=1.0, scatter=1.35)
 DIVERGENCE = Border(rise=2.5, at=1.1, scatter=1.4)  # one step ahead
 DIVERGENCE_AHEAD = Border(rise=10.0, at=1.1, scatter=1.2)  # several steps ahead: measured with ten

@@ -123,7 +123,7 @@ def test_phase_map_shows_each_cell_in_the_colour_of_its_phase():
     (hatched,) = ax.patches
     assert hatched.get_y() == pytest.approx(10**-0.5) and hatched.get_hatch()
     assert [line.get_label() for line in ax.lines[:3]] == [
-        r"$-\ln 0.9$ lost in $T$ steps", r"$\eta_1$: $\kappa_1=2$", r"$3\,\eta_1$"
+        r"$-\ln 0.9$ lost in $T$ steps", r"$\eta_1$: $\kappa_1=2$", "divergence"
     ]  # fmt: skip
 
 
