@@ -111,7 +111,7 @@ def test_plain_sgd_that_spikes_is_named():
 
 @pytest.mark.slow
 def test_shading_agrees_with_what_is_measured():
-    """Along sigma at lr = 0.05: no miss is farther from the border than the scatter of that border between runs."""
+    """Along sigma at lr = 0.05: no miss is farther from the border than 95 % of the runs scatter around it."""
     agree = 0
     for sigma in (8.0, 16.0, 20.0, 24.0, 32.0, 40.0, 48.0, 64.0, 80.0, 100.0):
         found = explore(Setting(sigma=sigma))
@@ -121,5 +121,5 @@ def test_shading_agrees_with_what_is_measured():
             phase, scatter = (
                 ("divergent", DIVERGENCE) if "divergent" in (found.phase, found.expected) else ("catapult", CATAPULT)
             )
-            assert abs(np.log(0.05 / found.borders.rate(phase, sigma))) < np.log(scatter.scatter), sigma
+            assert abs(np.log(0.05 / found.borders.rate(phase, sigma))) < 1.96 * np.log(scatter.scatter), sigma
     assert agree >= 7
