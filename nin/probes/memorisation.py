@@ -104,7 +104,8 @@ class MemorisationMeter:
     errors     standard errors over the nodes that a rise must exceed; 2: ours. Four nodes or more give an error worth
                using; a single node has none, and then the tolerance alone decides
     The rise is meaningful for fixed noise only: re-drawn noise does a random walk around its floor.
-    Raises ValueError for a negative tolerance or errors, and for norms that are not positive and finite.
+    Raises ValueError for a negative tolerance or errors, for norms that are not positive and finite, for another number
+    of nodes than before, and for a step that is not later than the last.
     """
 
     def __init__(self, *, tolerance: float = 0.05, errors: float = 2.0) -> None:
@@ -128,6 +129,10 @@ class MemorisationMeter:
         norms = np.asarray(norms, dtype=float)
         if not np.isfinite(norms).all() or (norms <= 0).any():
             raise ValueError(f"norms={norms} at step {step} must be positive and finite; did the run diverge?")
+        if self._lowest is not None and norms.shape != self._lowest[1].shape:
+            raise ValueError(f"norms has shape {norms.shape}, and had {self._lowest[1].shape}; read the same nodes.")
+        if self.readings and step <= self.readings[-1].step:
+            raise ValueError(f"step={step} must be above {self.readings[-1].step}, the last one; use a new meter.")
         logs = np.log(norms)
         if self._lowest is None or logs.mean() < self._lowest[1].mean():
             self._lowest = step, logs

@@ -150,3 +150,12 @@ def test_reading_does_not_change_the_network():
     assert MemorisationMeter().read(0, noisy).norm == pytest.approx(np.exp(np.log(node_norms(noisy)).mean()))
     assert all(torch.equal(value, before[name]) for name, value in noisy.state_dict().items())
     assert noisy.training and "read" in dict(inspect.getmembers(MemorisationMeter))
+
+
+def test_a_meter_reads_the_same_nodes_in_order():
+    meter = MemorisationMeter()
+    meter.enter(3, np.ones(4))
+    with pytest.raises(ValueError, match=r"norms has shape \(1,\), and had \(4,\); read the same nodes"):
+        meter.enter(4, np.ones(1))
+    with pytest.raises(ValueError, match=r"step=3 must be above 3, the last one"):
+        meter.enter(3, np.ones(4))
