@@ -16,7 +16,7 @@ from nin.model.nodes import NoisyNetwork
 from nin.phases import DECAYED as KEPT  # of |W_NI| at the end, below which a run has decayed
 from nin.phases import PHASES
 from nin.probes.curvature.critical import JUDGES, TRIALS, CriticalRate, Descent, NotFiniteError
-from nin.probes.curvature.crossing import first_crossing
+from nin.probes.curvature.crossing import TOLERANCE, first_crossing
 from nin.probes.curvature.trials import Loss, Sigmas, Trials
 from nin.support.arguments import check_choice, check_count, check_number
 
@@ -95,13 +95,14 @@ class Prediction:
     def __str__(self) -> str:
         """The prediction in a few lines."""
         others = [f"{phase} {p:.2f}" for phase, p in self.probability.items() if phase != self.phase and p >= 0.005]
-        rate, error = self.critical.rate, self.critical.stderr
+        rate, error, end = self.critical.rate, self.critical.stderr, self.divergence[0]
+        known = f"from about {2 * end / rate:.2g}" if 0 < rate < math.inf else f"from lr = {end:.2g}"
         lines = [
             f"{self.phase}, probability {self.probability[self.phase]:.2f}"
             + (f" ({', '.join(others)})" if others else ""),
             f"kappa_1 = 2 lr / eta_1 = {self.kappa:.3g} with eta_1 = {rate:.3g}"
             f"{'' if math.isnan(error) else f' +- {error:.2g}'}: catapult from "
-            f"{2 * CATAPULT.at:g}, divergence from about {self.critical.kappa(self.divergence[0]):.2g}",
+            f"{2 * CATAPULT.at:g}, {f'divergence {known}' if end < math.inf else 'no divergence found'}",
             f"|W_NI| falls by {100 * self.decay:.2g} +- {100 * self.lr * self.critical.decay_stderr:.1g} % per step at "
             "first",
             f"plain SGD is {'UNSTABLE by itself' if self.own else 'stable'} at lr = {self.lr:g}",
@@ -143,7 +144,8 @@ def predict(
     scales  also find the noise scales at which each phase begins (`noise_scale`), for some 150 training steps more
     ahead   training steps within which L~ may rise to its start; more than one costs as many times as much. 10 halves
             the error where the instability needs some steps to grow: W_NI far below its default size, tanh, and plain
-            SGD by itself; and it predicts divergence to 20 % instead of 40 % (`python -m benchmarks borders`)
+            SGD by itself; and it predicts divergence to 20 % instead of 40 % (`python -m benchmarks borders`). Fewer
+            than 5 see divergence too late
     The cost is that of 20 to 27 training steps (benchmarks/critical.py).
     Raises ValueError as `critical_rate` does, and for lr or steps out of range.
     """
@@ -171,6 +173,24 @@ def predict(
         steps=steps,
         scales=found,
     )
+
+
+def rates(
+    noisy: NoisyNetwork, x: Tensor, y: Tensor, *, sigmas: Sequence[float], tolerance: float = TOLERANCE, **drawing: Any
+) -> list[tuple[CriticalRate, float]]:
+    """At each noise scale `critical_rate` and the learning rate from which runs diverge, one step ahead (DIVERGENCE).
+
+    Both come from the same passes, and all noise scales see the same samples and the same noise in units of sigma.
+    drawing  loss, batch_size, generator, trials and judges of `critical_rate`
+    Raises ValueError as `critical_rate` does.
+    """
+    drawn = Trials(noisy, x, y, **drawing)
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        descents = (Descent(drawn, drawn.sigmas(sigma)) for sigma in sigmas)
+        return [
+            (descent.critical_rate(tolerance), DIVERGENCE.at * descent.critical_rate(tolerance, DIVERGENCE.rise).rate)
+            for descent in descents
+        ]
 
 
 def noise_scale(

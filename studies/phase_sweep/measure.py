@@ -13,9 +13,9 @@ from nin.model.data import Dataset
 from nin.model.losses import LOSSES
 from nin.model.nodes import NoisyNetwork
 from nin.phases import criteria, summarise, vote
-from nin.probes import curvature
+from nin.probes import prediction
 from nin.probes.curvature import local_hessian, noise_averaged, top_mode
-from nin.probes.prediction import DIVERGENCE, KEPT
+from nin.probes.prediction import KEPT
 from nin.support.progress import ProgressBar
 from nin.training.config import RunConfig
 from nin.training.loop import train
@@ -40,23 +40,20 @@ def critical_rates(
     """eta_1 of each network at each noise scale, before any training: seed, sigma, rate, stderr, decay, end.
 
     decay  -d ln|W_NI| / d eta at the start
-    end    the learning rate from which runs diverge (DIVERGENCE)
+    end    the learning rate from which runs diverge (`nin.probes.prediction.DIVERGENCE`)
     trials, judges   batches, and samples that judge each of them (`nin.probes.curvature.critical_rate`)
     """
     rows = []
     for seed in range(seeds):
         config = base.replace(seed=seed, sigma=1.0)
         noisy = at_the_start(config, data)
-        found, risen = (
-            curvature.critical_rates(
-                noisy, data.x_train, data.y_train, sigmas=list(map(float, sigmas)), loss=LOSSES[base.loss], rise=rise,
-                batch_size=base.batch_size, generator=config.generator("curvature"), trials=trials, judges=judges,
-            )
-            for rise in (1.0, DIVERGENCE.rise)
+        found = prediction.rates(
+            noisy, data.x_train, data.y_train, sigmas=list(map(float, sigmas)), loss=LOSSES[base.loss],
+            batch_size=base.batch_size, generator=config.generator("curvature"), trials=trials, judges=judges,
         )  # fmt: skip
         rows += [
-            (seed, float(sigma), one.rate, one.stderr, one.decay, DIVERGENCE.at * other.rate)
-            for sigma, one, other in zip(sigmas, found, risen, strict=True)
+            (seed, float(sigma), one.rate, one.stderr, one.decay, end)
+            for sigma, (one, end) in zip(sigmas, found, strict=True)
         ]
     return pd.DataFrame(rows, columns=["seed", "sigma", "rate", "stderr", "decay", "end"])
 

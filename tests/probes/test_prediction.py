@@ -178,3 +178,23 @@ def test_noise_scale_needs_a_phase_and_a_start(unchecked):
         scale("decoupled", *digits(1.0))
     with pytest.raises(ValueError, match=r"sigma=\(0.0,\) is zero in every layer; give a positive one"):
         scale("catapult", *digits(0.0))
+
+
+def test_a_loss_that_cannot_rise_does_not_diverge():
+    """tanh bounds the loss below 2.5 times its start: the prediction says that it found no divergence."""
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1), nn.Tanh()).double()
+    noisy = inject(net, "0", sigma=0.5, generator=seeded())
+    x = torch.randn(60, 3, dtype=DOUBLE, generator=seeded(5))
+    found = nin.predict(noisy, x, x[:, :1].sign(), loss=lambda f, y: 10 + ((f - y) ** 2).mean(1), lr=0.1,
+                        batch_size=10, steps=20, generator=seeded(1))  # fmt: skip
+    assert found.divergence[0] == math.inf and "no divergence found" in str(found)
+    assert found.probability["divergent"] == 0
+
+
+def test_a_negative_loss_is_refused():
+    noisy, x, y = digits(1.0)
+    below = {"loss": lambda f, y: LOSSES["cross_entropy"](f, y) - 100, "lr": 0.05, "batch_size": 128, "steps": 10}
+    with pytest.raises(ValueError, match=r"the noisy loss is -\d+.* at the start; a rise to 2.5 times it needs"):
+        nin.predict(noisy, x, y, **below, generator=seeded())
+    with pytest.raises(ValueError, match=r"add a constant to the loss"):
+        nin.noise_scale("divergent", noisy, x, y, **below, generator=seeded())

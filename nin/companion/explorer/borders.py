@@ -12,8 +12,7 @@ from nin.model.data import Dataset, load_data
 from nin.model.losses import LOSSES
 from nin.model.nodes import NoisyNetwork
 from nin.phases import DECAYED, KAPPA_BOUNDS, PHASES
-from nin.probes.curvature import critical_rates
-from nin.probes.prediction import CATAPULT, DIVERGENCE
+from nin.probes.prediction import CATAPULT, rates
 from nin.support.threads import threads
 from nin.training.config import DTYPES, RunConfig
 from nin.training.start import build, with_node
@@ -75,12 +74,16 @@ def borders(configs: tuple[RunConfig, ...]) -> Borders:
         bounds = zip(PHASES[1:], KAPPA_BOUNDS.values(), strict=False)  # each phase begins where the one before ends
         return Borders(sigma, {phase: kappa / (lam * sigma**2) for phase, kappa in bounds})
     with threads(1):
-        rates, decays, ends = np.median([_measured(*one) for one in noisy], axis=0)  # (1 + scales,) each
+        onsets, decays, ends = np.median([_measured(*one) for one in noisy], axis=0)  # (1 + scales,) each
     sigma = np.array([SIGMA[0], *SCALES])
     decays[0] = decays[1] * (sigma[0] / sigma[1]) ** 2  # weak noise decays as sigma^2
-    onset = np.clip(CATAPULT.at * rates, *FINITE)
+    onset = np.clip(CATAPULT.at * onsets, *FINITE)
     lost = np.clip(-np.log(DECAYED) / (configs[0].steps * np.clip(decays, 1e-12, None)), *FINITE)
-    found = {"decay": np.minimum(lost, onset), "catapult": onset, "divergent": np.clip(ends, onset, None)}
+    found = {
+        "decay": np.minimum(lost, onset),
+        "catapult": onset,
+        "divergent": np.maximum(np.clip(ends, *FINITE), onset),
+    }
     return Borders(sigma, found, plain=float(onset[0]))
 
 
@@ -93,16 +96,12 @@ def linear_curvature(noisy: NoisyNetwork) -> float:
 def _measured(config: RunConfig, noisy: NoisyNetwork) -> Float[np.ndarray, "3 scales"]:
     """eta_1, the rate of decay and the rate of divergence, without noise and at SCALES, on the same samples."""
     data = _data(config)
-    found, risen = (
-        critical_rates(
-            noisy, data.x_train, data.y_train, sigmas=(0.0, *SCALES), loss=LOSSES[config.loss], rise=rise,
-            batch_size=config.batch_size, generator=torch.Generator().manual_seed(config.seed), trials=TRIALS,
-            judges=JUDGES, tolerance=TOLERANCE,
-        )
-        for rise in (1.0, DIVERGENCE.rise)
+    found = rates(
+        noisy, data.x_train, data.y_train, sigmas=(0.0, *SCALES), loss=LOSSES[config.loss],
+        batch_size=config.batch_size, generator=torch.Generator().manual_seed(config.seed), trials=TRIALS,
+        judges=JUDGES, tolerance=TOLERANCE,
     )  # fmt: skip
-    pairs = zip(found, risen, strict=True)
-    return np.array([(one.rate, one.decay, DIVERGENCE.at * other.rate) for one, other in pairs]).T
+    return np.array([(critical.rate, critical.decay, end) for critical, end in found]).T
 
 
 @cache

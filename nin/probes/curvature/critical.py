@@ -111,7 +111,7 @@ def critical_rate(
     Source: our own control number; for kappa, arXiv 2210.13599 and reference NIN section 3.
     Raises ValueError for empty x, a batch_size larger than the data, a loss of the wrong shape or not finite at the
     start, a chunk with a loss that is not a mean over samples, no trainable parameter, a gradient that is zero in every
-    batch, and numbers out of range.
+    batch, a negative loss with rise > 1, and numbers out of range.
     """
     options = {"loss": loss, "batch_size": batch_size, "generator": generator, "optimizer": optimizer, "judged": judged}
     options["rise"] = rise
@@ -177,7 +177,15 @@ class Descent:
         return [self.trials.gradient(trial.batches[0], self.sigmas)[1] for trial in self.trials.trials]
 
     def excess(self, eta: float, rise: float = 1.0) -> Float[np.ndarray, " K"]:
-        """L~ after the steps minus `rise` times L~ before them, in each trial; of the worst step if any is judged."""
+        """L~ after the steps minus `rise` times L~ before them, in each trial; of the worst step if any is judged.
+
+        ValueError for a loss below zero at the start, of which a multiple is not a rise.
+        """
+        if rise > 1 and self.initial.mean() < 0:
+            raise ValueError(
+                f"the noisy loss is {self.initial.mean():.3g} at the start; a rise to {rise:g} times it needs a loss "
+                "that is not negative: add a constant to the loss."
+            )
         losses = self.losses(eta)
         with np.errstate(over="ignore", invalid="ignore"):  # of a run that blows up
             worst = losses.mean(0).argmax() if self.judged == "any" else -1
