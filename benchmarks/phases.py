@@ -14,14 +14,14 @@ from nin.probes.curvature import critical_rate
 from nin.training import expected
 from nin.training.start import build, with_node
 
-CALM = nin.RunConfig(widths=(32, 32, 32), sigma=0.1, steps=50, eval_points=2, curvature_pairs=1, eval_samples=256)
+CALM = nin.RunConfig(widths=(32, 32, 32), sigma=0.1, steps=50, eval_points=0, curvature_pairs=1, eval_samples=256)
 BATCHES, RATES, SEEDS = tuple(2**k for k in range(10)), (1e-4, 1e-3, 1e-2), 100
 CAUGHT = CALM.replace(widths=(64, 64, 64))
 KAPPAS, SIGMAS, CAUGHT_SEEDS = (3.0, 4.0, 6.0), (20.0, 60.0), 20
 TRUTH = 4096  # samples, repeated with other noise: sixteen times as many as the criterion sees
 LINEAR = nin.RunConfig(
     dataset="linear_teacher", n_train=1024, network="linear", widths=(512,), loss="mse", lr=0.02, batch_size=128,
-    steps=50, resample="step", eval_points=2, curvature_pairs=1,
+    steps=50, resample="step", eval_points=0, curvature_pairs=1,
 )  # fmt: skip
 SPIKED = ("catapult", "divergent")
 

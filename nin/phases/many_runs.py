@@ -24,7 +24,7 @@ def summarise(frame: pd.DataFrame, *, decays: bool = True) -> pd.DataFrame:
     phase, certainty, plain (what plain SGD does by itself), spike, kept, ...: as in `nin.phases.Criteria`.
     tau_niw, tau_train, tau_test: `fit_decay` of |W_NI| and of the clean training and test loss, with stderr_*, r2_*,
     the 95 % interval low_* to high_*, and floor_* in units of the curve; tau is inf if nothing decays, and NaN, like
-    the rest of the fit, for a run that diverged.
+    the rest of the fit, for a run that diverged and for clean losses that were not recorded (eval_points=0).
 
     decays  whether to fit decay times, which takes 5 to 10 ms for each of the three curves
     """
@@ -34,7 +34,8 @@ def summarise(frame: pd.DataFrame, *, decays: bool = True) -> pd.DataFrame:
         row = {"run": run} | {name: curves[name].iloc[0] for name in RUN_FIELDS}
         row |= {name: getattr(numbers, name) for name in JUDGED}
         for name, column in DECAYS.items() if decays else ():
-            fit = fit_decay(curves["step"], curves[column]) if numbers.phase != "divergent" else None
+            seen = numbers.phase != "divergent" and curves[column].notna().any()
+            fit = fit_decay(curves["step"], curves[column]) if seen else None
             row |= {f"{part}_{name}": getattr(fit, part) if fit else np.nan for part in DECAY_PARTS}
         rows.append(row)
     return pd.DataFrame(rows)

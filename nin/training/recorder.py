@@ -36,10 +36,11 @@ class Recorder:
         self.loss = LOSSES[self.first.loss]
         steps = self.first.steps
         log_spaced = np.geomspace(1, max(steps, 1), self.first.eval_points).round().astype(int)
-        self.clean_at = {0, steps} | {int(step) for step in log_spaced if step <= steps}
+        ends = {0, steps}
+        self.clean_at = ends | {int(step) for step in log_spaced if step <= steps} if len(log_spaced) else set()
         noisy_at = {s for s in range(steps + 1) if s <= EARLY or s % self.first.record_every == 0}
-        self.expected_at = self.clean_at | {step for step in expected_steps(EARLY) if step <= steps}
-        self.steps = sorted(self.clean_at | noisy_at)
+        self.expected_at = ends | self.clean_at | {step for step in expected_steps(EARLY) if step <= steps}
+        self.steps = sorted(self.expected_at | noisy_at)
         self._row = {step: row for row, step in enumerate(self.steps)}
         self.curves = {name: np.full((len(self.steps), len(configs)), np.nan) for name in CURVES}
         self.diverged_at = np.full(len(configs), np.nan)

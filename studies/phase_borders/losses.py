@@ -14,7 +14,7 @@ from studies.statistics import Interval, loglog_slope, mean_interval
 RATES = {"mse": (0.001, 0.002, 0.004), "cross_entropy": (0.005, 0.015, 0.05, 0.15)}
 KAPPAS = {"mse": (0.7, 8.0), "cross_entropy": (0.7, 500.0)}  # range of kappa_H, with both borders inside
 PER_OCTAVE = 4  # points in a factor of 2 of sigma
-BASE = RunConfig(resample="step", steps=100, curvature_pairs=1, eval_points=2, eval_samples=256)
+BASE = RunConfig(resample="step", steps=100, curvature_pairs=1, eval_points=0, eval_samples=256)
 RIVALS = {"kappa_H constant": -0.5, "eta sigma constant": -1.0}  # d ln sigma / d ln eta
 
 

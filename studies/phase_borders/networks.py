@@ -15,7 +15,7 @@ from nin.training.config import RunConfig
 from studies.image_networks import SmallConvolutional
 
 # Noise re-drawn at each step, as the control numbers assume; 50 steps, within which a spike counts.
-BASE = RunConfig(resample="step", steps=50, curvature_pairs=1, eval_points=2, eval_samples=256)
+BASE = RunConfig(resample="step", steps=50, curvature_pairs=1, eval_points=0, eval_samples=256)
 IMAGES, TEST_IMAGES = 2000, 500  # of MNIST and Fashion-MNIST: about as many as there are digits
 # Of eta_1(sigma) / eta_1(0): noise scales at which the node, and not plain SGD, makes the catapult.
 RATIOS, ONE = (0.3, 0.05), (0.1,)

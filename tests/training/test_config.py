@@ -38,7 +38,7 @@ from nin import RunConfig
         ("loss", "hinge", r"loss='hinge' is unknown"),
         ("dtype", "float16", r"dtype='float16' is unknown"),
         ("layer", -1, r"layer=-1 must be an integer >= 0"),
-        ("eval_points", 1, r"eval_points=1 must be an integer >= 2"),
+        ("eval_points", 1, r"eval_points=1 must be 0 \(no clean losses\) or at least 2"),
     ],
 )
 def test_bad_fields_are_named(field, value, message):

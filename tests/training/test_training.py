@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from torch import nn
 from nin import RunConfig, inject, train
 from nin.model.data import Dataset
 from nin.model.networks import MLP
+from nin.phases import summarise
 from nin.training.batches import batches
 from nin.training.trajectories import CURVES
 
@@ -176,6 +178,23 @@ def test_schedule(blobs):
     clean = frame.dropna(subset=["train_loss"])["step"].tolist()
     assert clean == [0, 1, 4, 14, 53, 200]
     assert frame["noisy_loss"].notna().all()
+
+
+def test_without_clean_losses_everything_else_is_the_same(blobs):
+    """eval_points=0: clean losses are NaN, phases and all other records bit for bit those of a run that has them."""
+    configs = [SMALL.replace(sigma=sigma, eval_points=2, record_every=7) for sigma in (0.5, 40.0)]
+    seen = train(configs, data=blobs)
+    blind = train([config.replace(eval_points=0) for config in configs], data=blobs)
+    assert blind.steps.tolist() == seen.steps.tolist()
+    for name in CURVES:
+        if name.startswith(("train_", "test_")):
+            assert np.isnan(blind.curves[name]).all() and np.isfinite(seen.curves[name][-1]).all()
+        else:
+            np.testing.assert_array_equal(blind.curves[name], seen.curves[name])
+    ours, theirs = summarise(blind.frame()), summarise(seen.frame())
+    assert ours[["tau_train", "tau_test"]].isna().all(axis=None)
+    columns = ["phase", "spike", "certainty", "kept", "tau_niw"]
+    pd.testing.assert_frame_equal(ours[columns], theirs[columns])
 
 
 def test_divergence_is_a_result_and_spoils_nobody(blobs):
