@@ -27,7 +27,7 @@ def spectrum(data: pd.DataFrame) -> Figure:
         runs = data[data["phase"] == phase]
         for rank in (3, 2, 1):
             color, rows = RANKS[rank - 1], runs[runs["rank"] == rank]
-            read = rows[rows["method"] == "thermometer"]
+            read = rows[(rows["method"] == "thermometer") & (rows["value"] > 0)]
             ax.plot(read["step"] + 1, read["value"], color=color, lw=0.9, label=f"$\\lambda_{rank}$")
             low, high = read["value"] - read["stderr"], read["value"] + read["stderr"]
             ax.fill_between(read["step"] + 1, low.clip(1e-5), high, color=color, alpha=0.2, lw=0)
@@ -138,4 +138,32 @@ def amplitudes(data: pd.DataFrame) -> Figure:
         ax.set(xscale="log", xlabel="amplitude $A$", title=activation)
     axes[0, 0].set(ylabel="curvature, top direction", ylim=(0, None))
     axes[0, 0].legend(loc="upper left", fontsize=6)
+    return figure
+
+
+def sharpening(data: pd.DataFrame) -> Figure:
+    """Stability number and top of <H> along full-batch training, one column per network.
+
+    data: network, rule, step, eta, value, stderr, exact, sharpness as in `sharpening.sharpen`; of the rule "fixed".
+    Top: eta times the sharpness, above 2 unstable. Bottom: thermometer (line, band of two stderr), Lanczos (points),
+    and the value at the start (dashes), which a rule without a thermometer would have to use.
+    """
+    data = data[data["rule"] == "fixed"]
+    networks = list(dict.fromkeys(data["network"]))
+    figure, axes = panels(2, len(networks), height=0.7, sharex=True)
+    for (top, bottom), network in zip(axes.T, networks, strict=True):
+        rows = data[data["network"] == network]
+        looks = rows.dropna(subset=["exact"])
+        top.plot(looks["step"], looks["eta"] * looks["sharpness"], "o-", color="C3", lw=0.9)
+        top.axhline(2, color="k", lw=0.8)
+        top.set(title=network, ylim=(0, 1.1 * (looks["eta"] * looks["sharpness"]).max()))
+        bottom.plot(rows["step"], rows["value"], color="C0", lw=0.9, label="thermometer")
+        low, high = rows["value"] - 2 * rows["stderr"], rows["value"] + 2 * rows["stderr"]
+        bottom.fill_between(rows["step"], low.clip(0), high, color="C0", alpha=0.25, lw=0)
+        bottom.plot(looks["step"], looks["exact"], "o", color="k", mfc="w", ms=3.5, label="Lanczos")
+        bottom.axhline(looks["exact"].iloc[0], color="C1", ls="--", lw=0.8, label="value at the start")
+        bottom.set(xlabel="step", ylim=(0, 1.15 * max(looks["exact"].max(), rows["value"].max())))
+    axes[0, 0].set_ylabel(r"$\eta\lambda$, all weights")
+    axes[1, 0].set_ylabel(r"top of $\langle H\rangle$")
+    axes[1, 0].legend(loc="lower right", fontsize=6)
     return figure

@@ -102,6 +102,14 @@ def amplitudes() -> pd.DataFrame:
     return pd.concat([table.assign(activation="tanh"), table.assign(activation="relu", autograd=0.8)])
 
 
+def sharpening() -> pd.DataFrame:
+    step = np.arange(0, 21, 2)
+    rows = pd.DataFrame({"rule": "fixed", "step": step, "eta": 0.5, "value": 1 + step / 20, "stderr": 0.05})
+    looks = np.where(step % 10 == 0, 1 + step / 20, np.nan)
+    rows = rows.assign(exact=looks, sharpness=4 * looks)
+    return pd.concat([rows.assign(network=network) for network in ("MLP", "convolutional")])
+
+
 LINES = {
     "sigma": [0.1, 1.0, 100.0], "decay": [0.5, 0.05, 0.004],
     "catapult": [0.5, 0.5, 0.02], "divergent": [1.5, 1.5, 0.06],
@@ -182,6 +190,7 @@ MADE = {
     "04c_accuracy": (curvature.accuracy, accuracy),
     "04d_niw_decay": (curvature.decay, niw_decay),
     "04e_amplitude": (curvature.amplitudes, amplitudes),
+    "04f_sharpening": (curvature.sharpening, sharpening),
     "11a_linear": (partial(memorisation.linear, turns=memorisation_tables.linear_turns()), memorisation_tables.linear),
     "11b_along_training": (
         partial(memorisation.along_training, turns=memorisation_tables.turns().to_dict("list")),
@@ -226,6 +235,7 @@ LOOKS = {
     "04c_accuracy": (2, (3, 2, 0), "log log"),
     "04d_niw_decay": (2, (4, 2, 0), "linear linear"),
     "04e_amplitude": (2, (5, 2, 0), "log linear"),
+    "04f_sharpening": (4, (2, 0, 0), "linear linear"),
     "05a_tuning_convolutional": (4, (3, 0, 0), "log linear"),
     "05a_tuning_fully_connected": (4, (3, 0, 0), "log linear"),
     "05b_robustness_convolutional": (8, (13, 4, 0), "linear linear"),

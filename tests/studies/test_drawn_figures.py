@@ -165,6 +165,7 @@ CURVES = {
     ("04c_accuracy", 0, "softplus"): lambda t: (None, of(t, activation="softplus")["value"]),
     ("04d_niw_decay", 0, "linear net"): lambda t: (None, of(t, network="linear net")["read"]),
     ("04e_amplitude", 1, "autograd's Hessian"): lambda t: ([0.02, 0.2, 2.0], [0.8, 0.8, 0.8]),
+    ("04f_sharpening", 2, "thermometer"): lambda t: (of(t, network="MLP")["step"], of(t, network="MLP")["value"]),
     ("05a_tuning_convolutional", 0, "Gaussian noise"): lambda t: (None, of(t, method="nin_input")["noisy"]),
     ("05b_robustness_convolutional", 0, "dropout"): lambda t: (None, gain(t)),
     ("05c_quadratic_law", 1, "relu"): lambda t: (of(t, activation="relu")["sigma"], of(t, activation="relu")["pull"]),
