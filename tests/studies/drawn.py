@@ -1,207 +1,28 @@
-"""The figures that the tests look at: those saved in figures/paper, and others drawn from small tables made here."""
+"""The figures that the tests look at: those saved in figures/paper, and those of `made_figures`."""
 
 from collections.abc import Iterable
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
-import memorisation_tables
 import numpy as np
 import pandas as pd
 import pytest
+from made_figures import MADE
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy.stats import gmean
 
-from nin import theory
 from nin.figures import Saved, style
-from studies.curvature_probe import figures as curvature
-from studies.linear_test_case import figures as linear
-from studies.memorisation import figures as memorisation
-from studies.nin_vs_loss import figures as clocks
-from studies.phase_sweep import figures as sweep
 
 PAPER = Path(__file__).parents[2] / "figures" / "paper"
 STUDIES = {"02": "phase_sweep", "03": "nin_vs_loss", "05": "robust_learning", "06": "spatial_stability",
            "07": "scale_detection", "08": "training_response", "09": "layerwise_interactions",
            "10": "four_probes"}  # fmt: skip
 SAVED = sorted(path.stem for path in PAPER.glob("*.json") if path.stem[:2] in STUDIES)
-
-
-def noise_output() -> pd.DataFrame:
-    steps = np.arange(30)
-    tables = []
-    for kappa0 in (0.01, 1.5, 2.5, 4.1):
-        n = np.cos(steps * kappa0) * np.exp(-steps / 10)
-        columns = {"n": n, "n_map": n, "n_averaged": 0.9 * n, "n_wide": (1 - kappa0) ** steps}
-        tables.append(pd.DataFrame({"kappa0": kappa0, "step": steps} | columns))
-    return pd.concat(tables)
-
-
-def decay_times() -> pd.DataFrame:
-    kappa0 = np.array([0.05, 0.5, 1.5])
-    tau = theory.decay_time(kappa0)
-    table = pd.DataFrame({"kappa0": kappa0, "tau": tau, "low": 0.9 * tau, "high": 1.2 * tau})
-    return pd.concat([table.assign(source="SGD"), table.assign(source="closed map")])
-
-
-def end_points() -> pd.DataFrame:
-    maps = [
-        pd.DataFrame({"kind": "map", "width": width, "kappa0": [0.5, 1.5, 3.0], "kappa_end": [0.5, 1.5, 1.0],
-                      "peak": [0.01, 0.02, 0.5]})
-        for width in (1e2, 1e4)
-    ]  # fmt: skip
-    kappa0 = np.array([0.25, 0.5, 1.0])
-    finite = [
-        pd.DataFrame({"kind": "multiplier", "law": law, "batch": batch, "kappa0": kappa0, "stderr": 0.01,
-                      "multiplier": theory.mean_square_multiplier(kappa0, batch, theory.KURTOSIS[law])})
-        for law in ("gaussian", "rademacher") for batch in (1, 8, 128)
-    ]  # fmt: skip
-    return pd.concat([*maps, *finite])
-
-
-def spectrum() -> pd.DataFrame:
-    rows = []
-    for phase, sigma in (("decay", 1.0), ("catapult", 30.0), ("decoupled", 0.1)):
-        for step in (0, 10, 100):
-            for rank in (1, 2, 3):
-                value = 1 / rank / (1 + step / 50)
-                rows.append((phase, sigma, step, "exact", rank, value, 0.0))
-                rows.append((phase, sigma, step, "thermometer", rank, 1.1 * value, 0.1 * value))
-        if phase != "decoupled":
-            rows.append((phase, sigma, 50, "NIW decay", 1, 0.6, 0.05))
-    return pd.DataFrame(rows, columns=["phase", "sigma", "step", "method", "rank", "value", "stderr"])
-
-
-def stability() -> pd.DataFrame:
-    rows = [
-        (phase, seed, step, 1.5 + seed + step / 100, 2.5 + seed, 1.0 / (1 + step))
-        for phase in ("decay", "catapult") for seed in (0, 1) for step in (0, 10, 100)
-    ]  # fmt: skip
-    return pd.DataFrame(rows, columns=["phase", "seed", "step", "eta_sharpness", "eta_noisy_sharpness", "noisy_loss"])
-
-
-def accuracy() -> pd.DataFrame:
-    exact = np.geomspace(0.1, 2, 40)
-    off = np.random.default_rng(0).normal(size=40)
-    table = pd.DataFrame({"rank": 1, "exact": exact, "value": exact * (1 + 0.05 * off), "stderr": 0.05 * exact})
-    return pd.concat([table.assign(activation="tanh"), table.assign(activation="softplus")])
-
-
-def niw_decay() -> pd.DataFrame:
-    table = pd.DataFrame({"read": [1.0, 1.1], "stderr": 0.01, "exact": [1.01, 1.08]})
-    return pd.concat([table.assign(network=network) for network in ("linear net", "tanh", "softplus")])
-
-
-def amplitudes() -> pd.DataFrame:
-    table = pd.DataFrame({"amplitude": [0.02, 0.2, 2.0], "read": [1.0, 0.9, 0.5], "stderr": 0.05})
-    table = table.assign(averaged=[0.98, 0.91, 0.52], averaged_stderr=0.01, autograd=1.0)
-    return pd.concat([table.assign(activation="tanh"), table.assign(activation="relu", autograd=0.8)])
-
-
-def sharpening() -> pd.DataFrame:
-    step = np.arange(0, 21, 2)
-    rows = pd.DataFrame({"rule": "fixed", "step": step, "eta": 0.5, "value": 1 + step / 20, "stderr": 0.05})
-    looks = np.where(step % 10 == 0, 1 + step / 20, np.nan)
-    rows = rows.assign(exact=looks, sharpness=4 * looks)
-    return pd.concat([rows.assign(network=network) for network in ("MLP", "convolutional")])
-
-
-LINES = {
-    "sigma": [0.1, 1.0, 100.0], "decay": [0.5, 0.05, 0.004],
-    "catapult": [0.5, 0.5, 0.02], "divergent": [1.5, 1.5, 0.06],
-}  # fmt: skip
-
-
-def phase_map() -> pd.DataFrame:
-    """Four noise scales by three learning rates, the highest of which plain SGD does not survive."""
-    phases = [["decoupled", "decay", "decay", "catapult"], ["decoupled", "decay", "growing", "divergent"],
-              ["decoupled", "decay", "catapult", "divergent"]]  # fmt: skip
-    rows = [
-        (lr, sigma, phases[i][j], (1 + (i + j) % 3) / 3, ("stable", "stable", "spikes")[i])
-        for i, lr in enumerate((0.01, 0.1, 1.0)) for j, sigma in enumerate((0.1, 1.0, 10.0, 100.0))
-    ]  # fmt: skip
-    return pd.DataFrame(rows, columns=["lr", "sigma", "phase", "agree", "plain"])
-
-
-def one_mode() -> pd.DataFrame:
-    sigma = np.tile([0.5, 1.0, 2.0], 4)
-    table = pd.DataFrame({"activation": ["softplus"] * 6 + ["tanh"] * 6, "seed": [0] * 3 + [1] * 3 + [0] * 3 + [1] * 3})
-    theory_of = 10 * (1 + table["seed"]) / sigma**2
-    return table.assign(sigma=sigma, tau=1.1 * theory_of, theory=theory_of, of_hessian=1.3 * theory_of)
-
-
-def optimisers() -> pd.DataFrame:
-    rows = [
-        (name, seed, sigma, 1 + sigma**2 / (3 + k), 1 / (1 + sigma + seed), phase)
-        for k, name in enumerate(("SGD", "Adam")) for seed in (0, 1)
-        for sigma, phase in ((0.1, "decoupled"), (1.0, "decay"), (10.0, "catapult"))
-    ]  # fmt: skip
-    return pd.DataFrame(rows, columns=["optimiser", "seed", "sigma", "spike", "kept", "phase"])
-
-
-def similarities() -> pd.DataFrame:
-    """Correlations of four seeds at two noise scales, for both ways to draw the noise."""
-    draws = np.random.default_rng(0)
-    rows = []
-    for mode in ("epoch", "fixed"):
-        for sigma in (1.0, 8.0):
-            for seed in range(4):
-                values = dict(zip(clocks.CLOCKS, 1 - 0.1 * draws.random(len(clocks.CLOCKS)), strict=True))
-                partial = {"partial": draws.uniform(0.4, 0.6), "partial, other": draws.uniform(0.4, 0.6)}
-                rows.append({"resample": mode, "sigma": sigma, "seed": seed} | values | partial)
-    return pd.DataFrame(rows)
-
-
-def changed_training() -> pd.DataFrame:
-    curvature = np.geomspace(1e-3, 1e-1, 12)
-    table = pd.DataFrame({"curvature": curvature, "rate": 1.1 * curvature, "trace": 3 * curvature**0.5})
-    table = table.assign(loss=curvature[::-1], time=1 / np.arange(1, 13))
-    return pd.concat([table.assign(case=name, seed=seed) for name in ("unchanged", "width 8") for seed in (0, 1)])
-
-
-def laws_of_the_clock() -> pd.DataFrame:
-    rows = []
-    for phase, sigma in (("decay", 1.0), ("catapult", 30.0)):
-        for seed in (0, 1):
-            for step in (0, 10, 100):
-                W = np.exp(-step / 200) * (1 + seed / 10)
-                laws = {"full": 1.05 * W, "parallel": 0.9 * W, "no floor": 0.8 * W, "constant": 1.3 * W}
-                row = {"phase": phase, "sigma": sigma, "seed": seed, "step": step, "niw_norm": W, "spread": 0.02}
-                rows.append(row | laws)
-    return pd.DataFrame(rows)
-
-
-MADE = {
-    "01a_noise_output": (linear.noise_output, noise_output),
-    "01b_decay_time": (linear.decay_time, decay_times),
-    "01c_end_points": (linear.end_points, end_points),
-    "02c_phase_map": (partial(sweep.phase_map, borders=LINES, rival=LINES), phase_map),
-    "02d_one_mode": (sweep.one_mode, one_mode),
-    "02e_optimisers": (sweep.optimisers, optimisers),
-    "03b_nulls": (clocks.nulls, similarities),
-    "03c_interventions": (clocks.interventions, changed_training),
-    "03e_clock": (clocks.clock, laws_of_the_clock),
-    "04a_spectrum": (curvature.spectrum, spectrum),
-    "04b_stability": (curvature.stability, stability),
-    "04c_accuracy": (curvature.accuracy, accuracy),
-    "04d_niw_decay": (curvature.decay, niw_decay),
-    "04e_amplitude": (curvature.amplitudes, amplitudes),
-    "04f_sharpening": (curvature.sharpening, sharpening),
-    "11a_linear": (partial(memorisation.linear, turns=memorisation_tables.linear_turns()), memorisation_tables.linear),
-    "11b_along_training": (
-        partial(memorisation.along_training, turns=memorisation_tables.turns().to_dict("list")),
-        memorisation_tables.runs,
-    ),
-    "11c_reading": (
-        partial(memorisation.reading, turns=memorisation_tables.turns().to_dict("list")),
-        memorisation_tables.rules,
-    ),
-    "11d_elsewhere": (memorisation.elsewhere, memorisation_tables.cases),
-}
 EVERY = sorted([*SAVED, *MADE])
 SLOW = ("10a_along_training", "10b_details")  # 15 and 25 panels of many lines
 
