@@ -54,7 +54,8 @@ class Thermometer:
     model      any network; it is measured in eval mode and not changed, nor are its gradients or torch's random state
     layer      dotted name of an nn.Linear or a convolution
     nodes      M; about the leading M - 2 eigenvalues are reliable
-    amplitude  A, in the units of the values that are shifted; the bias is of order A^2
+    amplitude  A, in the units of the values that are shifted; the bias is of order A^2. Beside values above A / eps of
+               the dtype (4e5 in float32 by default), as in a network that diverges, rounding swallows the shift
     memory     number of readings that the longest average spans
     at         where the nodes enter, as in `nin.inject`
     seed       for the initial directions, and for the assignment of signs to samples
