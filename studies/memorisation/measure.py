@@ -19,7 +19,7 @@ from nin.support.threads import threads, threads_for
 from nin.training.config import RunConfig
 from nin.training.ensemble import CHUNK, Ensemble
 from nin.training.start import build, with_node
-from studies.memorisation.labels import flipped
+from studies.labels import flipped
 
 HELD_OUT = 0.1  # of the training samples: the usual tenth
 LABELS, SPLIT = 1, 2  # random streams of a seed that the library's configs do not have

@@ -17,6 +17,7 @@ from nin.training.config import DTYPES, RunConfig
 from nin.training.ensemble import Ensemble, member
 from nin.training.loop import make_optimizer
 from nin.training.start import members
+from studies.labels import flipped
 from studies.nin_vs_loss import clock, pull
 
 
@@ -56,10 +57,9 @@ def cases(*, at: int, width: int, samples: int) -> tuple[Case, ...]:
 
 def changed(data: Dataset, case: Case, *, seed: int = 0) -> Dataset:
     """The training samples of a case, with its label noise; the seed chooses which labels are wrong."""
-    x, y = data.x_train[: case.samples], data.y_train[: case.samples].clone()
+    x, y = data.x_train[: case.samples], data.y_train[: case.samples]
     generator = torch.Generator().manual_seed(seed)
-    wrong = torch.randperm(len(y), generator=generator)[: round(case.label_noise * len(y))]
-    y[wrong] = (y[wrong] + torch.randint(1, data.classes, (len(wrong),), generator=generator)) % data.classes
+    y, _ = flipped(y, case.label_noise, classes=data.classes, generator=generator)
     return dataclasses.replace(data, x_train=x, y_train=y)
 
 

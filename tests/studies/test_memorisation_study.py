@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 import nin
 from nin.probes.memorisation import MemorisationMeter
+from studies.labels import flipped
 from studies.memorisation import linear, linear_runs, measure, stopping, variants
-from studies.memorisation.labels import flipped
 from studies.memorisation.measure import Run
 
 BASE = nin.RunConfig(widths=(16, 16), lr=0.1, batch_size=16, steps=30, nodes=2)
