@@ -12,19 +12,22 @@ import pandas as pd
 from nin.support import paths, provenance
 from nin.support.arguments import check_choice
 
-COLUMNS = ["notebook", "name", "source", "measured", "predicted", "tolerance", "relation", "holds"]
+COLUMNS = ["notebook", "name", "source", "measured", "predicted", "tolerance", "relation", "rival", "holds"]
 TEXT = ("notebook", "name", "source", "relation")
 RELATIONS = ("=", "<=", ">=")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One claim: `measured relation predicted`, within an absolute tolerance.
+    """One claim: `measured relation predicted`, within an absolute tolerance, and its rival, which must not hold.
 
     name       what is claimed, in a few words
     source     where it is stated: "NIN prediction 7" of docs/reference, or a paper
     relation   "=": |measured - predicted| <= tolerance; "<=", ">=": one-sided, the tolerance on the allowed side
-    A measured value that is NaN or infinite never holds.
+    rival      the value that would be measured if the claim were false: a null, a control, another theory; None: none
+    A measured or predicted value that is NaN or infinite never holds, nor does a check that its rival passes as well
+    or whose rival is NaN: it tests nothing.
+    Raises ValueError for an unknown relation and for a tolerance that is negative, NaN or infinite.
     """
 
     name: str
@@ -33,20 +36,31 @@ class Check:
     predicted: float
     tolerance: float = 0.0
     relation: Literal["=", "<=", ">="] = "="
+    rival: float | None = None
 
     def __post_init__(self) -> None:
         check_choice("relation", self.relation, RELATIONS)
         for field in ("measured", "predicted", "tolerance"):
             object.__setattr__(self, field, float(getattr(self, field)))
-        if not self.tolerance >= 0:
-            raise ValueError(f"tolerance={self.tolerance!r} must be a number >= 0.")
+        if self.rival is not None:
+            object.__setattr__(self, "rival", float(self.rival))
+        if not 0 <= self.tolerance < math.inf:
+            raise ValueError(f"tolerance={self.tolerance!r} must be a finite number >= 0.")
 
     @property
     def holds(self) -> bool:
-        """Whether the measurement supports the claim."""
-        if not math.isfinite(self.measured):
+        """Whether the measurement supports the claim, and the rival would not."""
+        if not math.isfinite(self.measured) or not math.isfinite(self.predicted):
             return False
-        excess = self.measured - self.predicted
+        return self._allows(self.measured) and self.tests
+
+    @property
+    def tests(self) -> bool:
+        """Whether the rival fails, so that the check can; True without a rival."""
+        return self.rival is None or not (math.isnan(self.rival) or self._allows(self.rival))
+
+    def _allows(self, value: float) -> bool:
+        excess = value - self.predicted
         low, high = self.relation != "<=", self.relation != ">="
         return not (low and excess < -self.tolerance) and not (high and excess > self.tolerance)
 
@@ -54,6 +68,7 @@ class Check:
 def save(checks: Sequence[Check], *, notebook: str | None = None, profile: str | None = None) -> pd.DataFrame:
     """Replace a notebook's rows in its profile's checks.csv with these checks, and return them as a table.
 
+    The table has a column `rival` if a check has one.
     notebook, profile   None: those of the last `nin.figures.begin`; ValueError if there was none
     """
     source = provenance.source()
@@ -67,10 +82,13 @@ def save(checks: Sequence[Check], *, notebook: str | None = None, profile: str |
     whole = pd.concat([frame for frame in (old[old["notebook"] != notebook], new) if len(frame)])
     whole = whole.sort_values("notebook", kind="stable")
     paths.write(folder / "checks.csv", whole.to_csv(index=False).encode())
-    return new.drop(columns="notebook")
+    return new.drop(columns="notebook" if new["rival"].notna().any() else ["notebook", "rival"])
 
 
 def table(folder: Path | None = None) -> pd.DataFrame:
     """All checks in a figures folder (None: that of the quick profile), one row for each claim; empty if none exist."""
     path = (paths.figures("quick") if folder is None else Path(folder)) / "checks.csv"
-    return pd.read_csv(path, dtype=dict.fromkeys(TEXT, str)) if path.exists() else pd.DataFrame(columns=COLUMNS)
+    if not path.exists():
+        return pd.DataFrame(columns=COLUMNS)
+    found = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str))
+    return found.reindex(columns=COLUMNS)  # tables of earlier versions have no rivals

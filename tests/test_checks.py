@@ -20,10 +20,22 @@ from nin.support import paths
         (float("nan"), 1, 9, "=", False),
         (float("nan"), 1, 9, ">=", False),
         (float("inf"), 1, 9, ">=", False),
+        (1.0, float("nan"), 9, "=", False),
+        (1.0, float("inf"), 9, "<=", False),
     ],
 )
 def test_holds(measured, predicted, tolerance, relation, holds):
     assert Check("a claim", "somewhere", measured, predicted, tolerance, relation).holds is holds
+
+
+@pytest.mark.parametrize(
+    ("rival", "holds"),
+    [(None, True), (2.0, True), (float("inf"), True), (1.04, False), (0.96, False), (float("nan"), False)],
+)
+def test_a_check_that_its_rival_passes_does_not_hold(rival, holds):
+    check = Check("a claim", "somewhere", 1.01, 1, 0.05, rival=rival)
+    assert check.holds is check.tests is holds
+    assert Check("a claim", "somewhere", 1.2, 1, 0.05, rival=2.0).holds is False
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -32,6 +44,21 @@ def test_bad_claims_are_named():
         Check("a", "b", 1, 1, 0, "==")
     with pytest.raises(ValueError, match="tolerance=-1.0 must be"):
         Check("a", "b", 1, 1, -1)
+    with pytest.raises(ValueError, match="tolerance=inf must be a finite number >= 0"):
+        Check("a", "b", 1, 1, float("inf"))
+
+
+def test_rivals_are_kept_and_tables_without_them_are_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("NIN_FIGURES", str(tmp_path))
+    shown = checks.save([Check("a", "s", 1, 1, rival=3), Check("b", "s", 1, 1)], notebook="02", profile="quick")
+    assert shown["rival"].tolist()[0] == 3 and shown["rival"].isna().tolist() == [False, True]
+    path = paths.figures("quick") / "checks.csv"
+    assert checks.table()["rival"].tolist()[0] == 3
+    old = "notebook,name,source,measured,predicted,tolerance,relation,holds\n01,c,s,3.0,3.0,0.0,=,True\n"
+    path.write_text(old)
+    assert checks.table()["rival"].isna().all()
+    checks.save([Check("d", "s", 1, 1, rival=2)], notebook="02", profile="quick")
+    assert checks.table()[["notebook", "holds"]].values.tolist() == [["01", True], ["02", True]]
 
 
 def test_a_notebook_replaces_its_own_rows_alone(tmp_path, monkeypatch):

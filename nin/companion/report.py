@@ -59,6 +59,11 @@ def _print_figures(outcomes: Sequence[Outcome]) -> None:
 
 
 def _print_checks(table: pd.DataFrame) -> None:
-    columns = ("notebook", "name", "source", "measured", "relation", "predicted", "tolerance", "holds")
-    shown = table.assign(holds=["yes" if holds else "NO" for holds in table["holds"]])
+    columns = ["notebook", "name", "source", "measured", "relation", "predicted", "tolerance", "rival", "holds"]
+    shown = table.assign(
+        holds=["yes" if holds else "NO" for holds in table["holds"]],
+        rival=["" if pd.isna(rival) else rival for rival in table["rival"]],
+    )
+    if table["rival"].isna().all():
+        columns.remove("rival")
     print_table("checks", columns, [[show(row[c]) for c in columns] for row in shown.to_dict("records")])
