@@ -147,7 +147,7 @@ def test_draw_functions_are_found_by_their_old_names(old, new):
 
 def test_every_old_draw_function_is_there():
     """The names in the sidecars of commit 41078c6, as git keeps them or as the rule maps them."""
-    saved = figures.saved("paper")
+    saved = [figure for figure in figures.saved("paper") if figure.name != "02f_collapse"]  # which is newer
     assert len(saved) >= 45
     for figure in saved:
         study = figure.sidecar["draw"].split(".")[1]

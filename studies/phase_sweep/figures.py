@@ -74,31 +74,6 @@ def decay_times(
     return figure
 
 
-def phase_diagram(data: pd.DataFrame, *, lambda_H: float, kappa_max: float) -> Figure:
-    """The phase of each (sigma, eta), with kappa_H = 2 and the measured kappa_max.
-
-    data: sigma, lr, phase (the majority over seeds) on a grid; lambda_H the median over seeds at step 0.
-    """
-    figure, axes = panels(1, 1, height=0.62)
-    ax = axes[0, 0]
-    codes = data.assign(code=data["phase"].map(PHASES.index)).pivot(index="lr", columns="sigma", values="code")
-    sigma, eta = codes.columns.to_numpy(), codes.index.to_numpy()
-    colors = ListedColormap([PHASE_COLORS[phase] for phase in PHASES])
-    ax.pcolormesh(sigma, eta, codes, cmap=colors, vmin=-0.5, vmax=len(PHASES) - 0.5, alpha=0.55, shading="nearest")
-    for kappa, line, label in [
-        (2, "k-", r"$\kappa_H=2$"),
-        (kappa_max, "k--", rf"$\kappa_H={kappa_max:.0f}$, measured"),
-    ]:
-        ax.plot(np.sqrt(kappa / (eta * lambda_H)), eta, line, label=label, lw=1)
-    ax.set(xscale="log", yscale="log", xlabel=r"noise scale $\sigma$", ylabel=r"learning rate $\eta$")
-    ax.set_xlim(_edges(sigma))
-    ax.set_ylim(_edges(eta))
-    ax.grid(False)
-    patches = [Patch(color=PHASE_COLORS[phase], alpha=0.55, label=phase) for phase in PHASES]
-    figure.legend(handles=patches + ax.get_legend_handles_labels()[0], loc="outside right center")
-    return figure
-
-
 def phase_map(data: pd.DataFrame, *, borders: dict[str, list[float]], rival: dict[str, list[float]]) -> Figure:
     """The phase of each (sigma, eta), with the borders predicted before any run, and those of kappa_H.
 
@@ -167,7 +142,7 @@ def one_mode(data: pd.DataFrame) -> Figure:
             ax.plot(mean.index, mean, look, lw=0.9, label=label)
     for ax, name in zip(axes[0], names, strict=True):
         ax.set(xscale="log", yscale="log", xlabel=r"noise scale $\sigma$", title=name)
-    axes[0, 0].set_ylabel(r"decay time along the top mode [steps]")
+    axes[0, 0].set_ylabel(r"decay time [steps]")
     axes[0, 0].legend(loc="lower left")
     return figure
 

@@ -110,22 +110,6 @@ def phase_map() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["lr", "sigma", "phase", "agree", "plain"])
 
 
-def one_mode() -> pd.DataFrame:
-    sigma = np.tile([0.5, 1.0, 2.0], 4)
-    table = pd.DataFrame({"activation": ["softplus"] * 6 + ["tanh"] * 6, "seed": [0] * 3 + [1] * 3 + [0] * 3 + [1] * 3})
-    theory_of = 10 * (1 + table["seed"]) / sigma**2
-    return table.assign(sigma=sigma, tau=1.1 * theory_of, theory=theory_of, of_hessian=1.3 * theory_of)
-
-
-def optimisers() -> pd.DataFrame:
-    rows = [
-        (name, seed, sigma, 1 + sigma**2 / (3 + k), 1 / (1 + sigma + seed), phase)
-        for k, name in enumerate(("SGD", "Adam")) for seed in (0, 1)
-        for sigma, phase in ((0.1, "decoupled"), (1.0, "decay"), (10.0, "catapult"))
-    ]  # fmt: skip
-    return pd.DataFrame(rows, columns=["optimiser", "seed", "sigma", "spike", "kept", "phase"])
-
-
 def similarities() -> pd.DataFrame:
     """Correlations of four seeds at two noise scales, for both ways to draw the noise."""
     draws = np.random.default_rng(0)
@@ -163,8 +147,6 @@ MADE = {
     "01b_decay_time": (linear.decay_time, decay_times),
     "01c_end_points": (linear.end_points, end_points),
     "02c_phase_map": (partial(sweep.phase_map, borders=LINES, rival=LINES), phase_map),
-    "02d_one_mode": (sweep.one_mode, one_mode),
-    "02e_optimisers": (sweep.optimisers, optimisers),
     "03b_nulls": (clocks.nulls, similarities),
     "03c_interventions": (clocks.interventions, changed_training),
     "03e_clock": (clocks.clock, laws_of_the_clock),
