@@ -19,9 +19,9 @@ from scipy.stats import gmean
 from nin.figures import Saved, style
 
 PAPER = Path(__file__).parents[2] / "figures" / "paper"
-STUDIES = {"02": "phase_sweep", "03": "nin_vs_loss", "05": "robust_learning", "06": "spatial_stability",
-           "07": "scale_detection", "08": "training_response", "09": "layerwise_interactions",
-           "10": "four_probes"}  # fmt: skip
+STUDIES = {"01": "linear_test_case", "02": "phase_sweep", "03": "nin_vs_loss", "05": "robust_learning",
+           "06": "spatial_stability", "07": "scale_detection", "08": "training_response",
+           "09": "layerwise_interactions", "10": "four_probes"}  # fmt: skip
 SAVED = sorted(path.stem for path in PAPER.glob("*.json") if path.stem[:2] in STUDIES)
 EVERY = sorted([*SAVED, *MADE])
 SLOW = ("10a_along_training", "10b_details")  # 15 and 25 panels of many lines
@@ -37,7 +37,8 @@ def marked(cases: Iterable) -> list:
 LOOKS = {
     "01a_noise_output": (4, (4, 0, 0), "linear linear"),
     "01b_decay_time": (1, (6, 2, 0), "log log"),
-    "01c_end_points": (3, (6, 0, 0), "linear linear"),
+    "01c_end_points": (3, (7, 0, 0), "linear linear"),
+    "01d_equal_decay": (3, (2, 2, 0), "linear log"),
     "02a_trajectories": (2, (12, 0, 0), "log log"),
     "02b_decay_times": (1, (7, 4, 0), "log log"),
     "02c_phase_diagram": (1, (5, 1, 0), "log log"),

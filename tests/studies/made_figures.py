@@ -6,44 +6,10 @@ import memorisation_tables
 import numpy as np
 import pandas as pd
 
-from nin import theory
 from studies.curvature_probe import figures as curvature
-from studies.linear_test_case import figures as linear
 from studies.memorisation import figures as memorisation
 from studies.nin_vs_loss import figures as clocks
 from studies.phase_sweep import figures as sweep
-
-
-def noise_output() -> pd.DataFrame:
-    steps = np.arange(30)
-    tables = []
-    for kappa0 in (0.01, 1.5, 2.5, 4.1):
-        n = np.cos(steps * kappa0) * np.exp(-steps / 10)
-        columns = {"n": n, "n_map": n, "n_averaged": 0.9 * n, "n_wide": (1 - kappa0) ** steps}
-        tables.append(pd.DataFrame({"kappa0": kappa0, "step": steps} | columns))
-    return pd.concat(tables)
-
-
-def decay_times() -> pd.DataFrame:
-    kappa0 = np.array([0.05, 0.5, 1.5])
-    tau = theory.decay_time(kappa0)
-    table = pd.DataFrame({"kappa0": kappa0, "tau": tau, "low": 0.9 * tau, "high": 1.2 * tau})
-    return pd.concat([table.assign(source="SGD"), table.assign(source="closed map")])
-
-
-def end_points() -> pd.DataFrame:
-    maps = [
-        pd.DataFrame({"kind": "map", "width": width, "kappa0": [0.5, 1.5, 3.0], "kappa_end": [0.5, 1.5, 1.0],
-                      "peak": [0.01, 0.02, 0.5]})
-        for width in (1e2, 1e4)
-    ]  # fmt: skip
-    kappa0 = np.array([0.25, 0.5, 1.0])
-    finite = [
-        pd.DataFrame({"kind": "multiplier", "law": law, "batch": batch, "kappa0": kappa0, "stderr": 0.01,
-                      "multiplier": theory.mean_square_multiplier(kappa0, batch, theory.KURTOSIS[law])})
-        for law in ("gaussian", "rademacher") for batch in (1, 8, 128)
-    ]  # fmt: skip
-    return pd.concat([*maps, *finite])
 
 
 def spectrum() -> pd.DataFrame:
@@ -143,9 +109,6 @@ def laws_of_the_clock() -> pd.DataFrame:
 
 
 MADE = {
-    "01a_noise_output": (linear.noise_output, noise_output),
-    "01b_decay_time": (linear.decay_time, decay_times),
-    "01c_end_points": (linear.end_points, end_points),
     "02c_phase_map": (partial(sweep.phase_map, borders=LINES, rival=LINES), phase_map),
     "03b_nulls": (clocks.nulls, similarities),
     "03c_interventions": (clocks.interventions, changed_training),
