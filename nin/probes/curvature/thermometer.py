@@ -32,7 +32,8 @@ class Reading:
     vectors: Float[Tensor, "nodes d"]
 
 
-GROUPS, REPEATS = 4, 3  # groups of a batch, whose scatter is the noise; pulls of a batch that shows a jump
+GROUPS = 4  # of a batch, whose scatter is the noise
+HUGE = 1e100  # pulls of a network that diverged: their squares would overflow
 
 
 class Thermometer:
@@ -49,7 +50,7 @@ class Thermometer:
 
     The memory adapts (`nin.probes.curvature.ladder`): the longest average that no shorter one contradicts is read. The
     scatter of T between the GROUPS groups of a batch gives its noise without a reference to earlier readings. If a
-    reading jumps, the averages start anew, and the batch is read up to REPEATS times, so that V can follow.
+    reading jumps, the averages start anew from a second reading of the same batch, for which V has turned.
 
     model      any network; it is measured in eval mode and not changed, nor are its gradients or torch's random state
     layer      dotted name of an nn.Linear or a convolution
@@ -93,7 +94,7 @@ class Thermometer:
         loss(outputs, y) gives the mean or the per-sample losses, which are averaged. A batch that training has not yet
         seen in this epoch has a larger loss and curvature than the whole training set: to read <H> over all training
         samples, draw the batches independently of the training.
-        A batch with a gradient that is not finite gives NaN and leaves the average unchanged.
+        A batch with a gradient that is not finite, or beyond HUGE, gives NaN and leaves the average unchanged.
         Raises ValueError for a batch of fewer samples than nodes, or than 2, and for inputs that `nin.inject` rejects.
         """
         if len(x) < max(2, self.nodes):
@@ -102,18 +103,15 @@ class Thermometer:
             )
         if not self._count:
             self._start(x)
-        pulled = self._pull(x, y, loss)  # (nodes, d)
-        if not np.isfinite(pulled).all():  # a network that diverged
+        pulled = self._pull(x, y, loss)  # (groups, nodes, d)
+        if not (np.abs(pulled) < HUGE).all():
             nothing = torch.full((self.nodes,), torch.nan, dtype=torch.float64)
             return Reading(nothing, nothing, torch.from_numpy(self._v.copy()))
-        for attempt in range(REPEATS):
-            if attempt:
-                pulled = self._pull(x, y, loss)
-            self._count += 1
-            ritz, rung = self._absorb(pulled)
-            if rung is not None or self._ladder.readings == 1 or attempt == REPEATS - 1:
-                break
+        self._count += 1
+        ritz, rung = self._absorb(pulled)
+        if rung is None:
             self._ladder.restart()
+            ritz, rung = self._absorb(self._pull(x, y, loss))
         return self._show(ritz, rung or 0)
 
     def _absorb(self, pulled: np.ndarray) -> tuple[np.ndarray, int | None]:

@@ -44,7 +44,7 @@ def test_one_sample_many_times_reads_the_hessian_exactly():
 def test_one_pull_is_v_times_the_hessian_plus_cross_talk():
     """T of each group against <eps eps^T V H_i> from torch's Hessian of its samples; the rest is of order A^2."""
     model, (x, y) = network(), batch(16)
-    thermometer = Thermometer(model, "layers.0", nodes=4, amplitude=1e-3)
+    thermometer = Thermometer(model, "layers.0", nodes=4, amplitude=3e-4)
     thermometer._start(x)
     v, rng = thermometer._v.copy(), copy.deepcopy(thermometer._rng)
     place = rng.permutation(16)
@@ -55,7 +55,7 @@ def test_one_pull_is_v_times_the_hessian_plus_cross_talk():
     for g in range(4):
         members = [i for i in range(16) if group[i] == g]
         expected = sum(eps[i][:, None] * (eps[i] @ torch.from_numpy(v) @ per_sample[i]) for i in members) / 4
-        torch.testing.assert_close(pulled[g], expected, rtol=1e-4, atol=1e-7)
+        torch.testing.assert_close(pulled[g], expected, rtol=1e-5, atol=1e-8)
         columns = eps[members]  # orthogonal within each group
         assert torch.equal(columns.T @ columns, 4 * torch.eye(4, dtype=torch.float64))
 
@@ -63,7 +63,7 @@ def test_one_pull_is_v_times_the_hessian_plus_cross_talk():
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", ["convolution", "transformer"])
 def test_reads_convolutions_and_transformers(shape):
-    """The same batch repeatedly, averaged over a long memory; cross-talk is the only noise; against exact Lanczos."""
+    """The same batch repeatedly: cross-talk is the only noise; the top two modes against exact Lanczos."""
     torch.manual_seed(0)
     if shape == "convolution":
         model = nn.Sequential(
@@ -77,11 +77,9 @@ def test_reads_convolutions_and_transformers(shape):
         x = torch.randn(256, 4, 8)
     model, x, y = model.double(), x.double(), torch.arange(256) % 3
     top = extremes(model, layer, x, y, loss=F.cross_entropy, count=2)[0]
-    reading = settle(Thermometer(model, layer, memory=60), x, y, 400)
-    exact = torch.tensor([mode.lam for mode in top], dtype=torch.float64)
-    assert reading.eigenvalues[0] == pytest.approx(exact[0].item(), rel=0.06)
-    assert ((reading.eigenvalues[:2] - exact).abs() < 2 * reading.stderr[:2]).all()
-    assert (reading.stderr[:2] < 0.08 * exact).all()
+    reading = settle(Thermometer(model, layer, memory=200), x, y, 800)
+    for rank, mode in enumerate(top):
+        assert reading.eigenvalues[rank] == pytest.approx(mode.lam, rel=0.06)
 
 
 @pytest.mark.slow
@@ -217,12 +215,15 @@ def test_a_batch_smaller_than_the_nodes_is_refused():
         Thermometer(network(), "layers.0").read(x, y, loss=F.cross_entropy)
 
 
-def test_a_diverged_batch_reads_nan_and_is_forgotten():
+@pytest.mark.parametrize("bad", [torch.nan, 1e200])
+def test_a_diverged_batch_reads_nan_and_is_forgotten(bad):
+    """Not a number, or so large that its square overflows: without a warning, and later readings do not know of it."""
     model, (x, y) = network(), batch()
     one, other = Thermometer(model, "layers.0"), Thermometer(model, "layers.0")
     for thermometer in (one, other):
         settle(thermometer, x, y, 3)
-    assert one.read(x * torch.nan, y, loss=F.cross_entropy).eigenvalues.isnan().all()
+    lost = one.read(x, y, loss=lambda outputs, labels: bad * F.cross_entropy(outputs, labels))
+    assert lost.eigenvalues.isnan().all() and lost.stderr.isnan().all()
     other._rng.permutation(len(x))  # the signs that the lost reading took
     assert torch.equal(settle(one, x, y, 1).eigenvalues, settle(other, x, y, 1).eigenvalues)
 
