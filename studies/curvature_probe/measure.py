@@ -20,7 +20,10 @@ NODES, SIGMA, NIW_STD, LR, BATCH, STEPS = 8, 4.0, 0.0066, 0.005, 1024, 150
 
 
 def linear_net(seeds: Iterable[int], *, width: int = 2048) -> pd.DataFrame:
-    """Blind readings in the linear net; <H> = v v^T / N has the eigenvalue |v|^2 / N: seed, read, stderr, exact."""
+    """Blind readings in the linear net; <H> = v v^T / N has the eigenvalue |v|^2 / N: seed, read, stderr, exact, norm.
+
+    norm: the rival of the reading, the rate of decay of |W_NI|, most of which lies in directions that do not decay.
+    """
     rows = []
     for seed in seeds:
         config = RunConfig(
@@ -30,8 +33,10 @@ def linear_net(seeds: Iterable[int], *, width: int = 2048) -> pd.DataFrame:
         seen = follow(config, every=None)
         readout = seen.network.network.layers[1].weight[0].detach()
         found = from_decay(seen.niw, eta=config.lr, sigma=config.sigma)
-        rows.append((seed, found.lam, found.stderr, (readout @ readout).item() / len(readout)))
-    return pd.DataFrame(rows, columns=["seed", "read", "stderr", "exact"])
+        exact, niw = (readout @ readout).item() / len(readout), seen.niw.double()
+        whole = ((niw[:-1] - niw[1:]) * niw[:-1]).sum() / niw[:-1].square().sum() / (config.lr * config.sigma**2)
+        rows.append((seed, found.lam, found.stderr, exact, whole.item()))
+    return pd.DataFrame(rows, columns=["seed", "read", "stderr", "exact", "norm"])
 
 
 def trained_network(base: RunConfig, data: Dataset, seeds: Iterable[int], *, before: int = 300) -> pd.DataFrame:

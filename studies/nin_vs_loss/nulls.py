@@ -87,16 +87,17 @@ def shuffled(log_loss: Array, generator: np.random.Generator) -> Array:
     return log_loss[0] + np.concatenate([[0.0], np.cumsum(np.concatenate([pieces[k] for k in order]))])
 
 
-def verdicts(table: pd.DataFrame, *, by: list[str]) -> pd.DataFrame:
+def verdicts(table: pd.DataFrame, *, by: list[str], clock: str = "loss") -> pd.DataFrame:
     """The correlation with the loss minus that with each null: mean, 95 % interval over seeds, and a verdict.
 
     Columns by, null, mean, half, verdict: "beats" or "loses to" if the interval excludes 0, else "ties with". The null
     "partial, other" is compared with the partial correlation.
+    clock   the column in place of the loss; with "shuffled" the verdicts of a loss that is not that of the run
     """
     rows = []
     for key, runs in table.groupby(by):
         for null in (*NULLS, "partial, other"):
-            gain = mean_interval(runs["partial" if null == "partial, other" else "loss"] - runs[null])
+            gain = mean_interval(runs["partial" if null == "partial, other" else clock] - runs[null])
             sign = 0 if not abs(gain.mean) > gain.half else np.sign(gain.mean)
             text = {1: "beats", -1: "loses to", 0: "ties with"}[int(sign)]
             rows.append(dict(zip(by, key, strict=True)) | {"null": null, "mean": gain.mean, "half": gain.half,
