@@ -19,6 +19,7 @@ from tueplots import axes, figsizes, fontsizes
 
 from nin.support import paths, provenance
 from nin.support.arguments import check_choice
+from nin.support.legible import make_legible
 from nin.support.provenance import begin
 
 __all__ = [
@@ -193,7 +194,9 @@ class Saved:
 
     def from_table(self) -> Figure:
         """The figure, drawn from its table and arguments with the current rcParams; errors are the draw function's."""
-        return self.draw(pd.read_csv(self.path.with_name(f"{self.name}.csv")), **self.sidecar["arguments"])
+        figure = self.draw(pd.read_csv(self.path.with_name(f"{self.name}.csv")), **self.sidecar["arguments"])
+        make_legible(figure)
+        return figure
 
     def drawn(self) -> Figure:
         """`from_table` for a figure saved earlier; the caller closes it.

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from nin.figures import PHASE_COLORS, panels
 from nin.phases import PHASES
@@ -88,15 +87,14 @@ def accuracy(data: pd.DataFrame) -> Figure:
     ends = np.array([data["exact"].min(), data["exact"].max()])
     left.plot(ends, ends, "k--", lw=0.8, label="equal")
     left.set(xscale="log", yscale="log", xlabel=r"exact eigenvalue of $\langle H\rangle$", ylabel="thermometer")
-    for axis in (left.xaxis, left.yaxis):
-        axis.set_minor_formatter(NullFormatter())
     left.legend(loc="upper left")
     score = ((data["value"] - data["exact"]) / data["stderr"]).clip(-4, 4)
     bins = np.linspace(-4, 4, 33)
     right.hist(score, bins=bins, density=True, color="C0", alpha=0.5, label="measured")
     right.plot(bins, np.exp(-(bins**2) / 2) / np.sqrt(2 * np.pi), "k--", lw=0.8, label="unit Gaussian")
     right.set(xlabel="(thermometer - exact) / stderr", ylabel="density")
-    right.legend(loc="upper left", fontsize=6)
+    right.set_ylim(top=1.25 * right.get_ylim()[1])  # room for the legend
+    right.legend(loc="upper center", ncols=2, fontsize=6)
     return figure
 
 

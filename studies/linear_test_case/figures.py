@@ -39,7 +39,7 @@ def noise_output(data: pd.DataFrame) -> Figure:
             ax.set_ylim(min(low, 1.1 * run["n"].min()), max(high, 1.1 * run["n"].max()))
             continue
         threshold = 1e-2 if top < 1e3 else 1
-        ax.set_yscale("symlog", linthresh=threshold)
+        ax.set_yscale("symlog", linthresh=threshold, linscale=2.5)  # room for the ticks beside 0
         ax.yaxis.set_major_locator(SymmetricalLogLocator(base=100, linthresh=threshold))
     for ax in axes[1]:
         ax.set_xlabel("step")

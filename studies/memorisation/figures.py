@@ -36,7 +36,7 @@ def linear(data: pd.DataFrame, *, turns: Mapping[str, Sequence[float]]) -> Figur
             _measured(ax, curve, f"C{number}", "o", rf"$\sigma_\xi$ = {noise:g}")
         largest = rows[(rows["resample"] == "step") & (rows["label_noise"] == rows["label_noise"].max())]
         _measured(ax, largest, "0.5", "s", f"re-drawn, {largest['label_noise'].max():g}", ls="--")
-        ax.set(xscale="log", yscale="log", xlabel="step + 1", ylim=(0.7 * FLOOR, None))
+        ax.set(xscale="log", yscale="log", xlabel="step + 1", ylim=(0.4 * FLOOR, None))
         ax.set_title(f"{d} inputs, {rows['n'].iloc[0]} samples")
     axes[0, 0].set_ylabel(r"rms $|W_{NI}|$")
     axes[0, 0].legend(loc="lower left", fontsize=6)

@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from scipy.stats import gmean
 
 from nin.figures import Saved, style
+from nin.support.legible import make_legible
 
 PAPER = Path(__file__).parents[2] / "figures" / "paper"
 STUDIES = {"01": "linear_test_case", "02": "phase_sweep", "03": "nin_vs_loss", "05": "robust_learning",
@@ -114,7 +115,11 @@ def table_of(name: str) -> pd.DataFrame:
 def figure_of(name: str) -> Figure:
     """The figure, drawn once; closed, so that it does not count as open."""
     with mpl.rc_context(style()):
-        figure = MADE[name][0](table_of(name)) if name in MADE else Saved(name, "paper").drawn()
+        if name in MADE:
+            figure = MADE[name][0](table_of(name))
+            make_legible(figure)  # as `nin.figures.save` does
+        else:
+            figure = Saved(name, "paper").drawn()
     plt.close(figure)
     return figure
 
