@@ -101,7 +101,7 @@ def _points(ax: Axes) -> Iterator[np.ndarray]:
         yield pixels[((pixels >= panel.p0) & (pixels <= panel.p1)).all(axis=1)]
 
 
-def _axis_of(axes: list[Axes]) -> Iterator[Axis]:
+def _axis_of(axes: list) -> Iterator[Axis]:  # of Axes and secondary axes
     for ax in axes:
         yield from (ax.xaxis, ax.yaxis)
 

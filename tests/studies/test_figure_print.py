@@ -28,7 +28,7 @@ def cases():
             yield pytest.param(name, kind, marks=marks)
 
 
-@pytest.mark.parametrize(("name", "kind"), cases())
+@pytest.mark.parametrize(("name", "kind"), list(cases()))
 def test_a_printed_figure_can_be_read(name, kind):
     faults = FAULTS[kind](rendered(name))
     assert not faults, f"{name}: " + "; ".join(faults)
