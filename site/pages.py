@@ -29,6 +29,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PROFILES = ("paper", "quick")
 AS_IT_IS = "extra"  # the folder of files that are copied without being read
 FILES = ("pdf", "svg", "png", "csv", "json")
+CHECK_COLUMNS = ["claim", "source", "measured", "predicted", "± tolerance", "rival", "holds"]
+CLAIMS = "docs/claims.md"  # written by claims_page.py
 MODULES = (
     "nin",
     "nin.theory",
@@ -168,19 +170,21 @@ def files(figure: Saved) -> str:
 
 def checks_page() -> str:
     """Every claim and its outcome, profile by profile, notebook by notebook."""
-    parts = ["# Checks", "Each claim: measured, predicted, tolerance, holds. Failed claims stay in the table."]
+    parts = ["# Checks", "Each claim: measured, predicted, tolerance, rival, holds. Failed claims stay in the table."]
     for profile in shown():
         frame = checks.table(paths.figures(profile))
         holds = int(frame["holds"].sum())
         parts.append(f"## {profile.capitalize()} profile: {holds} of {len(frame)} hold")
         for notebook, rows in frame.groupby("notebook", sort=True):
             parts.append(heading("###", notebook))
-            parts.append(table(["claim", "source", "measured", "predicted", "± tolerance", "holds"], check_rows(rows)))
+            parts.append(
+                table(["claim", "source", "measured", "predicted", "± tolerance", "rival", "holds"], check_rows(rows))
+            )
     return "\n\n".join(parts) + "\n"
 
 
 def check_rows(frame: pd.DataFrame) -> list[list[str]]:
-    """The cells of checks: three digits, the relation before what is predicted."""
+    """The cells of checks: three digits, the relation before what is predicted; no rival is an empty cell."""
     return [
         [
             escape(row.name),
@@ -188,6 +192,7 @@ def check_rows(frame: pd.DataFrame) -> list[list[str]]:
             f"{row.measured:.3g}",
             f"{escape(row.relation)} {row.predicted:.3g}",
             f"{row.tolerance:.3g}",
+            "" if pd.isna(row.rival) else f"{row.rival:.3g}",
             "yes" if row.holds else "**no**",
         ]
         for row in frame.itertuples(index=False)
@@ -263,7 +268,7 @@ def sources() -> dict[str, str]:
     documents = [
         target.removesuffix(".md")
         for target in linked(guide)
-        if target.endswith(".md") and target not in reference_pages()
+        if target.endswith(".md") and target not in (CLAIMS, *reference_pages())
     ]
     return (
         {"index.md": index_page(documents), "guide.md": guide, "checks.md": checks_page(), "api/index.md": api_index()}
@@ -280,7 +285,7 @@ def stage(folder: Path) -> None:
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         (folder / place).write_text(text)
     copies = {f"notebooks/{name}.ipynb": f"notebooks/{name}.ipynb" for name in notebooks()}
-    copies |= {target: target for target in [*linked(made["guide.md"]), *reference_pages()]}
+    copies |= {target: target for target in [*linked(made["guide.md"]), CLAIMS, *reference_pages()]}
     for profile, figures in shown().items():
         drawn = [figure.path.with_suffix(f".{suffix}") for figure in figures for suffix in FILES]
         copies |= {f"{AS_IT_IS}/figures/{profile}/{path.name}": path for path in drawn if path.exists()}
