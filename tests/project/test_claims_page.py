@@ -40,7 +40,8 @@ def findings(tmp_path, **holds):
     """A folder with one check for each letter: "+" holds, "-" does not; in capitals with a rival."""
     rows = [
         {"notebook": "02_x", "name": name, "source": "a paper", "measured": 1.0 if sign == "+" else 9.0,
-         "predicted": 1.0, "tolerance": 0.5, "relation": "=", "rival": 3.0 if name.isupper() else None, "holds": sign == "+"}
+         "predicted": 1.0, "tolerance": 0.5, "relation": "=", "rival": 3.0 if name.isupper() else None,
+         "holds": sign == "+"}
         for name, sign in holds.items()
     ]  # fmt: skip
     pd.DataFrame(rows).to_csv(tmp_path / "checks.csv", index=False)
