@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from nin.support.arguments import check_choice, check_count, check_number
 
 METHODS = ("sgd", "momentum", "adam")
+SCALINGS = ("standard", "ntk")
 BETA = 0.9  # of momentum
 SLOPE = 0.01  # of the leaky ReLU, torch's default
 ETA = {"mse": 0.02, "ce": 0.1, "sigmoid_mse": 0.3}  # per loss, at H = 64 and d = 10: the reference's workable rates
@@ -56,7 +57,10 @@ class SimpleRecipe:
     batch     samples per step, 1 as in the paper; None: all of them (gradient descent)
     eta       learning rate of each loss, or one for all; None: ETA of the loss
     label_noise       sigma of fresh Gaussian noise on the target at every step, of each loss or one for all
+    bias      standard deviation of the initial biases b, of each loss or one for all
     method    "sgd"; "momentum", with beta = 0.9; "adam", with torch's defaults and one eta for all losses
+    scaling   initial weights, and the factors s_i of the input and s_o of the output of equation (4):
+        "standard": w ~ N(0, 1/d), v ~ N(0, 1/H), both factors 1; "ntk": w, v ~ N(0, 1), s_i = d^-1/2, s_o = H^-1/2
     """
 
     activations: Sequence[str] = tuple(ACTIVATIONS)
@@ -67,7 +71,9 @@ class SimpleRecipe:
     batch: int | None = 1
     eta: float | Sequence[float] | None = None
     label_noise: float | Sequence[float] = 0.0
+    bias: float | Sequence[float] = 0.0
     method: str = "sgd"
+    scaling: Literal["standard", "ntk"] = "standard"
 
     def __post_init__(self) -> None:
         for activation in self.activations:
@@ -79,15 +85,22 @@ class SimpleRecipe:
         if self.batch is not None:
             check_count("batch", self.batch)
         check_choice("method", self.method, METHODS)
+        check_choice("scaling", self.scaling, SCALINGS)
         if self.method == "adam" and not isinstance(self.eta, float):
             raise ValueError(f"eta={self.eta!r} of adam must be one number, like 0.001: it is the same for all losses.")
         for eta in self.per_loss("eta"):
             check_number("eta", eta, exclusive=True)
-        for sigma in self.per_loss("label_noise"):
-            check_number("label_noise", sigma)
+        for name in ("label_noise", "bias"):
+            for value in self.per_loss(name):
+                check_number(name, value)
 
-    def per_loss(self, name: Literal["eta", "label_noise"]) -> list[float]:
-        """The learning rate or label noise of each loss. ValueError if there are more or fewer than losses."""
+    @property
+    def factors(self) -> tuple[float, float]:
+        """s_i and s_o."""
+        return (1.0, 1.0) if self.scaling == "standard" else (self.inputs**-0.5, self.hidden**-0.5)
+
+    def per_loss(self, name: Literal["eta", "label_noise", "bias"]) -> list[float]:
+        """The learning rate, label noise or bias of each loss. ValueError if there are more or fewer than losses."""
         value = getattr(self, name)
         if value is None:
             return [ETA[loss] for loss in self.losses]
@@ -113,19 +126,25 @@ class Factors:
 class SimpleNetworks:
     """The stacked networks, float64; S seeds, A activations, L losses, H hidden units, d inputs.
 
-    w (S, A, L, H, d) ~ N(0, 1/d), b (S, A, L, H) = 0, v (S, A, L, H) ~ N(0, 1/H), c (S, A, L) = 0
+    w (S, A, L, H, d) ~ N(0, 1/d), b (S, A, L, H) ~ bias N(0, 1), v (S, A, L, H) ~ N(0, 1/H), c (S, A, L) = 0; w and v
+    have variance 1 in the NTK scaling.
     """
 
     def __init__(self, recipe: SimpleRecipe) -> None:
         self.recipe = recipe
         A, L, H, d = len(recipe.activations), len(recipe.losses), recipe.hidden, recipe.inputs
         self._generators = [torch.Generator().manual_seed(seed) for seed in recipe.seeds]
-        w = torch.stack([torch.randn(H, d, dtype=torch.float64, generator=g) for g in self._generators]) / d**0.5
-        v = torch.stack([torch.randn(H, dtype=torch.float64, generator=g) for g in self._generators]) / H**0.5
+        w, v = self._normal(H, d), self._normal(H)
+        if recipe.scaling == "standard":
+            w, v = w / d**0.5, v / H**0.5
         S = len(w)
         self.w = w[:, None, None].expand(S, A, L, H, d).contiguous()
         self.v = v[:, None, None].expand(S, A, L, H).contiguous()
         self.b, self.c = torch.zeros_like(self.v), torch.zeros(S, A, L, dtype=torch.float64)
+        spread = torch.tensor(recipe.per_loss("bias"), dtype=torch.float64)
+        if spread.any():
+            self.b += spread[:, None] * self._normal(H)[:, None, None]
+        self._s_i, self._s_o = recipe.factors
         self.eta = torch.tensor(recipe.per_loss("eta"), dtype=torch.float64)
         self._sigma = torch.tensor(recipe.per_loss("label_noise"), dtype=torch.float64)
         self._optimizer: torch.optim.Optimizer | None = None
@@ -134,13 +153,17 @@ class SimpleNetworks:
         elif recipe.method == "adam":
             self._optimizer = torch.optim.Adam(self._parameters(), lr=recipe.eta)
 
+    def _normal(self, *shape: int) -> Tensor:
+        """N(0, 1) for each seed, (S, *shape)."""
+        return torch.stack([torch.randn(*shape, dtype=torch.float64, generator=g) for g in self._generators])
+
     def _parameters(self) -> list[Tensor]:
         return [self.w, self.b, self.v, self.c]
 
     def hidden(self, x: Float[Tensor, "S n d"]) -> tuple[Float[Tensor, "S A L H n"], Float[Tensor, "S A L H n"]]:
         """phi(z) and phi'(z), (S, A, L, H, n)."""
         S, A, L, H, d = self.w.shape
-        z = torch.baddbmm(self.b.view(S, -1, 1), self.w.view(S, -1, d), x.mT)  # (S, A L H, n)
+        z = torch.baddbmm(self.b.view(S, -1, 1), self.w.view(S, -1, d), x.mT, alpha=self._s_i)  # (S, A L H, n)
         z = z.view(S, A, L * H, -1)
         parts = [ACTIVATIONS[name](z[:, a]) for a, name in enumerate(self.recipe.activations)]  # (S, L H, n) each
         h, slope = (torch.stack(part, 1).view(S, A, L, H, -1) for part in zip(*parts, strict=True))
@@ -151,7 +174,7 @@ class SimpleNetworks:
         return self._readout(self.hidden(x)[0])
 
     def _readout(self, h: Float[Tensor, "S A L H n"]) -> Float[Tensor, "S A L n"]:
-        return (self.v[..., None, :] @ h).squeeze(-2) + self.c[..., None]
+        return self._s_o * (self.v[..., None, :] @ h).squeeze(-2) + self.c[..., None]
 
     def for_each_loss(self, y: Float[Tensor, "S n"]) -> Float[Tensor, "S L n"]:
         """The same targets for every loss."""
@@ -172,15 +195,16 @@ class SimpleNetworks:
         f = self._readout(h)  # (S, A, L, n)
         rate = 1.0 if self.recipe.method == "adam" else self.eta[:, None]
         g = self.slopes(f, y) * (rate / x.shape[1])  # (S, A, L, n)
-        dz = slope * (self.v[..., None] * g[..., None, :])  # (S, A, L, H, n)
+        scaled = self._s_o * g
+        dz = slope * (self.v[..., None] * scaled[..., None, :])  # (S, A, L, H, n)
         if self._optimizer is None:
-            self.v -= (h @ g[..., None]).squeeze(-1)
+            self.v -= (h @ scaled[..., None]).squeeze(-1)
             self.c -= g.sum(-1)
             self.b -= dz.sum(-1)
-            self.w.view(S, -1, d).baddbmm_(dz.view(S, -1, x.shape[1]), x, alpha=-1)
+            self.w.view(S, -1, d).baddbmm_(dz.view(S, -1, x.shape[1]), x, alpha=-self._s_i)
             return
-        self.w.grad = torch.bmm(dz.view(S, -1, x.shape[1]), x).view(self.w.shape)
-        self.b.grad, self.v.grad, self.c.grad = dz.sum(-1), (h @ g[..., None]).squeeze(-1), g.sum(-1)
+        self.w.grad = self._s_i * torch.bmm(dz.view(S, -1, x.shape[1]), x).view(self.w.shape)
+        self.b.grad, self.v.grad, self.c.grad = dz.sum(-1), (h @ scaled[..., None]).squeeze(-1), g.sum(-1)
         self._optimizer.step()
 
     def train(
@@ -224,9 +248,9 @@ class SimpleNetworks:
         """Theta(x, x') of each network as equation (4): output weights, hidden weights and biases, output bias."""
         h, slope = self.hidden(x)  # (S, A, L, H, n) each
         h2, slope2 = (h, slope) if x2 is None else self.hidden(x2)  # (S, A, L, H, m) each
-        output = h.mT @ h2  # (S, A, L, n, m)
-        overlap = (x @ (x if x2 is None else x2).mT)[:, None, None] + 1  # (S, 1, 1, n, m): inputs, and the bias
-        hidden = overlap * (slope.mT @ (self.v.square()[..., None] * slope2))  # (S, A, L, n, m)
+        output = self._s_o**2 * h.mT @ h2  # (S, A, L, n, m)
+        overlap = self._s_i**2 * (x @ (x if x2 is None else x2).mT)[:, None, None] + 1  # (S, 1, 1, n, m): inputs, bias
+        hidden = self._s_o**2 * overlap * (slope.mT @ (self.v.square()[..., None] * slope2))  # (S, A, L, n, m)
         return Factors(output, hidden, torch.ones_like(output))
 
     def exact_responses(self, x: Float[Tensor, "S n d"], y: Float[Tensor, "S n"]) -> Float[Tensor, "S A L n n"]:
@@ -244,7 +268,10 @@ class SimpleNetworks:
         return -self.factors(x).whole * g[..., None, :]
 
     def module(self, seed: int, activation: int, loss: int) -> nn.Sequential:
-        """One of the networks as an nn.Module, (n, d) -> (n, 1), by its indices along S, A, L."""
+        """One of the networks as an nn.Module, (n, d) -> (n, 1), by its indices along S, A, L.
+
+        The module has the weights s_i w and s_o v: its kernel is that of the network in the standard scaling only.
+        """
         H, d = self.w.shape[-2:]
         first, last = nn.utils.skip_init(nn.Linear, d, H), nn.utils.skip_init(nn.Linear, H, 1)
         network = nn.Sequential(first, MODULES[self.recipe.activations[activation]](), last).double()
@@ -252,7 +279,7 @@ class SimpleNetworks:
         with torch.no_grad():
             for ours, theirs in zip(
                 network.parameters(),
-                (self.w[place], self.b[place], self.v[place][None], self.c[place][None]),
+                (self._s_i * self.w[place], self.b[place], self._s_o * self.v[place][None], self.c[place][None]),
                 strict=True,
             ):
                 ours.copy_(theirs)

@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from nin.probes.response import kernel, response
-from studies.training_response.networks import ACTIVATIONS, ETA, LOSSES, SLOPES, SimpleNetworks, SimpleRecipe, strings
+from studies.training_response.networks import (
+    ACTIVATIONS,
+    ETA,
+    LOSSES,
+    MODULES,
+    SLOPES,
+    SimpleNetworks,
+    SimpleRecipe,
+    strings,
+)
 
 RECIPE = SimpleRecipe(seeds=(3, 4), inputs=5, hidden=7)
 
@@ -67,6 +76,41 @@ def test_factors_are_the_kernel_of_autograd():
                 torch.testing.assert_close(across[s, a, k], exact[:, :2], rtol=1e-12, atol=1e-12)
                 torch.testing.assert_close(exact, exact.T, rtol=1e-12, atol=1e-12)
                 assert torch.linalg.eigvalsh(exact).min() > -1e-12 * exact.trace()
+
+
+def ntk_output(parameters, x, activation):
+    """f = H^-1/2 v . phi(d^-1/2 w . x + b) + c, written out."""
+    w, b, v, c = parameters
+    h = MODULES[activation]()(x @ w.T / w.shape[1] ** 0.5 + b)
+    return h @ v / len(v) ** 0.5 + c
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu"])
+def test_ntk_scaling_is_that_of_autograd(activation):
+    """Output, kernel and one step, of a network with the factors written out, and the module's output."""
+    recipe = SimpleRecipe(seeds=(3,), inputs=5, hidden=7, activations=(activation,), losses=("ce",), eta=0.7,
+                          bias=0.5, batch=None, scaling="ntk")  # fmt: skip
+    networks, (x, y) = SimpleNetworks(recipe), data(recipe)
+    parameters = [p[0, 0, 0].clone().requires_grad_() for p in (networks.w, networks.b, networks.v, networks.c)]
+    f = ntk_output(parameters, x[0], activation)
+    torch.testing.assert_close(networks.outputs(x)[0, 0, 0], f)
+    torch.testing.assert_close(networks.module(0, 0, 0)(x[0])[:, 0], f)
+    rows = [torch.cat([g.flatten() for g in torch.autograd.grad(one, parameters, retain_graph=True)]) for one in f]
+    gradients = torch.stack(rows)
+    torch.testing.assert_close(networks.factors(x).whole[0, 0, 0], gradients @ gradients.T, rtol=1e-12, atol=1e-12)
+    moves = torch.autograd.grad(LOSSES["ce"](f, y[0]).mean(), parameters)
+    list(networks.train(x, y, 1))
+    for ours, start, move in zip((networks.w, networks.b, networks.v, networks.c), parameters, moves, strict=True):
+        torch.testing.assert_close(ours[0, 0, 0], start.detach() - 0.7 * move, rtol=1e-12, atol=1e-14)
+
+
+def test_biases_are_drawn_without_moving_the_other_weights():
+    plain = SimpleNetworks(SimpleRecipe(seeds=(3, 4), inputs=5, hidden=200))
+    biased = SimpleNetworks(SimpleRecipe(seeds=(3, 4), inputs=5, hidden=200, bias=(0.0, 1.0, 2.0)))
+    assert torch.equal(plain.w, biased.w) and torch.equal(plain.v, biased.v) and not plain.b.any()
+    assert not biased.b[:, :, 0].any() and torch.equal(2 * biased.b[:, :, 1], biased.b[:, :, 2])
+    assert biased.b[:, 0, 1].std().item() == pytest.approx(1, abs=0.1)
+    assert SimpleNetworks(SimpleRecipe(seeds=(3,), scaling="ntk")).v.std().item() == pytest.approx(1, abs=0.2)
 
 
 def test_responses_are_those_of_the_probe():
@@ -147,6 +191,8 @@ def test_strings_differ():
         (lambda: SimpleRecipe(eta=(0.1, 0.2)), "one for each of the 3 losses"),
         (lambda: SimpleRecipe(method="adam"), "eta=None of adam must be one number"),
         (lambda: SimpleRecipe(method="lion"), "method='lion' is unknown"),
+        (lambda: SimpleRecipe(scaling="mup"), "scaling='mup' is unknown"),
+        (lambda: SimpleRecipe(bias=-1.0), "bias=-1.0 must be"),
         (lambda: strings(33, 5, [0]), "count=33 is more than the 32 strings"),
     ],
 )
