@@ -1,4 +1,4 @@
-"""Checks of kernels and responses that hold for any network, measured in float64 (notebook 08)."""
+"""Checks of kernels and responses that hold for any network, in float64, each beside the nearest wrong formula."""
 
 import math
 from collections.abc import Sequence
@@ -18,62 +18,101 @@ ANGLES = (0.0, 0.5, math.pi / 2, 2.4, math.pi)
 
 
 def one_step_checks(etas: Sequence[float] = (1e-4, 1e-3, 1e-2)) -> list[Check]:
-    """Prediction 1: the nonlinearity of a step grows like eta, and its linear part is -eta Theta l'."""
+    """Prediction 1: the nonlinearity of a step grows like eta, and its linear part is -eta Theta l'.
+
+    Rival: a linear part whose kernel lacks the factor of the output bias.
+    """
     recipe = SimpleRecipe(losses=("mse",) * len(etas), eta=tuple(etas), seeds=(0, 1, 2))
     networks, (x, y) = SimpleNetworks(recipe), task("random", recipe, 16)
     exact, linear = networks.exact_responses(x, y), networks.linear_responses(x, y)
-    off = ((exact - linear).flatten(3).norm(dim=3) / linear.flatten(3).norm(dim=3)).mean(0)  # (A, etas)
+    factors = networks.factors(x)
+    wrong = linear * (1 - factors.bias / factors.whole)
+    off, missed = (
+        ((exact - part).flatten(3).norm(dim=3) / part.flatten(3).norm(dim=3)).mean(0) for part in (linear, wrong)
+    )  # (A, etas)
     bands = {"tanh": (1, 0.05), "sigmoid": (1, 0.05), "relu": (1.15, 0.25)}
     checks = []
     for activation, (middle, half) in bands.items():
-        slope = loglog_slope(etas, off[recipe.activations.index(activation)].numpy()).value
-        checks.append(Check(f"one step, {activation}: nonlinearity ~ eta^", "prediction 1", slope, middle, half))
+        place = recipe.activations.index(activation)
+        slope, rival = (loglog_slope(etas, part[place].numpy()).value for part in (off, missed))
+        name = f"one step, {activation}: nonlinearity ~ eta^"
+        checks.append(Check(name, "prediction 1", slope, middle, half, "=", rival))
     network = networks.module(0, 0, 0)
     optimizer = torch.optim.SGD(network.parameters(), lr=etas[0])
     found = response(network, x[0, :1], y[0, :1], x[0], loss=_loss("mse"), optimizer=optimizer).linear[:, 0]
-    gap = ((found - linear[0, 0, 0, :, 0]).norm() / found.norm()).item()
-    return [*checks, Check("linear response against -eta Theta l'", "prediction 1", gap, 0, 1e-12)]
+    gap, rival = (((found - part[0, 0, 0, :, 0]).norm() / found.norm()).item() for part in (linear, wrong))
+    return [*checks, Check("linear response against -eta Theta l'", "prediction 1", gap, 0, 1e-12, "=", rival)]
 
 
 def kernel_checks(*, width: int = 4096) -> list[Check]:
-    """Predictions 2 and 3: factors against autograd, symmetry, positivity; infinitely wide ReLU."""
+    """Predictions 2 and 3: factors against autograd, positivity; infinitely wide ReLU.
+
+    Rivals: factors without that of the output bias; with the output weights' factor subtracted; the infinitely wide
+    covariance of the outputs, [sin a + (pi - a) cos a] / 2 pi, in place of the kernel.
+    """
     recipe = SimpleRecipe(seeds=(0,))
     networks, (x, y) = SimpleNetworks(recipe), task("random", recipe, 16)
     list(networks.train(x, y, 200))
-    factors, gaps, lowest = networks.factors(x).whole, [], []
+    factors, gaps, missed, lowest, wrong = networks.factors(x), [], [], [], []
     for place in np.ndindex(*networks.c.shape):
         exact = kernel(networks.module(*place), x[0])
-        gaps.append(((factors[place] - exact).norm() / exact.norm()).item())
+        ours, output, bias = (part[place] for part in (factors.whole, factors.output, factors.bias))
+        gaps.append(((ours - exact).norm() / exact.norm()).item())
+        missed.append(((ours - bias - exact).norm() / exact.norm()).item())
         lowest.append((torch.linalg.eigvalsh(exact)[0] / exact.trace()).item())
+        wrong.append((torch.linalg.eigvalsh(exact - 2 * output)[0] / exact.trace()).item())
     checks = [
-        Check("factors (4) against autograd", "prediction 2", max(gaps), 0, 1e-12),
-        Check("smallest eigenvalue / trace", "prediction 2", min(lowest), 0, 1e-12, ">="),
+        Check("factors (4) against autograd", "prediction 2", max(gaps), 0, 1e-12, "=", min(missed)),
+        Check("smallest eigenvalue / trace", "prediction 2", min(lowest), 0, 1e-12, ">=", max(wrong)),
     ]
     generator = torch.Generator().manual_seed(0)
     wide = MLP(8, (width,), 1, activation="relu", init="ntk", bias=False, dtype=torch.float64, generator=generator)
     points = torch.zeros(len(ANGLES), 8, dtype=torch.float64)
     points[:, 0], points[:, 1] = torch.tensor(ANGLES).cos(), torch.tensor(ANGLES).sin()
     row = kernel(wide, points[:1] * 8**0.5, points * 8**0.5)[0].numpy()
-    worst = np.abs(row - relu_kernel(np.array(ANGLES))).max()
-    return [*checks, Check(f"ReLU of width {width} against infinite width", "prediction 3", worst, 0, 0.05)]
+    a = np.array(ANGLES)
+    worst, rival = (np.abs(row - law).max() for law in (relu_kernel(a), _relu_covariance(a)))
+    name = f"ReLU of width {width} against infinite width"
+    return [*checks, Check(name, "prediction 3", worst, 0, 0.05, "=", rival)]
+
+
+def _relu_covariance(a: np.ndarray) -> np.ndarray:
+    """Of the outputs of an infinitely wide ReLU network at the start, which the factor of the output weights equals."""
+    return (np.sin(a) + (np.pi - a) * np.cos(a)) / (2 * np.pi)
 
 
 def aging_checks() -> list[Check]:
-    """Prediction 5: a constant kernel ages with exact exponents; mse decays exponentially."""
+    """Prediction 5: a constant kernel ages with exact exponents; mse decays exponentially.
+
+    Rivals: the slope of mse's response over its first 100 steps (logit), the other loss's slope (p, error), and the
+    rate of continuous time, -eta K.
+    """
+    slopes = {loss: _late_slopes(loss) for loss in EXPONENTS}
+    start = constant_kernel("mse", K=1.0, eta=0.5, steps=100)
+    exponential = loglog_slope(start.step[1:], start.logit[1:]).value
     checks = []
-    for loss, powers in EXPONENTS.items():
-        found = constant_kernel(loss, K=1.0, eta=0.5, steps=200_000)
-        for quantity in ("logit", "p", "error"):
-            slope = loglog_slope(found.step[2000::100], getattr(found, quantity)[2000::100]).value
+    for (loss, powers), other in zip(EXPONENTS.items(), reversed(EXPONENTS), strict=True):
+        for quantity, slope in slopes[loss].items():
+            rival = exponential if quantity == "logit" else slopes[other][quantity]
             name = f"constant kernel, {loss}: slope of {quantity}"
-            checks.append(Check(name, "prediction 5", slope, powers[quantity], 0.03))
+            checks.append(Check(name, "prediction 5", slope, powers[quantity], 0.03, "=", rival))
     found = constant_kernel("mse", K=2.0, eta=0.01, steps=500)
     rate = float(np.polyfit(found.step, np.log(found.logit), 1)[0])
-    return [*checks, Check("constant kernel, mse: rate", "prediction 5", rate, math.log(1 - 0.02), 1e-4)]
+    exact, flow = math.log(1 - 0.02), -0.02
+    return [*checks, Check("constant kernel, mse: rate", "prediction 5", rate, exact, 1e-4, "=", flow)]
+
+
+def _late_slopes(loss: str) -> dict[str, float]:
+    found = constant_kernel(loss, K=1.0, eta=0.5, steps=200_000)
+    late = slice(2000, None, 100)
+    return {name: loglog_slope(found.step[late], getattr(found, name)[late]).value for name in ("logit", "p", "error")}
 
 
 def method_checks(beta: float = 0.9) -> list[Check]:
-    """Prediction 10: the summed response of momentum, and the first step of Adam."""
+    """Prediction 10: the summed response of momentum, and the first step of Adam.
+
+    Rivals: plain SGD's summed response, and a first step of Adam lr sqrt(P) |grad f|_2, P parameters.
+    """
     recipe = SimpleRecipe(activations=("tanh",), losses=("mse",), seeds=(0,))
     networks, (x, y) = SimpleNetworks(recipe), task("random", recipe, 8)
     network, one, target = networks.module(0, 0, 0), x[0, :1], y[0, :1]
@@ -93,10 +132,13 @@ def method_checks(beta: float = 0.9) -> list[Check]:
     adam = torch.optim.Adam(network.parameters(), lr=1e-4, eps=1e-15)
     step = response(network, one, target, one, loss=loss, optimizer=adam).linear.abs().item()
     size = 1e-4 * sum(g.abs().sum().item() for g in gradient)
+    squares = torch.cat([g.flatten() for g in gradient]).square()
+    rival = step / (1e-4 * (len(squares) * squares.sum()).sqrt().item())
     gain = summed_response_gain(beta)
+    plain = summed_response_gain(0.0)
     return [
-        Check("momentum: summed response / first", "prediction 10", summed / first, gain, 1e-3 * gain),
-        Check("Adam: first response / (lr |grad f|_1)", "prediction 10", step / size, 1, 1e-6),
+        Check("momentum: summed response / first", "prediction 10", summed / first, gain, 1e-3 * gain, "=", plain),
+        Check("Adam: first response / (lr |grad f|_1)", "prediction 10", step / size, 1, 1e-6, "=", rival),
     ]
 
 
