@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nin.probes.response.features import effective_rank, live_units, participation
-from nin.probes.response.fragility import error_rate, flips, margin, weight_noise, worst_neuron
 from nin.support.arguments import check_choice
 from nin.support.progress import ProgressBar
 from nin.support.threads import threads
@@ -20,6 +19,8 @@ from studies.training_response.networks import SimpleNetworks, SimpleRecipe, str
 
 TASKS = ("random", "xor", "sign")
 CASE = ["seed", "activation", "loss"]
+BORDER = (-0.15, 0.15, 0.45)  # two neighbours across the border of the classes, and one as far away on the same side
+WIDTH_ETA = {"ntk": 0.3, "standard": 0.02}  # at H = 64: eta mean Theta is about 0.7 at the start of both
 
 
 def task(name: str, recipe: SimpleRecipe, count: int = 64) -> tuple[Float[Tensor, "S n d"], Float[Tensor, "S n"]]:
@@ -103,11 +104,17 @@ def slopes(table: pd.DataFrame, quantity: str, *, low: int, high: int) -> pd.Dat
     return pd.DataFrame(rows, columns=[*CASE, "slope", "r2"])
 
 
-def by_distance(networks: SimpleNetworks, x: Float[Tensor, "S n d"]) -> pd.DataFrame:
-    """The kernel of each network against Hamming distance, in units of the self-kernel: distance, value."""
+def by_distance(
+    networks: SimpleNetworks, x: Float[Tensor, "S n d"], *, places: Float[Tensor, "S n d"] | None = None
+) -> pd.DataFrame:
+    """The kernel of each network against Hamming distance, in units of the self-kernel: distance, value.
+
+    places: the strings between which the distances are taken, None: x; a permutation of x is the null.
+    """
     kernel = networks.factors(x).whole  # (S, A, L, n, n)
     kernel = kernel / kernel.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
-    distance = ((x[:, :, None] - x[:, None]).abs().sum(-1) / 2).round()  # (S, n, n)
+    places = x if places is None else places
+    distance = ((places[:, :, None] - places[:, None]).abs().sum(-1) / 2).round()  # (S, n, n)
     tables = []
     for d in sorted(distance.unique().tolist()):
         mask = (distance == d)[:, None, None].double()  # (S, 1, 1, n, n)
@@ -116,27 +123,27 @@ def by_distance(networks: SimpleNetworks, x: Float[Tensor, "S n d"]) -> pd.DataF
     return pd.concat(tables, ignore_index=True).dropna(subset=["value"])
 
 
-def splitting(recipe: SimpleRecipe, steps: int, *, points: int = 12, count: int = 32) -> pd.DataFrame:
-    """y = sign x on a line: mean normalised kernel of pairs on the same side of 0 (within) and on both sides (across).
+def splitting(
+    recipe: SimpleRecipe, steps: int, *, biases: Sequence[float] = (1.0, 0.0), points: int = 12, count: int = 32
+) -> pd.DataFrame:
+    """y = sign x on a line: the normalised kernel of a pair across the border at 0 and of an equally distant pair.
 
-    Columns: those of `every_network`, step, within, across, ratio = (1 - across) / (1 - within).
+    Columns: those of `every_network`, step, bias, across = Theta(-.15, .15), within = Theta(.15, .45), each divided by
+    the roots of the self-kernels, and ratio = (1 - across) / (1 - within).
+    biases      standard deviations of the initial biases; with 0 the kink of every unit lies at 0, on the border
     """
-    recipe = replace(recipe, inputs=1)
+    recipe = replace(recipe, inputs=1, losses=("mse",) * len(biases), bias=tuple(biases))
     x = torch.linspace(-1, 1, count, dtype=torch.float64)[None, :, None].expand(len(recipe.seeds), -1, -1).contiguous()
-    y = x[..., 0].sign()
-    same = (y[:, :, None] == y[:, None]) & ~torch.eye(count, dtype=torch.bool)  # (S, n, n)
+    places = torch.tensor(BORDER, dtype=torch.float64)[None, :, None].expand(len(recipe.seeds), -1, -1)
     networks, tables = SimpleNetworks(recipe), []
     with threads(1):
-        for step in networks.train(x, y, steps, at=log_spaced(steps, points)):
-            kernel = networks.factors(x).whole
-            size = kernel.diagonal(dim1=-2, dim2=-1).sqrt()  # (S, A, L, n)
+        for step in networks.train(x, x[..., 0].sign(), steps, at=log_spaced(steps, points)):
+            kernel = networks.factors(places).whole  # (S, A, L, 3, 3)
+            size = kernel.diagonal(dim1=-2, dim2=-1).sqrt()  # (S, A, L, 3)
             kernel = kernel / (size[..., None] * size[..., None, :])
-            within, across = (
-                (kernel * mask[:, None, None]).sum((-1, -2)) / mask[0].sum()
-                for mask in (same, y[:, :, None] != y[:, None])
-            )
-            table = every_network(recipe, {"within": within, "across": across, "ratio": (1 - across) / (1 - within)})
-            tables.append(table.assign(step=step))
+            across, within = kernel[..., 0, 1], kernel[..., 1, 2]
+            table = every_network(recipe, {"across": across, "within": within, "ratio": (1 - across) / (1 - within)})
+            tables.append(table.assign(step=step, bias=[biases[slot] for slot in table["slot"]]))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -155,21 +162,38 @@ def features(networks: SimpleNetworks) -> pd.DataFrame:
 
 
 def fragility(
-    networks: SimpleNetworks, x: Float[Tensor, "S n d"], y: Float[Tensor, "S n"], *, noise: float = 0.5
+    networks: SimpleNetworks, x: Float[Tensor, "S n d"], y: Float[Tensor, "S n"], *, noise: float = 0.5, draws: int = 32
 ) -> pd.DataFrame:
-    """flips, worst_neuron, weight_noise, margin and the error of each network, as a module."""
-    shape = networks.c.shape
-    names = ("error", "flips", "worst_neuron", "weight_noise", "margin")
-    found = {name: torch.empty(shape, dtype=torch.float64) for name in names}
-    for place in np.ndindex(*shape):
-        model, inputs, labels = networks.module(*place), x[place[0]], y[place[0]]
-        generator = torch.Generator().manual_seed(0)
-        found["error"][place] = error_rate(model(inputs).detach(), labels)
-        found["flips"][place] = flips(model, inputs, noise=noise, generator=generator)
-        found["worst_neuron"][place] = worst_neuron(model, inputs, labels, layer="1")
-        found["weight_noise"][place] = weight_noise(model, inputs, labels, generator=generator)
-        found["margin"][place] = margin(model, inputs)
-    return every_network(networks.recipe, found)
+    """flips, worst_neuron, weight_noise, margin and the error of each network, all networks at once.
+
+    The measures and the random numbers are those of `nin.probes.response.fragility` with a generator of seed 0. noise:
+    standard deviation on the inputs; draws: of noise on inputs and on weights (relative strength 0.2).
+    """
+    generator, labels = torch.Generator().manual_seed(0), y[:, None, None].sign()
+    h, slope = networks.hidden(x)  # (S, A, L, H, n) each
+    f = networks.outputs(x)
+    s_i, s_o = networks.recipe.factors
+    without = f[..., None, :] - s_o * networks.v[..., None] * h  # (S, A, L, H, n)
+    errors = (without.sign() != labels[..., None, :]).double().mean(-1)  # (S, A, L, H)
+    pull = s_i * s_o * torch.einsum("salh,salhn,salhd->salnd", networks.v, slope, networks.w).abs().sum(-1)
+    distance = torch.where(f == 0, 0.0, f.abs() / pull)
+    values = {"error": _wrong(f, labels), "flips": torch.zeros_like(networks.c), "worst_neuron": errors.amax(-1)}
+    for _ in range(draws):
+        shaken = x + noise * torch.randn(x.shape[1:], generator=generator, dtype=x.dtype)
+        values["flips"] += _wrong(networks.outputs(shaken), f.sign()) / draws
+    values["weight_noise"] = torch.zeros_like(networks.c)
+    for _ in range(draws):
+        other = copy.deepcopy(networks)
+        for parameter in (other.w, other.b, other.v[..., None, :], other.c[..., None]):
+            shape = parameter.shape[3:]
+            parameter *= 1 + 0.2 * torch.randn(shape, generator=generator, dtype=x.dtype)
+        values["weight_noise"] += _wrong(other.outputs(x), labels) / draws
+    return every_network(networks.recipe, values | {"margin": distance.median(-1).values})
+
+
+def _wrong(f: Float[Tensor, "S A L n"], signs: Float[Tensor, "S _ _ n"]) -> Float[Tensor, "S A L"]:
+    """The fraction of samples whose sign differs from `signs`."""
+    return (f.sign() != signs).double().mean(-1)
 
 
 def plasticity(
@@ -183,7 +207,8 @@ def plasticity(
 ) -> pd.DataFrame:
     """Steps that networks need to relearn when all labels flip after some steps of training: before, relearning.
 
-    Learned: every sample has the new sign, checked every `every` steps; `cap` if that is not reached.
+    before = 0 is the control: the first labels are learned. Learned: every sample has the new sign, checked every
+    `every` steps; `cap` if that is not reached.
     """
     networks, tables = SimpleNetworks(recipe), []
     with threads(1):
@@ -199,17 +224,23 @@ def plasticity(
     return pd.concat(tables, ignore_index=True)
 
 
-def drift_by_width(recipe: SimpleRecipe, widths: Sequence[int], steps: int, *, eta: float = 0.02) -> pd.DataFrame:
-    """The kernel's drift |Theta - Theta_0| / |Theta_0| in a run, against width: hidden, seed, activation, drift.
+def drift_by_width(recipe: SimpleRecipe, widths: Sequence[int], steps: int) -> pd.DataFrame:
+    """The kernel's drift |Theta - Theta_0| / |Theta_0| in a run, against width: scaling, hidden, drift, share, ...
 
-    The learning rate, eta at H = 64, falls as 1/H because the kernel of v ~ N(0, 1/H) grows with H.
+    Both scalings start with eta mean Theta of about 0.7. "ntk": the learning rate is that of every width. "standard":
+    it falls as 1/H, because the kernel of v ~ N(0, 1/H) grows with H.
+    share       the output weights' share of the self-kernel, at the end over that at the start
     """
     tables = []
-    for width in widths:
-        wide = replace(recipe, hidden=width, eta=eta * 64 / width)
-        x, y = task("random", wide, min(64, 2**wide.inputs))
-        table, _ = along_training(wide, x, y, steps, points=2, responders=1)
-        tables.append(table[table["step"] == steps].assign(hidden=width))
+    for scaling, eta in WIDTH_ETA.items():
+        for width in widths:
+            rate = eta if scaling == "ntk" else eta * 64 / width
+            wide = replace(recipe, hidden=width, eta=rate, scaling=scaling)
+            x, y = task("random", wide, min(64, 2**wide.inputs))
+            table, _ = along_training(wide, x, y, steps, points=2, responders=1)
+            first, last = (table[table["step"] == step].reset_index(drop=True) for step in (0, steps))
+            share = last["output_share"] / first["output_share"]
+            tables.append(last.assign(scaling=scaling, hidden=width, share=share))
     return pd.concat(tables, ignore_index=True)
 
 

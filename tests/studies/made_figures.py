@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import made_training_response
 import memorisation_tables
 import numpy as np
 import pandas as pd
@@ -129,4 +130,5 @@ MADE = {
         memorisation_tables.rules,
     ),
     "11d_elsewhere": (memorisation.elsewhere, memorisation_tables.cases),
+    **made_training_response.MADE,
 }

@@ -53,7 +53,7 @@ CUT_PANELS = {
 def test_every_study_has_saved_figures():
     studies = [Saved(name, "paper").sidecar["draw"].split(".")[1] for name in SAVED]
     assert {name[:2] for name in SAVED} == set(STUDIES) and set(studies) >= set(STUDIES.values())
-    assert len(SAVED) == 52 and not set(SAVED) & set(MADE)
+    assert len(SAVED) == 48 and not set(SAVED) & set(MADE)
 
 
 @pytest.mark.parametrize("name", marked(EVERY))
@@ -205,11 +205,20 @@ CURVES = {
     ("08c_factors", 1, "tanh"): lambda t: (None, means(of(t, activation="tanh", loss="ce"), "step", "output_share")[1]),
     ("08d_methods", 0, "Adam"): lambda t: (None, means(of(t, method="adam"), "step", "response", "geometric")[1]),
     ("08f_stochastic", 0, "relu"): lambda t: means(of(t, study="cap", activation="relu"), "eta", "stability"),
-    ("08g_features", 0, "relu"): lambda t: (
-        None, t[t["activation"] == "relu"].groupby("training", sort=False)["effective_rank"].mean()
+    ("08b_prefactor", 1, "tanh"): lambda t: (
+        None, means(of(t, activation="tanh", loss="sigmoid_mse"), "step", "measured")[1][::3]
+    ),
+    ("08c_widths", 0, r"NTK scaling, $\eta$ fixed"): lambda t: means(
+        of(t, scaling="ntk"), "hidden", "drift", "geometric"
+    ),
+    ("08g_contrast", 1, "tanh, label noise"): lambda t: means(
+        of(t[t["u"] > 0], activation="tanh", training="label noise", sigma=0.5), "u", "flips"
+    ),
+    ("08g_contrast", 3, "relu, GD"): lambda t: means(
+        of(t[t["u"] > 0], activation="relu", training="GD"), "u", "error_all"
     ),
     ("08h_fragility", 3, "tanh"): lambda t: (
-        None, t[t["activation"] == "tanh"].groupby("state", sort=False)["margin"].mean()
+        None, t[t["activation"] == "tanh"].groupby("training", sort=False)["margin"].mean()
     ),
     ("08i_plasticity", 0, "CE"): lambda t: means(of(t, loss="ce"), "before", "relearning", "geometric"),
     ("08j_phases", 2, r"decay, $\sigma=8$"): lambda t: step_and(of(t, sigma=8.0, phase="decay"), "niw_norm"),
@@ -258,9 +267,16 @@ def test_closed_forms_are_drawn_beside_the_measurement():
     assert dict(zip(x, y, strict=True)) == {row["k"]: row["D"] for row in constant if row["D"] > 0}
 
 
-def test_splitting_and_filters_have_a_line_for_each_run():
-    ratios = [rows["ratio"].tolist() for _, rows in table_of("08e_splitting").groupby(["activation", "seed"])]
-    assert sorted(line.get_ydata().tolist() for line in panels_of("08e_splitting")[0].lines) == sorted(ratios)
+def test_splitting_is_relative_to_the_start():
+    table = table_of("08e_splitting")
+    for ax, bias in zip(panels_of("08e_splitting"), (1.0, 0.0), strict=True):
+        for activation in ("tanh", "relu"):
+            rows = of(table, bias=bias, activation=activation).pivot(index="step", columns="seed", values="ratio")
+            expected = np.exp(np.log(rows / rows.loc[0]).mean(axis=1))
+            assert drawn(ax, activation)[1] == pytest.approx(expected.to_numpy())
+
+
+def test_filters_have_a_line_for_each_run():
     for ax in panels_of("07d_homogeneous_filters"):
         runs = of(table_of("07d_homogeneous_filters"), case=ax.get_title()).groupby("seed")
         shown = [line.get_ydata().tolist() for line in ax.lines if len(line.get_ydata()) > 2]

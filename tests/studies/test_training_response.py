@@ -1,5 +1,7 @@
 """Catches a study that measures something else than it says, on networks small enough to know the answer."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,9 +9,11 @@ import torch
 from drawn import drawn, is_empty, of, panels_in
 
 from nin import RunConfig, load_data
+from nin.probes.response import fragility as probes
 from nin.probes.response import kernel
 from nin.theory.response import constant_kernel
 from studies.statistics import geometric_band
+from studies.training_response import aging
 from studies.training_response import figures as plots
 from studies.training_response.identities import aging_checks, kernel_checks, method_checks, one_step_checks
 from studies.training_response.measure import (
@@ -26,6 +30,7 @@ from studies.training_response.measure import (
     task,
 )
 from studies.training_response.networks import SimpleNetworks, SimpleRecipe
+from studies.training_response.stochastic import MEASURES, contrast
 from studies.training_response.with_a_node import along_runs
 
 SMALL = SimpleRecipe(seeds=(0, 1), inputs=5, hidden=6, activations=("tanh", "relu"), losses=("mse", "ce"))
@@ -82,16 +87,31 @@ def test_kernel_profile():
 
 
 def test_features_fragility_and_balance():
-    networks, (x, y) = SimpleNetworks(SMALL), task("xor", SMALL, 16)
+    networks = SimpleNetworks(SMALL)
     table = features(networks)
     assert len(table) == 8 and table["effective_rank"].between(1, 6).all() and table["live_units"].between(0, 1).all()
-    measures = fragility(networks, x, y)
-    assert (measures["worst_neuron"] >= 0).all() and measures[
-        ["flips", "weight_noise", "margin"]
-    ].notna().to_numpy().all()
-    assert (measures["margin"] >= 0).all()
     first = networks.v[0, 0, 0, 0] ** 2 - (networks.w[0, 0, 0, 0] ** 2).sum() - networks.b[0, 0, 0, 0] ** 2
     assert balance(networks)[0, 0, 0, 0] == first
+
+
+@pytest.mark.parametrize("scaling", ["standard", "ntk"])
+def test_fragility_is_that_of_the_probes(scaling):
+    """Network by network, as modules, with the same random numbers."""
+    recipe = replace(SMALL, scaling=scaling)
+    networks, (x, y) = SimpleNetworks(recipe), task("xor", recipe, 16)
+    list(networks.train(x, y, 300))
+    found = fragility(networks, x, y).set_index(["seed", "activation", "loss"])
+    for s, a, k in np.ndindex(*networks.c.shape):
+        model, generator = networks.module(s, a, k), torch.Generator().manual_seed(0)
+        expected = {
+            "error": probes.error_rate(model(x[s]).detach(), y[s]),
+            "flips": probes.flips(model, x[s], noise=0.5, generator=generator),
+            "worst_neuron": probes.worst_neuron(model, x[s], y[s], layer="1"),
+            "weight_noise": probes.weight_noise(model, x[s], y[s], generator=generator),
+            "margin": probes.margin(model, x[s]),
+        }
+        row = found.loc[recipe.seeds[s], recipe.activations[a], recipe.losses[k]]
+        assert row[list(expected)].to_dict() == pytest.approx(expected, rel=1e-12)
 
 
 def test_relu_conserves_the_balance_under_small_steps():
@@ -108,14 +128,30 @@ def test_plasticity_counts_steps_and_stops_at_the_cap():
     table = plasticity(SMALL, x, y, (10, 200), cap=400, every=10)
     assert len(table) == 16 and table["relearning"].between(10, 400).all()
     assert (plasticity(SMALL, x, y, (200,), cap=10, every=5)["relearning"] == 10).all()
+    fresh = plasticity(SMALL, x, y, (0,), cap=400, every=10)
+    assert (fresh["before"] == 0).all() and (fresh["relearning"] < 400).any()
 
 
-def test_splitting_and_drift():
+def test_splitting_compares_pairs_at_the_border():
     table = splitting(SMALL, 30, points=3, count=8)
+    assert set(table["bias"]) == {0.0, 1.0} and set(table["step"]) >= {0, 30}
     assert table["ratio"].to_numpy() == pytest.approx(((1 - table["across"]) / (1 - table["within"])).to_numpy())
+    recipe = replace(SMALL, inputs=1, losses=("mse", "mse"), bias=(1.0, 0.0))
+    places = torch.tensor([[-0.15], [0.15], [0.45]], dtype=torch.float64)
+    exact = kernel(SimpleNetworks(recipe).module(1, 1, 0), places)
+    row = of(table, seed=1, activation="relu", bias=1.0, step=0).iloc[0]
+    size = exact.diagonal().sqrt()
+    assert row["across"] == pytest.approx((exact[0, 1] / size[0] / size[1]).item(), rel=1e-12)
+    assert row["within"] == pytest.approx((exact[1, 2] / size[1] / size[2]).item(), rel=1e-12)
+
+
+def test_drift_falls_with_width_in_both_scalings():
     wide = drift_by_width(SMALL, (8, 128), 50)
-    drift = wide.groupby("hidden")["drift"].mean()
-    assert drift[128] < drift[8]
+    drift = wide.groupby(["scaling", "hidden"])["drift"].mean()
+    assert all(drift[scaling, 128] < drift[scaling, 8] for scaling in ("ntk", "standard"))
+    start = SimpleNetworks(SimpleRecipe(scaling="ntk", eta=0.3, losses=("mse",), activations=("tanh",)))
+    x, y = task("random", start.recipe)
+    assert reading(start, x, y, responders=1)["stability"].mean() == pytest.approx(0.7, abs=0.1)
 
 
 def test_runs_with_a_node_in_each_phase():
@@ -146,10 +182,14 @@ def test_figures():
         law[quantity] = law[f"{quantity}_law"] = getattr(run, quantity)[1:]
     cap = table.assign(study="cap", eta=0.1, sigma=0.0, u=np.nan)
     noise = table.assign(study="noise", eta=0.1, sigma=0.5, u=table["step"] * 0.01)
-    states = [fragility(networks, x, y).assign(state=state) for state in ("short", "long")]
+    states = [fragility(networks, x, y).assign(training=way) for way in ("GD", "label noise")]
     start = {"activation": "tanh", "loss": "mse"}
     of_kernel = geometric_band(of(table, **start, step=40)["self_kernel"]).mean
-    ranks, split = features(networks).assign(training="GD"), splitting(SMALL, 10, points=2, count=8)
+    split = splitting(SMALL, 10, points=2, count=8)
+    runs = contrast(SMALL, 40, etas=(0.05, 0.05), sigmas=(0.0, 0.5), points=3)
+    moved = drift_by_width(SMALL, (8, 16), 20)
+    one = aging.prefactors(along_training(SMALL, x[:, :1], y[:, :1], 200, points=9, responders=1)[0])
+    records = [{"activation": "tanh", "loss": "ce", "a": 0.1, "prefactor": 1.2}]
     relearned = plasticity(SMALL, x, y, (5, 10), cap=20, every=5)
     # Figure, panel, label of a curve, and its last y
     expected = (
@@ -158,7 +198,11 @@ def test_figures():
         (plots.factors(table, distances=profile), 0, "tanh", of(table, **start, step=40)["output_share"].mean()),
         (plots.methods(table.assign(method="sgd")), 0, "SGD", geometric_band(of(table, step=40)["response"]).mean),
         (plots.stochastic(pd.concat([cap, noise])), 0, "relu", of(cap, activation="relu")["stability"].mean()),
-        (plots.features(ranks), 0, "relu", of(ranks, activation="relu")["effective_rank"].mean()),
+        (plots.prefactor(one, ends=records), 1, "$1+a$", 1.11),
+        (plots.widths(moved), 0, r"NTK scaling, $\eta$ fixed",
+         geometric_band(of(moved, scaling="ntk", hidden=16)["drift"]).mean),
+        (plots.contrast(runs, measures=MEASURES), 0, "relu, GD",
+         of(runs, training="GD", activation="relu", step=40)["effective_rank"].mean()),
         (plots.fragility(pd.concat(states)), 3, "tanh", of(states[1], activation="tanh")["margin"].mean()),
         (plots.plasticity(relearned, cap=20), 0, "MSE",
          geometric_band(of(relearned, loss="mse", before=10)["relearning"]).mean),
@@ -167,6 +211,8 @@ def test_figures():
         shown = panels_in(figure)
         assert not any(is_empty(ax) for ax in shown)
         assert drawn(shown[panel], label)[1][-1] == pytest.approx(last)
-    (ax,) = panels_in(plots.splitting(split))
-    ratios = [rows["ratio"].tolist() for _, rows in split.groupby(["activation", "seed"])]
-    assert sorted(line.get_ydata().tolist() for line in ax.lines) == sorted(ratios)
+    first, second = panels_in(plots.splitting(split))
+    for ax, bias in ((first, 1.0), (second, 0.0)):
+        rows = of(split, bias=bias, activation="relu")
+        grown = rows[rows["step"] == 10]["ratio"].to_numpy() / rows[rows["step"] == 0]["ratio"].to_numpy()
+        assert drawn(ax, "relu")[1][-1] == pytest.approx(geometric_band(grown).mean)
