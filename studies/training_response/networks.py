@@ -73,7 +73,7 @@ class SimpleRecipe:
     label_noise: float | Sequence[float] = 0.0
     bias: float | Sequence[float] = 0.0
     method: str = "sgd"
-    scaling: Literal["standard", "ntk"] = "standard"
+    scaling: str = "standard"
 
     def __post_init__(self) -> None:
         for activation in self.activations:

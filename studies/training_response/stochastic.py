@@ -51,7 +51,7 @@ def contrast(
 
 
 def _readings(recipe: SimpleRecipe, steps: int, points: int) -> Iterator[tuple[int, pd.DataFrame]]:
-    (x, y), networks = task("xor", recipe), SimpleNetworks(recipe)
+    (x, y), networks = task("xor", recipe, min(64, 2**recipe.inputs)), SimpleNetworks(recipe)
     start, due, rest, table = balance(networks), log_spaced(steps, points), False, pd.DataFrame()
     with threads(1):
         for step in networks.train(x, y, steps, at=due):
