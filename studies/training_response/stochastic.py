@@ -14,7 +14,7 @@ from studies.statistics import Interval, geometric_band, mean_interval
 from studies.training_response.measure import balance, every_network, features, fragility, task
 from studies.training_response.networks import SimpleNetworks, SimpleRecipe, strings
 
-REST = 1e-12  # training loss below which gradient descent has come to rest: no reading changes in its third digit
+REST = 1e-9  # training loss below which gradient descent has come to rest: no reading changes in its third digit
 GD, SGD, NOISE = "GD", "SGD", "label noise"
 MEASURES = {
     "effective_rank": "effective rank",

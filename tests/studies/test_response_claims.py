@@ -84,7 +84,7 @@ def test_contrast_keeps_a_network_that_rests():
     assert end["u"].to_numpy() == pytest.approx(0.05**2 * 0.25 * 400)
     assert table.groupby(["training", "seed"])["step"].apply(list).map(len).nunique() == 1
     start = table[table["step"] == 0].groupby("training")["effective_rank"].mean()
-    assert start.nunique() == 1 and REST < 1e-9
+    assert start.nunique() == 1 and REST < 1e-6
 
 
 def test_width_needs_the_ntk_scaling():
