@@ -257,9 +257,9 @@ def plasticity(data: pd.DataFrame, *, cap: float) -> Figure:
     figure, axes = panels(1, 2, height=0.8, width_ratios=[1, 0.4])
     for number, (loss, rows) in enumerate(data.groupby("loss", sort=False)):
         look = {"color": f"C{number}", "marker": "o", "label": LOSSES[loss]}
-        line_with_interval(axes[0, 0], rows["before"], rows["relearning"], geometric=True, **look)
+        line_with_interval(axes[0, 0], rows["before"] + 1, rows["relearning"], geometric=True, **look)
     axes[0, 0].axhline(cap, color="k", lw=0.8, ls="--")
-    axes[0, 0].set(xscale="log", yscale="log", xlabel="steps before the flip", ylabel="steps to relearn")
+    axes[0, 0].set(xscale="log", yscale="log", xlabel="steps before the flip, + 1", ylabel="steps to relearn")
     axes[0, 1].set_axis_off()
     axes[0, 1].legend(*axes[0, 0].get_legend_handles_labels(), loc="center left", title="dashed: not relearned")
     return figure

@@ -220,7 +220,9 @@ CURVES = {
     ("08h_fragility", 3, "tanh"): lambda t: (
         None, t[t["activation"] == "tanh"].groupby("training", sort=False)["margin"].mean()
     ),
-    ("08i_plasticity", 0, "CE"): lambda t: means(of(t, loss="ce"), "before", "relearning", "geometric"),
+    ("08i_plasticity", 0, "CE"): lambda t: means(
+        of(t, loss="ce").assign(before=t["before"] + 1), "before", "relearning", "geometric"
+    ),
     ("08j_phases", 2, r"decay, $\sigma=8$"): lambda t: step_and(of(t, sigma=8.0, phase="decay"), "niw_norm"),
     ("11b_along_training", 5, "wrong labels fitted"): lambda t: means(
         of(t[t["step"] > 0], fraction=0.3, sigma=1.0, resample="fixed"), "step", "fitted"
