@@ -1,7 +1,7 @@
-"""Spatial stability of small image networks before and after training, and the claims on it (arXiv 2210.01506)."""
+"""Spatial stability of small image networks before and after training (arXiv 2210.01506)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,12 +11,18 @@ from torch import Tensor, nn
 
 from nin.model.data import Dataset, as_images
 from nin.model.losses import score
-from nin.probes.stability import deform, filter_spectrum, sensitivities, shuffle_channels, temperature
+from nin.probes.stability import (
+    deform,
+    displacement_field,
+    filter_spectrum,
+    sensitivities,
+    shuffle_channels,
+    temperature,
+)
 from nin.probes.stability.deformations import draw_field
 from nin.support.arguments import check_count
 from nin.support.progress import ProgressBar
 from studies.image_networks import ImageRecipe, build, fit_images
-from studies.statistics import geometric_band, loglog_slope, verdict
 
 
 def gallery(
@@ -38,10 +44,15 @@ def gallery(
 
 
 def layer_sensitivities(network: nn.Module, x: Float[Tensor, "n 1 side side"], **columns: object) -> pd.DataFrame:
-    """Sensitivities of a network's layers, preceded by these columns, and place: depth / depth of the output."""
+    """Sensitivities of a network's layers, preceded by these columns, then place and at.
+
+    place: depth / depth of the output. at: "first", "middle" or "last hidden" layer, "output", or "" for the others.
+    """
     layers = [name for name, _ in network.named_children()]
     frame = sensitivities(network, x, layers=layers, draws=2)
-    frame = frame.assign(place=frame["depth"] / frame["depth"].max())
+    depths = frame["depth"].max()
+    named = {1: "first", depths // 2: "middle", depths - 1: "last hidden", depths: "output"}
+    frame = frame.assign(place=frame["depth"] / depths, at=frame["depth"].map(named).fillna(""))
     for number, (name, value) in enumerate(columns.items()):
         frame.insert(number, name, value)
     return frame
@@ -50,30 +61,45 @@ def layer_sensitivities(network: nn.Module, x: Float[Tensor, "n 1 side side"], *
 def before_and_after(
     recipes: Sequence[ImageRecipe], data: Dataset, *, seeds: Sequence[int], progress: bool = False
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Sensitivities and filter spectra of networks at initialisation, trained, and trained with shuffled channels.
+    """Sensitivities and filter spectra of networks at initialisation and trained, each also with shuffled channels.
 
-    First table: architecture, seed, state, accuracy (test), then those of `nin.probes.stability.sensitivities`, place.
-    Second: architecture, seed, state, then those of `filter_spectrum`.
+    First table: architecture, seed, state ("initial", "trained", "shuffled": trained, then shuffled, "shuffled
+    initial"), accuracy (test), then those of `layer_sensitivities`. Second: architecture, seed, state, then those of
+    `filter_spectrum`.
     """
     x, x_test = as_images(data.x_train), as_images(data.x_test)
     tables, spectra = [], []
     cases = [(recipe, seed) for recipe in recipes for seed in seeds]
     for recipe, seed in ProgressBar(cases, progress=progress, desc="before and after", unit="network"):
         trained = fit_images(recipe, x, data.y_train, classes=data.classes, seed=seed)
-        networks = {"initial": build(recipe, x.shape[-1], data.classes, seed=seed), "trained": trained}
+        initial = build(recipe, x.shape[-1], data.classes, seed=seed)
+        networks = {"initial": initial, "trained": trained}
         if recipe.architecture != "fully_connected":
-            networks["shuffled"] = shuffle_channels(trained, generator=torch.Generator().manual_seed(seed))
+            for state, network in (("shuffled", trained), ("shuffled initial", initial)):
+                networks[state] = shuffle_channels(network, generator=torch.Generator().manual_seed(seed))
         for state, network in networks.items():
             case = {"architecture": recipe.architecture, "seed": seed, "state": state}
             accuracy = score(network, x_test, data.y_test)
             tables.append(layer_sensitivities(network, x_test, **case, accuracy=accuracy))
-            if "shuffled" in networks and state != "shuffled":
+            if "shuffled" in networks and not state.startswith("shuffled"):
                 spectrum = filter_spectrum(network)
                 spectra.append(spectrum.assign(**case)[[*case, *spectrum.columns]])
     return pd.concat(tables, ignore_index=True), pd.concat(spectra, ignore_index=True)
 
 
-def at_the_output(
+def deformation_size(x: Float[Tensor, "n 1 side side"], *, samples: int = 500, seed: int = 0) -> float:
+    """Standard deviation per pixel of noise as large as a deformation: its square is <|tau x - x|^2> / pixels.
+
+    The average runs over the first `samples` images, one deformation each, delta = 1 and c = 3 as in the papers.
+    """
+    x = x[:samples]
+    field = displacement_field(
+        x.shape[-1], 3, temperature(1, x.shape[-1], 3), len(x), generator=torch.Generator().manual_seed(seed)
+    )
+    return (deform(x, field) - x).square().mean().sqrt().item()
+
+
+def after_training(
     recipes: Sequence[ImageRecipe],
     data: Dataset,
     *,
@@ -81,85 +107,35 @@ def at_the_output(
     seeds: Sequence[int],
     progress: bool = False,
 ) -> pd.DataFrame:
-    """D, G, R of the trained networks' outputs and their test accuracy, for several training-set sizes.
+    """Sensitivities of trained networks, for several training-set sizes and the noise of each recipe.
 
     Recipes are trained on the first `size` images, for as many steps as with all images.
-    Columns: architecture, noise, n_train, seed, accuracy, D, G, R.
+    Columns: architecture, noise, n_train, seed, state ("trained"), accuracy, then those of `layer_sensitivities`.
     """
     x, x_test = as_images(data.x_train), as_images(data.x_test)
     for size in sizes:
         check_count("sizes", size, minimum=2)
         if size > len(x):
             raise ValueError(f"sizes={list(sizes)} asks for more than the {len(x)} training images.")
-    rows = []
+    tables = []
     cases = [(recipe, size, seed) for recipe in recipes for size in sizes for seed in seeds]
     for recipe, size, seed in ProgressBar(cases, progress=progress, desc="trained", unit="network"):
         longer = replace(recipe, epochs=round(recipe.epochs * len(x) / size))
         network = fit_images(longer, x[:size], data.y_train[:size], classes=data.classes, seed=seed)
-        output = layer_sensitivities(network, x_test).iloc[-1]
+        case = {"architecture": recipe.architecture, "noise": recipe.noise, "n_train": size, "seed": seed}
         accuracy = score(network, x_test, data.y_test)
-        rows.append((recipe.architecture, recipe.noise, size, seed, accuracy, output["D"], output["G"], output["R"]))
-    return pd.DataFrame(rows, columns=["architecture", "noise", "n_train", "seed", "accuracy", "D", "G", "R"])
+        tables.append(layer_sensitivities(network, x_test, **case, state="trained", accuracy=accuracy))
+    return pd.concat(tables, ignore_index=True)
 
 
-@dataclass(frozen=True)
-class Claim:
-    """The claim that a ratio, with one value per seed, lies above 1 (side=1) or below 1 (side=-1)."""
+def over_initial(trained: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
+    """D, G, R of trained networks over those of the same network and layer at initialisation.
 
-    text: str
-    architecture: str
-    side: int
-    ratios: pd.Series | np.ndarray
-
-    def row(self) -> tuple:
-        """Claim, architecture, ratio, low, high, verdict: the columns of `claims`."""
-        band = geometric_band(self.ratios)
-        return self.text, self.architecture, band.mean, band.low, band.high, verdict(band, side=self.side)
-
-
-def claims(measured: pd.DataFrame, spectra: pd.DataFrame, output: pd.DataFrame) -> pd.DataFrame:
-    """The claims of the paper, one row for each architecture: claim, architecture, ratio, low, high, verdict.
-
-    measured, spectra    the tables of `before_and_after`; output: that of `at_the_output`, without noise
-    ratio, with its 95 % interval over seeds (low, high): a claim says that it is above or below 1
-    verdict: `studies.statistics.verdict`, without a control
+    trained     a table of `after_training`; measured: that of `before_and_after` for the same seeds
+    Columns: architecture, noise, n_train, seed, at, D, G, R; only the layers that `layer_sensitivities` names.
     """
-    found = []
-    for architecture, frame in measured.groupby("architecture", sort=False):
-        found += _about_layers(architecture, frame)
-        if "shuffled" in set(frame["state"]):
-            found += _about_pooling(architecture, frame, spectra[spectra["architecture"] == architecture])
-    for architecture, frame in output.groupby("architecture", sort=False):
-        slopes = np.array([loglog_slope(part["n_train"], part["R"]).value for _, part in frame.groupby("seed")])
-        found.append(
-            Claim("R of the output falls with the training set: R at 2 n / R at n", architecture, -1, 2**slopes)
-        )
-    columns = ["claim", "architecture", "ratio", "low", "high", "verdict"]
-    table = pd.DataFrame([claim.row() for claim in found], columns=columns)
-    return table.sort_values("claim", kind="stable", ignore_index=True)
-
-
-def _about_layers(architecture: str, frame: pd.DataFrame) -> list[Claim]:
-    """Last layer against first, and trained against initial."""
-    last = frame[frame["place"] == 1].set_index(["state", "seed"])
-    first = frame[frame["depth"] == 1].set_index(["state", "seed"])
-    D, G, R = last["D"] / first["D"], last["G"] / first["G"], last["R"]
-    return [
-        Claim("D falls with depth after training: D_K / D_1", architecture, -1, D["trained"]),
-        Claim("D does not fall with depth at initialisation: D_K / D_1", architecture, 1, D["initial"]),
-        Claim("G rises with depth after training: G_K / G_1", architecture, 1, G["trained"]),
-        Claim("training lowers R of the output: R / R at initialisation", architecture, -1,
-              R["trained"] / R["initial"]),
-    ]  # fmt: skip
-
-
-def _about_pooling(architecture: str, frame: pd.DataFrame, spectra: pd.DataFrame) -> list[Claim]:
-    """Shuffled against trained channels, and the homogeneous filters after training against before."""
-    D = frame[frame["place"] == 1].set_index(["state", "seed"])["D"]
-    share = spectra[spectra["mode"] == 0].groupby(["state", "seed"])["share"].mean()
-    return [
-        Claim("channel pooling: shuffling raises D of the output, ratio", architecture, 1,
-              D["shuffled"] / D["trained"]),
-        Claim("spatial pooling: share of homogeneous filters, after / before", architecture, 1,
-              share["trained"] / share["initial"]),
-    ]  # fmt: skip
+    keys = ["architecture", "seed", "at"]
+    start = measured[(measured["state"] == "initial") & (measured["at"] != "")]
+    both = trained.merge(start[[*keys, "D", "G", "R"]], on=keys, suffixes=("", "_initial"))
+    ratios = {name: both[name] / both[f"{name}_initial"] for name in "DGR"}
+    return both[["architecture", "noise", "n_train", "seed", "at"]].assign(**ratios)

@@ -3,6 +3,7 @@
 from functools import partial
 
 import made_training_response
+import made_stability
 import memorisation_tables
 import numpy as np
 import pandas as pd
@@ -11,6 +12,8 @@ from studies.curvature_probe import figures as curvature
 from studies.memorisation import figures as memorisation
 from studies.nin_vs_loss import figures as clocks
 from studies.phase_sweep import figures as sweep
+from studies.scale_detection import figures as scale
+from studies.spatial_stability import figures as stability_figures
 
 
 def spectrum() -> pd.DataFrame:
@@ -120,6 +123,10 @@ MADE = {
     "04d_niw_decay": (curvature.decay, niw_decay),
     "04e_amplitude": (curvature.amplitudes, amplitudes),
     "04f_sharpening": (curvature.sharpening, sharpening),
+    "06e_size_and_noise": (stability_figures.size_and_noise, made_stability.size_and_noise),
+    "06f_claims": (stability_figures.ratios, made_stability.claims),
+    "07b_activations": (scale.activations, made_stability.amplitudes),
+    "07c_trained": (partial(scale.trained, **made_stability.TASK), made_stability.trained),
     "11a_linear": (partial(memorisation.linear, turns=memorisation_tables.linear_turns()), memorisation_tables.linear),
     "11b_along_training": (
         partial(memorisation.along_training, turns=memorisation_tables.turns().to_dict("list")),
