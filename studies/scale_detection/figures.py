@@ -111,8 +111,8 @@ def activations(data: pd.DataFrame) -> Figure:
     return figure
 
 
-def _few_ticks(axis: Axis) -> None:
-    """Label two to five round numbers of a logarithmic axis, in plain decimals."""
+def _few_ticks(axis: Axis, most: int = 5) -> None:
+    """Label two to `most` round numbers of a logarithmic axis, in plain decimals."""
     low, high = sorted(axis.get_view_interval())
     powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
     for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
@@ -121,6 +121,6 @@ def _few_ticks(axis: Axis) -> None:
             break
     if len(ticks) < 2:
         ticks = [place for place in MaxNLocator(4).tick_values(low, high) if low <= place <= high]
-    axis.set_ticks(ticks[:: -(-len(ticks) // 5)])
+    axis.set_ticks(ticks[:: -(-len(ticks) // most)])
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())

@@ -28,7 +28,7 @@ TITLES = {
     claim.G_HIGHER: "$G$ / before $>1$",
     claim.R_LOWER: "$R$ / before $<1$",
     claim.CHANNELS: "$D$ shuffled / $D>1$",
-    claim.SPACE: "smooth filters / before $>1$",
+    claim.SPACE: "smooth filters $>1$",
     claim.DATA: "$R(2n)/R(n)<1$",
 }
 COLORS = {name: f"C{number}" for number, name in enumerate(NAMES)}
@@ -175,7 +175,7 @@ def ratios(data: pd.DataFrame) -> Figure:
         ax.set(xscale="log", ylim=(len(architectures) - 0.4, -0.6))
         ax.set_yticks(range(len(architectures)), [NAMES[name] for name in architectures], fontsize=6)
         ax.set_title(TITLES[text], fontsize=6)
-        _few_ticks(ax.xaxis)
+        _few_ticks(ax.xaxis, most=3)
     for ax in axes.flat[len(texts) :]:
         ax.set_axis_off()
     lines = {label: handle for ax in axes.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
@@ -183,8 +183,8 @@ def ratios(data: pd.DataFrame) -> Figure:
     return figure
 
 
-def _few_ticks(axis: Axis) -> None:
-    """Label two to five round numbers of a logarithmic axis, in plain decimals."""
+def _few_ticks(axis: Axis, most: int = 5) -> None:
+    """Label two to `most` round numbers of a logarithmic axis, in plain decimals."""
     low, high = sorted(axis.get_view_interval())
     powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
     for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
@@ -193,6 +193,6 @@ def _few_ticks(axis: Axis) -> None:
             break
     if len(ticks) < 2:
         ticks = [place for place in MaxNLocator(4).tick_values(low, high) if low <= place <= high]
-    axis.set_ticks(ticks[:: -(-len(ticks) // 5)])
+    axis.set_ticks(ticks[:: -(-len(ticks) // most)])
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
