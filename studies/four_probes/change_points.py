@@ -1,12 +1,15 @@
 """When a measured series changes along training, and whether several change together."""
 
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 from scipy import stats
 
-DRAWS = 2000  # permutations for a chance level
+MOST_SEEDS = 6  # all orders of the seeds are enumerated
+DRAWS = 2000  # of the number of pairs that stand out by chance
+KNOWN = ["first", "second", "runs", "share", "chance", "p", "rank"]
 
 
 def change_point(steps: np.ndarray, values: np.ndarray) -> tuple[float, float]:
@@ -36,29 +39,83 @@ def change_points(series: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["run", "quantity", "step", "explained"])
 
 
-def together(points: pd.DataFrame, *, within: float = 2.0, seed: int = 0) -> pd.DataFrame:
+def together(points: pd.DataFrame, *, within: float = 2.0) -> pd.DataFrame:
     """For each pair of quantities, how often both change within a factor `within` of step + 1, compared with chance.
 
-    points: run, quantity, step; within: 2, ours. Columns: first, second; runs, the number in which both change; share
-    with its 95 % interval (Wilson) in low and high; chance, the mean share when the runs of one quantity are permuted;
-    p, the fraction of permutations with a share at least as large; rank, Spearman's correlation of the steps over runs
-    (NaN below 4 runs).
+    Runs of one seed share weights, batches and noise at all sigma, so whole seeds are exchanged: the chance level is
+    the share when the runs of one quantity are compared with those of another order of the seeds, at the same sigma,
+    and p the fraction of all orders (the true one included) with a share at least as large. Its smallest value is one
+    over the number of orders.
+    points: sigma, seed, quantity, step; within: 2, ours. Columns: first, second; runs, the number in which both change;
+    share; chance, the mean over orders; p; rank, Spearman's correlation of the steps over runs (NaN below 4 runs).
+    Raises ValueError for more than MOST_SEEDS seeds.
     """
-    table = points.pivot(index="run", columns="quantity", values="step")
-    generator = np.random.default_rng(seed)
+    names, times = _times(points)
     rows = []
-    for first, second in combinations(table.columns, 2):
-        a, b = np.log(table[[first, second]].dropna().to_numpy().T + 1)
-        if len(a) == 0:
+    for i, j in combinations(range(len(names)), 2):
+        both = np.isfinite(times[i] + times[j])
+        if not both.any():
             continue
-        near = np.log(within) * (1 + 1e-9)
-        share = np.mean(np.abs(a - b) <= near)
-        shuffled = generator.permuted(np.tile(b, (DRAWS, 1)), axis=1)
-        chance = (np.abs(a - shuffled) <= near).mean(1)
-        interval = stats.binomtest(round(share * len(a)), len(a)).proportion_ci(method="wilson")
+        shares = _shares(times[i], times[j], within)
+        a, b = times[i][both], times[j][both]
         varies = len(a) >= 4 and np.ptp(a) > 0 and np.ptp(b) > 0
         rank = stats.spearmanr(a, b).statistic if varies else np.nan
-        p = (1 + (chance >= share - 1e-12).sum()) / (1 + DRAWS)
-        rows.append((first, second, len(a), share, interval.low, interval.high, chance.mean(), p, rank))
-    columns = ["first", "second", "runs", "share", "low", "high", "chance", "p", "rank"]
-    return pd.DataFrame(rows, columns=columns)
+        rows.append((names[i], names[j], len(a), shares[0], np.nanmean(shares), _p(shares)[0], rank))
+    return pd.DataFrame(rows, columns=KNOWN)
+
+
+def number_by_chance(points: pd.DataFrame, *, within: float = 2.0, level: float = 0.05, seed: int = 0) -> np.ndarray:
+    """How many pairs have p < level in `together` if each quantity has its seeds in a random order; DRAWS such numbers.
+
+    All pairs are counted in the same draw, so that their dependence is kept.
+    """
+    names, times = _times(points)
+    orders = _orders(times.shape[2])
+    place = {tuple(order): k for k, order in enumerate(orders)}
+    small = {}
+    for i, j in combinations(range(len(names)), 2):
+        if np.isfinite(times[i] + times[j]).any():
+            small[i, j] = _p(_shares(times[i], times[j], within)) < level
+    generator, inverse = np.random.default_rng(seed), np.argsort(orders, axis=1)
+    counts = np.zeros(DRAWS, dtype=int)
+    for draw in range(DRAWS):
+        chosen = generator.integers(len(orders), size=len(names))
+        for (i, j), found in small.items():  # j's order as seen from i
+            counts[draw] += found[place[tuple(orders[chosen[j]][inverse[chosen[i]]])]]
+    return counts
+
+
+def smallest_p(points: pd.DataFrame) -> float:
+    """The smallest p that `together` can give: one over the number of orders of the seeds."""
+    return 1 / len(_orders(points["seed"].nunique()))
+
+
+def _times(points: pd.DataFrame) -> tuple[list[str], Float[np.ndarray, "quantities sigmas seeds"]]:
+    """ln(step + 1) of the changes; NaN for a run without one."""
+    table = points.pivot(index=["sigma", "seed"], columns="quantity", values="step")
+    sigmas, seeds = (table.index.get_level_values(name).unique() for name in ("sigma", "seed"))
+    if len(seeds) > MOST_SEEDS:
+        raise ValueError(f"points has {len(seeds)} seeds; at most {MOST_SEEDS} can be exchanged in all orders.")
+    table = table.reindex(pd.MultiIndex.from_product([sigmas, seeds]))
+    values = np.log(table.to_numpy(dtype=float) + 1).reshape(len(sigmas), len(seeds), -1)
+    return list(table.columns), values.transpose(2, 0, 1)
+
+
+def _orders(seeds: int) -> np.ndarray:
+    """All orders of the seeds, the true one first."""
+    return np.array(list(permutations(range(seeds))))
+
+
+def _shares(a: np.ndarray, b: np.ndarray, within: float) -> Float[np.ndarray, " orders"]:
+    """The share of runs in which both change together, for each order of b's seeds; NaN if no run has both."""
+    apart = np.abs(a[:, None] - b[:, _orders(a.shape[1])])  # (sigmas, orders, seeds)
+    there = np.isfinite(apart)
+    near = (apart <= np.log(within) * (1 + 1e-9)) & there
+    count = there.sum((0, 2))
+    return np.where(count > 0, near.sum((0, 2)) / np.maximum(count, 1), np.nan)
+
+
+def _p(shares: np.ndarray) -> np.ndarray:
+    """For each order, the fraction of orders with a share at least as large; NaN without a share."""
+    known = np.sort(shares[np.isfinite(shares)])
+    return np.where(np.isfinite(shares), 1 - np.searchsorted(known, shares - 1e-12) / len(known), np.nan)

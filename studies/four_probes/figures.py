@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from nin.figures import PHASE_COLORS, panels
 from nin.phases import OUTCOMES, PHASES
@@ -62,7 +63,7 @@ def along_training(data: pd.DataFrame) -> Figure:
                 ax.axhline(LINES[title], color="k", ls="--", lw=0.6)
         _fit(axes[row, 0], data[data["quantity"].isin(quantities)], logarithmic)
         axes[row, 0].set_ylabel(title, fontsize=7)
-        axes[row, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=6, handlelength=1)
+        _legend(axes[row])
     _heads(axes, columns)
     return figure
 
@@ -90,7 +91,7 @@ def details(data: pd.DataFrame) -> Figure:
                 rows = runs[(runs["layer"] == layer) & (runs["order"] == order)]
                 line_with_range(ax, rows["step"] + 1, rows["value"], color=color, label=label, lw=1)
         _fit(axes[row, 0], data[data["quantity"] == quantity], quantity != "aging")
-        axes[row, -1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=6, handlelength=1)
+        _legend(axes[row])
     for column in range(len(columns)):
         axes[0, column].axhline(-1, color="k", ls="--", lw=0.6)
         axes[2, column].axhline(1, color="k", ls="--", lw=0.6)
@@ -127,21 +128,24 @@ def change_points(data: pd.DataFrame) -> Figure:
 def together(data: pd.DataFrame) -> Figure:
     """How often two quantities change at the same time, minus chance; below the diagonal: Spearman's rank correlation.
 
-    data: first, second, share, chance, p, rank. Bold where p < 0.05.
+    The number in a field is that of its colour. data: first, second, share, chance, p, rank. Bold where p < 0.05.
     """
     names = list(dict.fromkeys([*data["first"], *data["second"]]))
     place = {name: index for index, name in enumerate(names)}
     values = np.full((len(names), len(names)), np.nan)
+    sure = np.zeros(values.shape, dtype=bool)
     figure, axes = panels(1, 1, height=0.75)
     ax = axes[0, 0]
     for row in data.itertuples():
         above, below = sorted((place[row.first], place[row.second]))
         values[above, below], values[below, above] = row.share - row.chance, row.rank
-        style = {"ha": "center", "va": "center", "fontsize": 6}
-        ax.text(below, above, f"{row.share:.2f}", weight="bold" if row.p < 0.05 else "normal", **style)
-        if np.isfinite(row.rank):
-            ax.text(above, below, f"{round(row.rank, 1) + 0:+.1f}", color="w" if abs(row.rank) > 0.6 else "k", **style)
+        sure[above, below] = row.p < 0.05
     image = ax.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1)
+    for (i, j), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            look = {"color": "w" if abs(value) > 0.6 else "k", "weight": "bold" if sure[i, j] else "normal"}
+            text = f"{round(value, 2) + 0:+.2f}".replace("0.", ".")
+            ax.text(j, i, text, ha="center", va="center", fontsize=6, **look)
     ax.set_xticks(range(len(names)), names, rotation=40, ha="right", fontsize=7)
     ax.set_yticks(range(len(names)), names, fontsize=7)
     ax.grid(False)
@@ -150,30 +154,64 @@ def together(data: pd.DataFrame) -> Figure:
 
 
 def coloured(data: pd.DataFrame, *, quantities: dict[str, str]) -> Figure:
-    """The phase diagram, coloured by the readings of a probe at the end of training; dots have the colour of the phase.
+    """The readings of a probe at the end of training over the phase diagram, and against kappa_1 before training.
 
-    Diverged runs are white.
-    data: sigma, lr, phase, quantity, value (mean over seeds). quantities: name -> label.
+    Top: the colour is the mean over seeds, white if all runs diverged; a dot for each seed has the colour of its phase.
+    Bottom: one point for each run; dashed: kappa_1 = 2, from which a catapult is predicted.
+    data: sigma, lr, seed, phase, kappa_1, quantity, value. quantities: name -> label.
     """
-    figure, axes = panels(1, len(quantities), height=1.5, sharex=True, sharey=True)
-    for ax, (quantity, label) in zip(axes[0], quantities.items(), strict=True):
+    figure, axes = panels(2, len(quantities), height=1.1)
+    for ax, below, (quantity, label) in zip(axes[0], axes[1], quantities.items(), strict=True):
         part = data[data["quantity"] == quantity]
-        table = part.pivot(index="lr", columns="sigma", values="value")
-        phases = part.pivot(index="lr", columns="sigma", values="phase")
+        table = part.pivot_table(index="lr", columns="sigma", values="value", aggfunc="mean", dropna=False)
         sigma, eta = table.columns.to_numpy(), table.index.to_numpy()
-        image = ax.pcolormesh(sigma, eta, table, cmap="cividis", shading="nearest")
-        for (lr, s), phase in phases.stack().items():
-            ax.plot(s, lr, "o", ms=4, mfc=PHASE_COLORS[phase], mec="w", mew=0.6)
+        image = ax.pcolormesh(_edges(sigma), _edges(eta), table, cmap="cividis")
+        step = (sigma[-1] / sigma[0]) ** (1 / max(len(sigma) - 1, 1))  # factor between two columns
+        count = max(part["seed"].nunique(), 1)
+        for row in part.itertuples():
+            aside = step ** (0.6 * ((row.seed - part["seed"].min() + 0.5) / count - 0.5))
+            color = PHASE_COLORS[row.phase]
+            ax.plot(row.sigma * aside, row.lr, "o", ms=2.5, mfc=color, mec="w", mew=0.4)
+            below.plot(row.kappa_1, row.value, "o", ms=2.5, mfc=color, mec="none")
+        below.axvline(2, color="k", ls="--", lw=0.6)
         ax.set(xscale="log", yscale="log")
+        below.set_xscale("log")
+        _whole_decades(ax.xaxis, sigma)
+        _whole_decades(ax.yaxis, eta)
+        _whole_decades(below.xaxis, part["kappa_1"].to_numpy())
         ax.set_xlabel(r"noise scale $\sigma$", fontsize=7)
+        below.set_xlabel(r"$\kappa_1$ before training", fontsize=7)
+        below.set_ylabel(label, fontsize=7)
         ax.set_title(label, fontsize=7)
         ax.grid(False)
-        figure.colorbar(image, ax=ax, location="bottom", pad=0.02)
+        bar = figure.colorbar(image, ax=ax, location="bottom", pad=0.02)
+        bar.ax.tick_params(labelsize=6)
+        for one in (ax, below):
+            one.tick_params(labelsize=6)
     axes[0, 0].set_ylabel(r"learning rate $\eta$", fontsize=7)
+    for ax in axes[0, 1:]:
+        ax.tick_params(labelleft=False)
     there = [phase for phase in OUTCOMES if phase in PHASES or phase in set(data["phase"])]
     handles = [Line2D([], [], ls="", marker="o", color=PHASE_COLORS[phase], label=phase) for phase in there]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(there), fontsize=7)
     return figure
+
+
+def _edges(values: np.ndarray) -> np.ndarray:
+    """The edges of cells around values that are evenly spaced in their logarithm."""
+    half = (values[-1] / values[0]) ** (0.5 / max(len(values) - 1, 1)) if len(values) > 1 else 2.0
+    return np.append(values / half, values[-1] * half)
+
+
+def _whole_decades(axis: Axis, values: np.ndarray) -> None:
+    """Label few decades of a logarithmic axis, at least two; 1, 2 and 5 of each if there are not enough decades."""
+    low, high = np.log10(np.nanmin(values)), np.log10(np.nanmax(values))
+    if np.floor(high) - np.ceil(low) < 1:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+    else:
+        axis.set_major_locator(LogLocator(numticks=4))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _fit(ax: Axes, rows: pd.DataFrame, logarithmic: bool) -> None:
@@ -185,6 +223,14 @@ def _fit(ax: Axes, rows: pd.DataFrame, logarithmic: bool) -> None:
         margin = 0.05 * (values.max() - values.min()) + 0.02
         ends = np.array([values.min() - margin, values.max() + margin])
         ax.set_ylim(*(10**ends if logarithmic else ends))
+        if logarithmic:
+            _whole_decades(ax.yaxis, 10**ends)
+
+
+def _legend(row: np.ndarray) -> None:
+    """The labels of a row's first panel, to the right of its last one, which may show nothing."""
+    look = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5), "fontsize": 6, "handlelength": 1}
+    row[-1].legend(*row[0].get_legend_handles_labels(), **look)
 
 
 def _heads(axes: np.ndarray, columns: list[str]) -> None:

@@ -9,10 +9,11 @@ import pandas as pd
 from torch import nn
 
 from nin.model.data import Dataset
-from nin.phases import classify, majority
+from nin.phases import classify
 from nin.probes.asking import Probe
 from nin.sweeps.grid import sweep
 from nin.training.config import RunConfig
+from studies.four_probes.before import critical_rates
 from studies.images import images_of
 from studies.statistics import loglog_slope
 
@@ -173,24 +174,24 @@ def over_a_grid(
     network: Callable[[], nn.Module] | None = None,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Readings at the end of runs over (sigma, eta), averaged over seeds: sigma, lr, phase, quantity, value.
+    """Readings at the end of runs over (sigma, eta): sigma, lr, seed, phase, kappa_1, quantity, value.
 
-    Phase: that of most seeds. The value is NaN if all runs diverged.
+    kappa_1 = 2 lr / eta_1 of the run's own network, before training. The value is NaN if the run diverged.
     """
     frame, readings = sweep(
         base, over={"sigma": list(sigmas), "lr": list(etas), "seed": list(seeds)}, data=data, network=network,
         probes=probes, snapshots=[base.steps], probe_samples=probe_samples, progress=progress,
     )  # fmt: skip
-    runs = frame.groupby("run")[["sigma", "lr"]].first()
+    runs = frame.groupby("run")[["sigma", "lr", "seed"]].first()
     runs["phase"] = [classify(part) for _, part in frame.groupby("run")]
-    votes = majority(runs, by=["sigma", "lr"]).set_index(["sigma", "lr"])["phase"]
+    rates = pd.concat(critical_rates(base, data, sigmas=sigmas, seeds=seeds, network=network), names=["seed"])
+    runs = runs.join(rates.rename("rate"), on=["seed", "sigma"])
     table = pd.concat(readings.values(), ignore_index=True)
     chosen = table[(table["order"] == 0) & table["layer"].isin(["", "output", base.layer])]
-    values = chosen.join(runs[["sigma", "lr"]], on="run").groupby(["quantity", "sigma", "lr"])["value"].mean()
-    every = pd.MultiIndex.from_product(
-        [chosen["quantity"].unique(), *map(sorted, (sigmas, etas))], names=values.index.names
-    )
-    return values.reindex(every).reset_index().join(votes, on=["sigma", "lr"])
+    every = pd.MultiIndex.from_product([chosen["quantity"].unique(), runs.index], names=["quantity", "run"])
+    values = chosen.groupby(["quantity", "run"])["value"].mean().reindex(every).reset_index().join(runs, on="run")
+    values["kappa_1"] = 2 * values["lr"] / values["rate"]
+    return values[["sigma", "lr", "seed", "phase", "kappa_1", "quantity", "value"]]
 
 
 def _about(run: pd.DataFrame) -> pd.Series:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from studies.four_probes.change_points import change_point, change_points, together
+from studies.four_probes.change_points import change_point, change_points, number_by_chance, together
 
 STEPS = np.array([0, 1, 3, 7, 15, 31, 63])
 
@@ -57,35 +57,69 @@ def test_every_run_and_quantity_has_a_row():
     assert found == pytest.approx({(0, "a"): 1.5, (1, "a"): 3.5, (0, "b"): 2.5})
 
 
+SIGMAS, SEEDS = (0.0, 1.0), (0, 1, 2, 3)
+
+
 def points(**columns) -> pd.DataFrame:
-    tables = [pd.DataFrame({"run": range(len(v)), "quantity": name, "step": v}) for name, v in columns.items()]
-    return pd.concat(tables, ignore_index=True)
+    """Steps (sigmas, seeds) of each quantity."""
+    rows = [
+        (sigma, seed, name, steps[i][j])
+        for name, steps in columns.items()
+        for i, sigma in enumerate(SIGMAS[: len(steps)])
+        for j, seed in enumerate(SEEDS[: len(steps[i])])
+    ]
+    return pd.DataFrame(rows, columns=["sigma", "seed", "quantity", "step"])
 
 
-def test_shares_and_chance_against_all_permutations():
-    a, b = [1, 10, 100, 1000, 30], [2, 9, 900, 100, 3000]
+def near(p, q):
+    return abs(np.log((p + 1) / (q + 1))) <= np.log(2) * (1 + 1e-9)
+
+
+def test_shares_and_chance_against_all_orders_of_the_seeds():
+    a, b = [[1, 10, 100, 1000], [5, 50, 500, 5]], [[2, 9, 900, 100], [5, 400, 60, 6]]
     row = together(points(a=a, b=b)).iloc[0]
-    near = lambda p, q: abs(np.log((p + 1) / (q + 1))) <= np.log(2) * (1 + 1e-9)  # noqa: E731
-    assert row["share"] == np.mean([near(p, q) for p, q in zip(a, b, strict=True)]) == 0.4
-    shares = [np.mean([near(p, q) for p, q in zip(a, order, strict=True)]) for order in permutations(b)]
-    assert row["chance"] == pytest.approx(np.mean(shares), abs=0.02)
-    assert row["p"] == pytest.approx(np.mean(np.array(shares) >= 0.4), abs=0.03)
-    assert row["runs"] == 5 and row["low"] < 0.4 < row["high"]
+    shares = [
+        np.mean([near(a[i][j], b[i][order[j]]) for i in range(2) for j in range(4)]) for order in permutations(range(4))
+    ]
+    assert row["share"] == shares[0] == 0.5
+    assert row["chance"] == pytest.approx(np.mean(shares))
+    assert row["p"] == pytest.approx(np.mean(np.array(shares) >= shares[0]))
+    assert row["runs"] == 8
+
+
+def test_what_a_phase_delays_in_all_seeds_is_no_evidence():
+    """Both change late at one sigma, for every seed: exchanging runs singly would call that a relation."""
+    both = [[10, 10, 10, 10], [1000, 1000, 1000, 1000]]
+    row = together(points(a=both, b=both)).iloc[0]
+    assert row["share"] == row["chance"] == row["p"] == 1 and row["rank"] == pytest.approx(1)
 
 
 def test_quantities_that_change_together_are_distinguished_from_others():
-    generator = np.random.default_rng(1)
-    a = np.exp(generator.uniform(0, 7, 20))
-    table = together(points(a=a, b=1.2 * a, c=generator.permutation(a))).set_index(["first", "second"])
-    assert table.loc[("a", "b"), "p"] < 0.01 and table.loc[("a", "b"), "rank"] == 1
+    a = [[1, 10, 100, 1000], [2, 20, 200, 2000]]
+    turned = [steps[1:] + steps[:1] for steps in a]
+    table = together(points(a=a, b=a, c=turned)).set_index(["first", "second"])
+    assert table.loc[("a", "b"), "p"] == pytest.approx(1 / 24) and table.loc[("a", "b"), "rank"] == 1
     assert table.loc[("a", "c"), "p"] > 0.05
 
 
-def test_one_time_for_all_runs_is_no_more_than_chance():
-    row = together(points(a=[10.0] * 6, b=[11.0] * 6)).iloc[0]
-    assert row["share"] == row["chance"] == row["p"] == 1 and np.isnan(row["rank"])
+def test_the_number_of_pairs_by_chance():
+    """Exact for one pair: the probability that a random order has p < level."""
+    a, b = [[1, 10, 100, 1000], [5, 50, 500, 5]], [[1, 10, 100, 1000], [5, 50, 500, 6]]
+    shares = np.array([
+        np.mean([near(a[i][j], b[i][order[j]]) for i in range(2) for j in range(4)]) for order in permutations(range(4))
+    ])  # fmt: skip
+    p = [np.mean(shares >= share) for share in shares]
+    counts = number_by_chance(points(a=a, b=b))
+    assert counts.mean() == pytest.approx(np.mean(np.array(p) < 0.05), abs=0.02) and counts.max() == 1
 
 
 def test_runs_without_a_change_are_left_out():
-    assert together(points(a=[1.0, np.nan, 3.0], b=[1.0, 2.0, np.nan])).iloc[0]["runs"] == 1
-    assert together(points(a=[np.nan], b=[1.0])).empty
+    row = together(points(a=[[1.0, np.nan, 3.0]], b=[[1.0, 2.0, np.nan]])).iloc[0]
+    assert row["runs"] == 1 and row["share"] == 1
+    assert together(points(a=[[np.nan]], b=[[1.0]])).empty
+
+
+def test_too_many_seeds_are_refused():
+    rows = [(0.0, seed, name, 1.0) for seed in range(7) for name in "ab"]
+    with pytest.raises(ValueError, match="7 seeds"):
+        together(pd.DataFrame(rows, columns=["sigma", "seed", "quantity", "step"]))

@@ -50,8 +50,9 @@ LABELS = {
     "10a_along_training": {"step + 1", "performance", "curvature", "training response", "interactions", "stability"},
     "10b_details": {"step + 1", "aging exponent", "strength", "R"},
     "10c_change_points": {"step + 1"},
-    "10e_coloured": {r"noise scale $\sigma$", r"learning rate $\eta$"},
-}
+    "10e_coloured": {r"noise scale $\sigma$", r"learning rate $\eta$", r"$\kappa_1$ before training",
+                     "curvature at the node", "feature rank", "mean order", "R"},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", marked(LABELS))
@@ -174,15 +175,25 @@ def test_together_has_shares_above_and_ranks_below():
         assert shown[above, below] == pytest.approx(row.share - row.chance)
         assert shown[below, above] == pytest.approx(row.rank, nan_ok=True)
         text = texts[below, above]
-        assert text.get_text() == f"{row.share:.2f}" and (text.get_weight() == "bold") == (row.p < 0.05)
+        assert float(text.get_text()) == pytest.approx(row.share - row.chance, abs=0.0051)
+        assert (text.get_weight() == "bold") == (row.p < 0.05)
+        if np.isfinite(row.rank):
+            assert float(texts[above, below].get_text()) == pytest.approx(row.rank, abs=0.0051)
 
 
 def test_coloured_diagrams_have_the_value_and_the_phase_of_each_run():
-    table = table_of("10e_coloured")
-    quantities = Saved("10e_coloured", "paper").sidecar["arguments"]["quantities"]
-    for ax, (quantity, label) in zip(panels_of("10e_coloured"), quantities.items(), strict=True):
-        rows = of(table, quantity=quantity).sort_values(["lr", "sigma"])
+    table, panels = table_of("10e_coloured"), panels_of("10e_coloured")
+    top, bottom = (panels[: len(panels) // 2], panels[len(panels) // 2 :])
+    for ax, below, quantity in zip(top, bottom, dict.fromkeys(table["quantity"]), strict=True):
+        rows = of(table, quantity=quantity)
         values = np.ma.filled(ax.collections[0].get_array(), np.nan).ravel()
-        assert ax.get_title() == label and values == pytest.approx(rows["value"].to_numpy(), nan_ok=True)
-        dots = {(*line.get_xdata(), *line.get_ydata()): to_rgba(line.get_markerfacecolor()) for line in ax.lines}
-        assert dots == {(row.sigma, row.lr): to_rgba(PHASE_COLORS[row.phase]) for row in rows.itertuples()}
+        expected = rows.groupby(["lr", "sigma"])["value"].mean()
+        assert ax.get_title() == below.get_ylabel() and values == pytest.approx(expected.to_numpy(), nan_ok=True)
+        colors = [to_rgba(PHASE_COLORS[phase]) for phase in rows["phase"]]
+        assert [to_rgba(line.get_markerfacecolor()) for line in ax.lines] == colors
+        assert all(
+            line.get_xdata()[0] == pytest.approx(row.sigma, rel=3) and line.get_ydata()[0] == row.lr
+            for line, row in zip(ax.lines, rows.itertuples(), strict=True)
+        )
+        points = [(*line.get_xdata(), *line.get_ydata()) for line in below.lines[: len(rows)]]
+        assert np.array(points) == pytest.approx(rows[["kappa_1", "value"]].to_numpy(), nan_ok=True)

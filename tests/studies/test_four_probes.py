@@ -27,6 +27,7 @@ from nin.probes.for_sweeps import (
 )
 from nin.probes.response.features import effective_rank
 from nin.probes.stability import sensitivities
+from studies.four_probes import before, noticing
 from studies.four_probes import measure as study
 from studies.image_networks import SmallConvolutional
 
@@ -262,6 +263,65 @@ def test_values_at_a_step_and_at_the_end_are_spread_over_seeds():
     assert study.at(shown, 10).columns.tolist() == ["a"]
     assert study.spread(last / first).loc["q"].tolist() == ["2 (2 to 2)", "1 (1 to 1)"]
     assert study.spread(first).loc["q"].tolist() == ["2 (1 to 3)", "7 (5 to 9)"]
+
+
+def test_ratios_to_no_node_are_those_of_the_same_seed():
+    rows = [
+        (phase, seed, 4, "q", value)
+        for phase, values in (("no node", (1.0, 2.0, 4.0)), ("catapult", (0.5, 0.9, 2.2)))
+        for seed, value in enumerate(values)
+    ]
+    shown = pd.DataFrame(rows, columns=["phase", "seed", "step", "quantity", "value"])
+    ratios = noticing.against_no_node(shown)
+    assert ratios["ratio"].tolist() == pytest.approx([0.5, 0.45, 0.55]) and set(ratios["phase"]) == {"catapult"}
+    (row,) = noticing.noticed(ratios).itertuples()
+    assert (
+        row.mean == pytest.approx((0.5 * 0.45 * 0.55) ** (1 / 3)) and row.low < row.mean < row.high < 1 and row.differs
+    )
+    same = noticing.noticed(ratios.assign(ratio=[0.9, 1.0, 1.1]))
+    assert not same["differs"].any()
+
+
+def test_distance_from_no_node_is_in_units_of_two_seeds():
+    index = pd.MultiIndex.from_product([["a", "b"], [0, 1]], names=["quantity", "seed"])
+    values = pd.DataFrame({"no node": [1.0, np.e, 1.0, 1.0], "decay": [np.e**2, np.e**3, 1.0, 1.0]}, index)
+    assert noticing.unlike(values, "decay") == pytest.approx(np.sqrt((4 + 4) / (1 + 1)))
+    assert noticing.unlike(values.assign(decay=values["no node"]), "decay") == 0
+
+
+@pytest.mark.slow
+def test_a_noise_scale_for_each_phase_is_predicted_and_found(images):
+    base = nin.RunConfig(widths=(16, 16), lr=0.1, steps=60, batch_size=30, layer="layers.0", eval_points=0)
+    begins = before.borders(base, images, seeds=[0, 1])
+    assert (begins["decay"] < begins["catapult"]).all() and (begins["catapult"] < begins["divergent"]).all()
+    chosen = before.one_of_each(begins)
+    means = np.exp(np.log(begins).mean())
+    assert chosen["decay"] == pytest.approx((means["decay"] * means["catapult"]) ** 0.5)
+    assert chosen["divergent"] == pytest.approx(3 * means["divergent"])
+    found = before.predictions(base, images, sigmas=[chosen["decoupled"], chosen["divergent"]], seeds=[0])
+    assert [one.phase for one in found.values()] == ["decoupled", "divergent"]
+    with pytest.raises(ValueError, match="finite and positive"):
+        before.one_of_each(begins.assign(divergent=np.inf))
+
+
+@pytest.mark.slow
+def test_a_grid_has_a_row_for_each_run_and_its_control_number(images):
+    base = nin.RunConfig(widths=(7, 6), lr=0.1, steps=20, batch_size=30, layer="layers.0", eval_points=0)
+    table = study.over_a_grid(
+        base, images, sigmas=[0.1, 3e4], etas=[0.05, 0.1], seeds=[0, 1], probes=stored_as({"performance": performance}),
+        probe_samples=40,
+    )  # fmt: skip
+    loss = table[table["quantity"] == "loss"]
+    assert len(loss) == 8 and not loss.duplicated(["sigma", "lr", "seed"]).any()
+    assert set(loss[loss["sigma"] == 3e4]["phase"]) <= {"catapult", "divergent"}
+    assert set(loss[loss["value"].isna()]["phase"]) <= {"divergent"}
+    one = loss[(loss["sigma"] == 0.1) & (loss["lr"] == 0.1) & (loss["seed"] == 1)].iloc[0]
+    rates = before.critical_rates(base, images, sigmas=[0.1], seeds=[1])
+    assert one["kappa_1"] == pytest.approx(2 * 0.1 / rates[1][0.1])
+    model = nin.train(base.replace(sigma=0.1, seed=1), data=images).model(0).network
+    assert one["value"] == pytest.approx(
+        value(performance(model, images.x_test[:40], images.y_test[:40]), "loss"), rel=1e-6
+    )
 
 
 def test_a_failed_probe_is_not_ignored(images, tmp_path):
