@@ -1,7 +1,7 @@
-"""Robust learning by noise nodes, dropout or weight decay, all tuned in the same way and tested on corrupted images."""
+"""Methods of robust learning, all tuned in the same way and tested on corrupted images."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,106 +10,18 @@ from jaxtyping import Float, Int
 from scipy import ndimage
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from nin.model.data import Dataset
 from nin.model.losses import cross_entropy, score
-from nin.model.networks import he_initialise
-from nin.model.nodes import NoisyNetwork, inject
-from nin.support.arguments import check_choice, check_count, check_number
+from nin.phases import vote
 from nin.support.progress import ProgressBar
 from studies.robust_learning.attacks import fgsm, pgd
 from studies.robust_learning.corruptions import Pixels, corrupt
+from studies.robust_learning.phases import Watcher, predicted
+from studies.robust_learning.recipes import NODES, Recipe, fit
 
-METHODS = ("none", "nin_input", "nin_layers", "dropout", "l2")
-ARCHITECTURES = ("fully_connected", "convolutional")
+TUNED = ["method", "strength", "seed", "clean", "noisy", "phase", "predicted", "kappa_1", "best"]
 VALIDATION = 5  # every fifth training sample is held out while a method is tuned
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How a network is trained.
-
-    method     "none"; "nin_input": a node at the first layer; "nin_layers": one at every layer but the last; "dropout":
-               after every hidden layer; "l2": weight decay
-    strength   sigma of the nodes, probability of dropout, or weight decay
-    architecture    "fully_connected", three hidden ReLU layers of `width`; "convolutional", two ReLU convolutions of
-               16 and 32 channels, stride 2, and a hidden layer of `width`
-    lr, batch_size, steps    of plain SGD
-    """
-
-    method: str = "none"
-    strength: float = 0.0
-    architecture: str = "fully_connected"
-    width: int = 128
-    lr: float = 0.05
-    batch_size: int = 128
-    steps: int = 1500
-
-    def __post_init__(self) -> None:
-        check_choice("method", self.method, METHODS)
-        check_choice("architecture", self.architecture, ARCHITECTURES)
-        check_number("strength", self.strength)
-        if self.method == "dropout" and self.strength >= 1:
-            raise ValueError(f"strength={self.strength!r} of dropout is a probability and must be below 1.")
-        check_number("lr", self.lr, exclusive=True)
-        for name in ("width", "batch_size", "steps"):
-            check_count(name, getattr(self, name))
-
-
-def build(recipe: Recipe, inputs: int, classes: int, seed: int) -> nn.Module:
-    """The network of a recipe, He initialised from the seed: methods that share a seed share initial weights."""
-    drop = recipe.strength if recipe.method == "dropout" else 0.0
-    generator = torch.Generator().manual_seed(seed)
-    if recipe.architecture == "convolutional":
-        side = int(inputs**0.5)
-        reduced = -(-side // 4)
-        layers = [
-            nn.Unflatten(1, (1, side, side)), nn.Conv2d(1, 16, 3, stride=2, padding=1), nn.ReLU(), nn.Dropout(drop),
-            nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.ReLU(), nn.Dropout(drop), nn.Flatten(),
-            nn.Linear(32 * reduced**2, recipe.width), nn.ReLU(), nn.Dropout(drop), nn.Linear(recipe.width, classes),
-        ]  # fmt: skip
-    else:
-        layers, width = [], inputs
-        for _ in range(3):
-            layers += [nn.Linear(width, recipe.width), nn.ReLU(), nn.Dropout(drop)]
-            width = recipe.width
-        layers.append(nn.Linear(width, classes))
-    network = nn.Sequential(*layers)
-    he_initialise(network, generator)
-    return network
-
-
-def fit(
-    recipe: Recipe, data: Dataset, *, seed: int, keep: Sequence[int] | Int[Tensor, " kept"] | None = None
-) -> nn.Module:
-    """Train a network by a recipe on the training samples (those in `keep`); return it in eval mode, without nodes.
-
-    The nodes' noise is redrawn for every sample in every epoch (arXiv 2210.15764: adaptive noise injection); their
-    initial weights have a norm of about one. Raises ValueError for a batch larger than the training set.
-    """
-    x, y = (data.x_train, data.y_train) if keep is None else (data.x_train[keep], data.y_train[keep])
-    if recipe.batch_size > len(x):
-        raise ValueError(f"batch_size={recipe.batch_size} is larger than the training set of {len(x)}.")
-    with torch.random.fork_rng(devices=[]):  # torch's layers draw from the global generator when they are made
-        network = build(recipe, x.shape[1], data.classes, seed).to(x)
-    layers = [name for name, module in network.named_modules() if isinstance(module, (nn.Linear, nn.Conv2d))][:-1]
-    model = network
-    if recipe.method.startswith("nin"):
-        chosen = layers[:1] if recipe.method == "nin_input" else layers
-        generator = torch.Generator().manual_seed(seed + 1)
-        model = inject(network, chosen, sigma=recipe.strength, example=x[:2], generator=generator)
-    decay = recipe.strength if recipe.method == "l2" else 0.0
-    optimizer = torch.optim.SGD(model.parameters(), lr=recipe.lr, weight_decay=decay)
-    model.train()
-    with torch.random.fork_rng(devices=[]):  # dropout draws from the global generator
-        torch.manual_seed(seed)
-        for rows, noise in _batches(model, recipe, len(x), seed):
-            outputs = model(x[rows]) if noise is None else model(x[rows], noise)
-            optimizer.zero_grad()
-            F.cross_entropy(outputs, y[rows]).backward()
-            optimizer.step()
-    return network.eval()
 
 
 def fit_each(
@@ -123,23 +35,6 @@ def fit_each(
     return networks
 
 
-def _batches(
-    model: nn.Module, recipe: Recipe, count: int, seed: int
-) -> Iterator[tuple[Tensor, Tensor | Mapping[str, Tensor] | None]]:
-    order, step = torch.Generator().manual_seed(seed + 2), 0
-    while True:
-        permutation = torch.randperm(count, generator=order)
-        eps = model.draw(count) if isinstance(model, NoisyNetwork) else None
-        for start in range(0, count - recipe.batch_size + 1, recipe.batch_size):
-            if step == recipe.steps:
-                return
-            rows, step = permutation[start : start + recipe.batch_size], step + 1
-            if isinstance(eps, Mapping):
-                yield rows, {layer: noise[rows] for layer, noise in eps.items()}
-            else:
-                yield rows, None if eps is None else eps[rows]
-
-
 def tune(
     base: Recipe,
     grids: Mapping[str, Sequence[float]],
@@ -151,22 +46,60 @@ def tune(
 ) -> pd.DataFrame:
     """Train each method at the strengths of its grid, without every fifth sample, and score it on the samples left out.
 
-    Columns: method, strength, clean, noisy (accuracy under Gaussian noise of strength `noise`), mean of the two, all
-    over seeds; best marks each method's strength with the largest mean. "none" has no strength and is not tuned.
+    Columns: method, strength, seed, clean, noisy (accuracy under Gaussian noise of strength `noise`); best, true at the
+    strength of each method with the largest mean of the two over seeds. For methods with nodes also phase, of this
+    run, and predicted and kappa_1 from before its first step (`nin.predict`). "none" (strength 0) is always included.
     """
     held = torch.arange(len(data.x_train)) % VALIDATION == 0
     kept, pixels = (~held).nonzero().squeeze(1), Pixels.of(data)
     x, y = data.x_train[held], data.y_train[held]
     worse = corrupt(x, "gaussian", noise, pixels=pixels, seed=1)
     rows = []
-    cases = [(method, strength) for method, grid in grids.items() for strength in grid]
-    for method, strength in ProgressBar(cases, progress=progress, desc="tuning", unit="setting"):
-        recipe = replace(base, method=method, strength=strength)
-        networks = [fit(recipe, data, seed=seed, keep=kept) for seed in seeds]
-        clean, noisy = (np.mean([score(network, part, y) for network in networks]) for part in (x, worse))
-        rows.append((method, strength, clean, noisy, (clean + noisy) / 2))
-    table = pd.DataFrame(rows, columns=["method", "strength", "clean", "noisy", "mean"])
-    return table.assign(best=table.groupby("method")["mean"].transform("idxmax") == table.index)
+    cases = [(m, s, seed) for m, grid in ({"none": (0.0,)} | dict(grids)).items() for s in grid for seed in seeds]
+    for method, strength, seed in ProgressBar(cases, progress=progress, desc="tuning", unit="network"):
+        recipe, about = replace(base, method=method, strength=strength), {}
+        watcher = Watcher(data.x_train[kept], data.y_train[kept], recipe.steps) if method in NODES else None
+        network = fit(recipe, data, seed=seed, keep=kept, watch=watcher)
+        if watcher:
+            before = predicted(recipe, data, seed=seed, keep=kept)
+            about = {"phase": watcher.phase(), "predicted": before.phase, "kappa_1": before.kappa}
+        scores = {"clean": score(network, x, y), "noisy": score(network, worse, y)}
+        rows.append({"method": method, "strength": strength, "seed": seed} | scores | about)
+    table = pd.DataFrame(rows).reindex(columns=TUNED[:-1])
+    table["mean"] = (table["clean"] + table["noisy"]) / 2
+    means = table.groupby(["method", "strength"])["mean"].mean().reset_index()
+    best = means.loc[means.groupby("method")["mean"].idxmax()].set_index("method")["strength"]
+    return table.assign(best=table["strength"] == table["method"].map(best))[TUNED]
+
+
+def choices(tuned: pd.DataFrame) -> pd.DataFrame:
+    """The tuned strength of each method, and whether it is at an end of its grid: method, strength, edge."""
+    rows = []
+    for method, part in tuned[tuned["method"] != "none"].groupby("method", sort=False):
+        (strength,) = set(part.loc[part["best"], "strength"])
+        rows.append((method, strength, strength in (part["strength"].min(), part["strength"].max())))
+    return pd.DataFrame(rows, columns=["method", "strength", "edge"])
+
+
+def phases_of(tuned: pd.DataFrame) -> pd.DataFrame:
+    """One row for each method with nodes and strength: method, strength, best, the phases of its runs and before them.
+
+    phase, predicted: "catapult (2 of 3)", the most frequent one; kappa_1: geometric mean over seeds; noisy, clean: mean
+    gain over the network without a node of the same seed.
+    """
+    plain = tuned[tuned["method"] == "none"].set_index("seed")
+    rows = []
+    nodes = tuned[tuned["method"].isin(NODES)]
+    for (method, strength), part in nodes.groupby(["method", "strength"], sort=False):
+        seeds = part.set_index("seed")
+        row = {"method": method, "strength": strength, "best": part["best"].iloc[0]}
+        for name in ("phase", "predicted"):
+            most = vote(part[name])
+            row[name] = f"{most} ({(part[name] == most).sum()} of {len(part)})"
+        row["kappa_1"] = float(np.exp(np.log(part["kappa_1"]).mean()))
+        row |= {name: float((seeds[name] - plain[name]).mean()) for name in ("noisy", "clean")}
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def evaluate(

@@ -4,6 +4,8 @@ from functools import partial
 
 import made_training_response
 import made_stability
+import made_four_probes
+import made_robust_learning
 import memorisation_tables
 import numpy as np
 import pandas as pd
@@ -138,4 +140,6 @@ MADE = {
     ),
     "11d_elsewhere": (memorisation.elsewhere, memorisation_tables.cases),
     **made_training_response.MADE,
+    **made_robust_learning.MADE,
+    **made_four_probes.MADE,
 }

@@ -181,9 +181,13 @@ CURVES = {
     ("04d_niw_decay", 0, "linear net"): lambda t: (None, of(t, network="linear net")["read"]),
     ("04e_amplitude", 1, "autograd's Hessian"): lambda t: ([0.02, 0.2, 2.0], [0.8, 0.8, 0.8]),
     ("04f_sharpening", 2, "thermometer"): lambda t: (of(t, network="MLP")["step"], of(t, network="MLP")["value"]),
-    ("05a_tuning_convolutional", 0, "Gaussian noise"): lambda t: (None, of(t, method="nin_input")["noisy"]),
+    ("05a_tuning_fully_connected", 0, "Gaussian noise"): lambda t: (
+        None, means(of(t, method="nin_input"), "strength", "noisy")[1]
+    ),
     ("05b_robustness_convolutional", 0, "dropout"): lambda t: (None, gain(t)),
-    ("05c_quadratic_law", 1, "relu"): lambda t: (of(t, activation="relu")["sigma"], of(t, activation="relu")["pull"]),
+    ("05c_quadratic_law", 1, "relu"): lambda t: (
+        None, means(of(t.assign(ratio=t["pull"] / t["pull_law"]), activation="relu"), "sigma", "ratio")[1]
+    ),
     ("06b_sensitivities", 0, "trained"): lambda t: means(
         of(t, architecture="fully_connected", state="trained"), "place", "D", "geometric"
     ),

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import stats
@@ -13,9 +14,12 @@ from nin import load_data
 from nin.model.losses import cross_entropy, score
 from nin.model.networks import MLP
 from studies.robust_learning.attacks import fgsm, pgd
+from studies.robust_learning.comparisons import NULL, by_network, contrast, difference, gains
 from studies.robust_learning.corruptions import CORRUPTIONS, Pixels, corrupt
-from studies.robust_learning.measure import METHODS, Recipe, digits_as_mnist, evaluate, fit, fit_each, tune
+from studies.robust_learning.measure import choices, digits_as_mnist, evaluate, fit_each, phases_of, tune
+from studies.robust_learning.phases import Watcher, borders, predicted
 from studies.robust_learning.quadratic_law import quadratic_law
+from studies.robust_learning.recipes import METHODS, Recipe, fit, start
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +125,98 @@ def test_methods_of_no_strength_train_the_plain_network(digits, architecture):
         assert not torch.allclose(next(plain.parameters()), next(on.parameters()), rtol=1e-6, atol=1e-8)
 
 
+def niw_along(recipe: Recipe, digits, steps=(0, 12)) -> list[torch.Tensor]:
+    seen = {}
+    fit(recipe, digits, seed=1, watch=lambda step, model: seen.setdefault(step, model.niw.detach().clone()))
+    return [seen[step] for step in steps]
+
+
+def test_frozen_weights_of_a_node_do_not_move_and_others_do(digits):
+    base = Recipe(steps=12, width=16, batch_size=64, strength=3.0)
+    first, last = niw_along(replace(base, method="nin_frozen"), digits)
+    assert torch.equal(first, last)
+    moved = niw_along(replace(base, method="nin_input"), digits)
+    assert torch.equal(moved[0], first) and not torch.allclose(moved[1], first)
+
+
+def test_fixed_noise_is_that_of_the_first_epoch_for_ever(digits):
+    """The two modes agree up to the end of the first epoch, and only until then."""
+    base = Recipe(width=16, batch_size=64, strength=3.0, steps=40)
+    epoch = len(digits.x_train) // 64
+    (one, one_later), (two, two_later) = (
+        niw_along(replace(base, method=method), digits, (epoch, epoch + 1)) for method in ("nin_input", "nin_fixed")
+    )
+    assert torch.equal(one, two) and not torch.equal(one_later, two_later)
+
+
+def test_gaussian_inputs_have_the_strength_they_say(digits):
+    """One step of SGD on x + noise, by hand."""
+    recipe = Recipe(method="gaussian", strength=0.4, steps=1, width=8, batch_size=64)
+    network, _ = start(recipe, digits.x_train, digits.classes, 5)
+    rows = torch.randperm(len(digits.x_train), generator=torch.Generator().manual_seed(7))[:64]
+    scale = 0.4 * (digits.x_train.max() - digits.x_train.min())
+    noise = torch.randn(64, 64, generator=torch.Generator().manual_seed(6))
+    loss = F.cross_entropy(network(digits.x_train[rows] + scale * noise), digits.y_train[rows])
+    (gradient,) = torch.autograd.grad(loss, [network[0].weight])
+    trained = fit(recipe, digits, seed=5)
+    torch.testing.assert_close(trained[0].weight, network[0].weight - recipe.lr * gradient)
+
+
+@pytest.mark.parametrize(("sigma", "phase"), [(0.01, "decoupled"), (10.0, "decay"), (3000.0, "divergent")])
+def test_the_phase_of_a_run_and_the_predicted_one(digits, sigma, phase):
+    recipe = Recipe(method="nin_input", strength=sigma, steps=150, width=32)
+    watcher = Watcher(digits.x_train, digits.y_train, recipe.steps)
+    fit(recipe, digits, seed=0, watch=watcher)
+    assert watcher.phase() == phase == predicted(recipe, digits, seed=0).phase
+
+
+@pytest.mark.slow
+def test_borders_order_the_phases(digits):
+    found = borders(Recipe(method="nin_input", strength=10.0, steps=150, width=32), digits, seeds=[0])
+    assert 0.01 < found["decay"] < 10.0 < found["catapult"] < found["divergent"] < 3000.0
+
+
+def test_phases_and_choices_of_a_scan(digits):
+    table = tune(Recipe(steps=30, width=16), {"nin_input": (0.01, 0.1, 3000.0)}, digits, seeds=[0, 1])
+    assert table["phase"].notna().sum() == table["kappa_1"].notna().sum() == 6
+    scan = phases_of(table).set_index("strength")
+    assert scan["phase"][0.01] == "decoupled (2 of 2)" and scan["phase"][3000.0] == "divergent (2 of 2)"
+    strong = table[table["strength"] == 3000.0]
+    plain = table[table["method"] == "none"]
+    assert scan["noisy"][3000.0] == pytest.approx(strong["noisy"].mean() - plain["noisy"].mean())
+    (row,) = choices(table).itertuples()
+    assert row.strength in (0.01, 0.1) and row.edge == (row.strength == 0.01)
+
+
+def tested() -> pd.DataFrame:
+    draws = np.random.default_rng(0)
+    rows = [
+        (method, seed, test, strength, 0.7 + up + 0.01 * draws.random())
+        for method, up in (("none", 0.0), ("l2", 0.1)) for seed in range(4)
+        for test, strengths in (("clean", (0.0,)), ("blur", (1.0, 2.0))) for strength in strengths
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=["method", "seed", "test", "strength", "accuracy"])
+
+
+def test_comparisons_are_paired_by_seed():
+    raw = tested()
+    table = by_network(raw)
+    per = raw.groupby(["method", "test", "seed"])["accuracy"].mean()
+    steps = (per["l2", "blur"] - per["none", "blur"]).to_numpy()
+    low, high = stats.ttest_1samp(steps, 0).confidence_interval(0.95)
+    found = difference(table, ("blur",), "l2")
+    assert (found.mean - found.half, found.mean + found.half) == pytest.approx((low, high))
+    plain = per["none", "blur"].to_numpy()
+    null = difference(table, ("blur",), NULL)
+    assert null.mean == pytest.approx(0, abs=1e-12) and null.half == pytest.approx(
+        stats.sem(np.roll(plain, 1) - plain) * stats.t.ppf(0.975, 3)
+    )
+    row = gains(table, {"b": ("blur",)}, ["l2"]).iloc[0]
+    assert (row["low"], row["high"]) == pytest.approx((low, high))
+    shares = [(per["l2", test] - per["none", test]) / (1 - per["none", test]) for test in ("blur", "clean")]
+    assert contrast(table, ("blur",), ("clean",), "l2").mean == pytest.approx((shares[0] - shares[1]).mean())
+
+
 def test_training_repeats_itself_and_leaves_random_numbers_alone(digits):
     recipe = Recipe(method="dropout", strength=0.3, steps=10, width=8)
     state = torch.random.get_rng_state()
@@ -132,7 +228,8 @@ def test_training_repeats_itself_and_leaves_random_numbers_alone(digits):
 def test_tune_and_evaluate_give_tidy_tables(digits):
     base = Recipe(steps=60, width=16)
     table = tune(base, {"dropout": (0.1, 0.5), "l2": (0.001,)}, digits, seeds=[0])
-    assert table.groupby("method")["best"].sum().to_dict() == {"dropout": 1, "l2": 1}
+    assert table.groupby("method")["best"].sum().to_dict() == {"none": 1, "dropout": 1, "l2": 1}
+    table["mean"] = (table["clean"] + table["noisy"]) / 2
     best = table[table["best"]].set_index("method")["mean"]
     assert best["dropout"] == table[table["method"] == "dropout"]["mean"].max()
     networks = fit_each({"none": base}, digits, seeds=range(2))
@@ -171,6 +268,7 @@ def test_quadratic_law_of_a_smooth_network(digits):
     law = quadratic_law(model, "layers.0", x, y, loss=F.cross_entropy, sigmas=(0.02, 3.0), pairs=8)
     small, large = law.iloc[0], law.iloc[1]
     assert small["rise"] == pytest.approx(small["rise_law"], rel=0.02)
+    assert small["pull_mean"] / small["pull_law"] == pytest.approx(small["rise_mean"] / small["rise_law"])
     assert small["pull"] == pytest.approx(small["pull_law"], rel=0.02)
     assert abs(large["rise"] / large["rise_law"] - 1) > 0.1
 
