@@ -22,7 +22,7 @@ from nin.support.legible import make_legible
 PAPER = Path(__file__).parents[2] / "figures" / "paper"
 STUDIES = {"01": "linear_test_case", "02": "phase_sweep", "03": "nin_vs_loss", "05": "robust_learning",
            "06": "spatial_stability", "07": "scale_detection", "08": "training_response",
-           "09": "layerwise_interactions", "10": "four_probes"}  # fmt: skip
+           "09": "layerwise_interactions", "10": "four_probes", "11": "memorisation"}  # fmt: skip
 SAVED = sorted(path.stem for path in PAPER.glob("*.json") if path.stem[:2] in STUDIES)
 EVERY = sorted([*SAVED, *MADE])
 SLOW = ("10a_along_training", "10b_details")  # 15 and 25 panels of many lines
@@ -103,7 +103,7 @@ LOOKS = {
     "10d_together": (1, (0, 0, 1), "linear linear"),
     "10e_coloured": (8, (12, 1, 0), "log log"),
     "11a_linear": (3, (8, 4, 0), "log log"),
-    "11b_along_training": (6, (4, 3, 0), "log linear"),
+    "11b_along_training": (12, (5, 3, 0), "log linear"),
     "11c_reading": (2, (12, 4, 0), "linear log"),
     "11d_elsewhere": (3, (3, 0, 0), "linear linear"),
 }

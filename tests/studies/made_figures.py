@@ -2,16 +2,14 @@
 
 from functools import partial
 
-import made_training_response
 import made_stability
+import made_training_response
 import made_four_probes
 import made_robust_learning
-import memorisation_tables
 import numpy as np
 import pandas as pd
 
 from studies.curvature_probe import figures as curvature
-from studies.memorisation import figures as memorisation
 from studies.nin_vs_loss import figures as clocks
 from studies.phase_sweep import figures as sweep
 from studies.scale_detection import figures as scale
@@ -129,16 +127,6 @@ MADE = {
     "06f_claims": (stability_figures.ratios, made_stability.claims),
     "07b_activations": (scale.activations, made_stability.amplitudes),
     "07c_trained": (partial(scale.trained, **made_stability.TASK), made_stability.trained),
-    "11a_linear": (partial(memorisation.linear, turns=memorisation_tables.linear_turns()), memorisation_tables.linear),
-    "11b_along_training": (
-        partial(memorisation.along_training, turns=memorisation_tables.turns().to_dict("list")),
-        memorisation_tables.runs,
-    ),
-    "11c_reading": (
-        partial(memorisation.reading, turns=memorisation_tables.turns().to_dict("list")),
-        memorisation_tables.rules,
-    ),
-    "11d_elsewhere": (memorisation.elsewhere, memorisation_tables.cases),
     **made_training_response.MADE,
     **made_robust_learning.MADE,
     **made_four_probes.MADE,
