@@ -58,6 +58,7 @@ PUBLIC = [
     ("nin.probes.interactions", "shapley", "values"),
     ("nin.probes.interactions", "split", "values kappa"),
     ("nin.probes.interactions", "layerwise", "model x y"),
+    ("nin.probes.interactions", "head_readout", "model layer head"),
     ("nin.probes.stability", "temperature", "delta n c"),
     ("nin.probes.stability", "displacement_rms", "T n c"),
     ("nin.probes.stability", "displacement_field", "n c T count generator"),

@@ -6,7 +6,7 @@ from nin.probes.interactions.games_of_layers import LayerInteractions, layer_gam
 from nin.probes.interactions.ledger import Ledger, residual_ledger
 from nin.probes.interactions.masking import log_odds, margin, masked_inputs, masked_outputs
 from nin.probes.interactions.patches import foreground_patches
-from nin.probes.interactions.readouts import Readout, fit_readouts
+from nin.probes.interactions.readouts import Readout, fit_readouts, head_readout
 from nin.probes.interactions.sparsest import Split, split
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Split",
     "fit_readouts",
     "foreground_patches",
+    "head_readout",
     "inverse_moebius",
     "layer_games",
     "layer_interactions",

@@ -4,7 +4,6 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Num
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 from nin.model.evaluating import evaluating
 from nin.model.losses import accuracy
 from nin.probes.interactions import comparison
-from nin.probes.interactions.comparison import Ratio
 from nin.probes.interactions.games_of_layers import (
     VALUES,
     LayerInteractions,
@@ -22,14 +20,11 @@ from nin.probes.interactions.games_of_layers import (
     layer_games,
     layer_interactions,
 )
-from nin.probes.interactions.readouts import fit_readouts
+from nin.probes.interactions.layer_table import compared, resampled, steady, table
+from nin.probes.interactions.readouts import fit_readouts, head_readout
 from nin.support.arguments import check_choice, check_count, check_number
 
-QUANTITIES = (
-    "strength", "overlap", "forget", "new", "completeness", "redundancy", "generalisation", "stability"
-)  # fmt: skip
 N = 10  # foreground patches, as in the paper
-PERMUTATIONS = 10  # of each image's interactions; their mean is the chance level
 
 
 @dataclass(frozen=True)
@@ -62,11 +57,13 @@ def layerwise(
     train: tuple[Tensor, Tensor] | None = None,
     untrained: nn.Module | bool = True,
     second: nn.Module | None = None,
+    head: str | None = None,
     value: str = "log_odds",
     kappa: float = 0.04,
     threshold: float = 0.05,
     per: str = "layer",
     tie_break: float = 0.0,
+    iterations: int = 6000,
     noise: Noise | None = None,
     resamples: int = 200,
     seed: int = 0,
@@ -81,8 +78,12 @@ def layerwise(
     train       x and y of the samples that the layers' readouts are fitted to; None: x and y themselves
     untrained   control network without training; True: a copy of the model made by `reinitialised`; False: none
     second      another trained network with layers of the same names: for `generalisation`, and as a control
+    head        the linear layer that makes the output from the last of `layers`: that layer is then read by it, which
+                gives completeness 1 and redundancy 0; None: a fitted readout, whose distance from 1 and 0 there is the
+                mismatch of readout and head, the floor below which a difference between layers is not an effect
     value       "log_odds" as in the paper, or "margin", which adds no interactions itself
-    kappa, tie_break    see `split` (0.04 in the paper; 0); threshold, per: see `comparison.salient` (0.05 in the paper)
+    kappa, tie_break, iterations    see `split` (0.04 in the paper; 0; 6000)
+    threshold, per    see `comparison.salient` (0.05 in the paper)
     noise       see `Noise`; None: its defaults
     resamples   of the images, for the 95 % intervals (percentile bootstrap); 200: ours
 
@@ -114,22 +115,24 @@ def layerwise(
             networks[name], x, y, readouts=readouts[name], patches=patches, baseline=baseline, value=value,
             chunk=chunk, progress=progress,
         )  # fmt: skip
-        return layer_interactions(games, kappa=kappa, tie_break=tie_break)
+        return layer_interactions(games, kappa=kappa, tie_break=tie_break, iterations=iterations)
 
     for name, network in networks.items():
         readouts[name] = fit_readouts(network, *train, names, chunk=chunk)
+        if head is not None:
+            readouts[name][names[-1]] = head_readout(network, names[-1], head, *train, chunk=chunk)
         fitted = [readout.accuracy for readout in readouts[name].values()]
         accuracies[name] = [*fitted, _accuracy(network, *train, chunk)]
         found[name] = read(name, x, y, patches)
     generator = torch.Generator().manual_seed(seed)
-    ratios = _compared(found, threshold, per, generator)
+    ratios = compared(found, threshold, per, generator)
     if noise.draws:
-        draws = read("model", *_under_noise(x, y, patches, noise, generator))
-        ratios |= _steady(found["model"], draws, noise.draws, len(x), threshold, per, generator)
-    weights = np.random.default_rng(seed).multinomial(len(x), np.full(len(x), 1 / len(x)), resamples)
+        draws = read("model", *under_noise(x, y, patches, noise, generator))
+        ratios |= steady(found["model"], draws, noise.draws, len(x), threshold, per, generator)
+    weights = resampled(len(x), resamples, seed)
     accuracies["permuted"] = accuracies["model"]
     order = ["model", "permuted", *(name for name in found if name != "model")]
-    tables = [_table(name, found["model"].layers, accuracies[name], ratios, weights) for name in order]
+    tables = [table(name, found["model"].layers, accuracies[name], ratios, weights) for name in order]
     return pd.concat(tables, ignore_index=True)
 
 
@@ -145,7 +148,7 @@ def _networks(
     return networks
 
 
-def _under_noise(
+def under_noise(
     x: Tensor, y: Tensor, patches: Tensor, noise: Noise, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The first images with their labels and patches, once for each draw of the noise: (draws * images, ...)."""
@@ -155,84 +158,10 @@ def _under_noise(
     return shaken, y.repeat(noise.draws), patches.repeat(noise.draws, *[1] * (patches.dim() - 1))
 
 
-def _compared(
-    found: dict[str, LayerInteractions], threshold: float, per: str, generator: torch.Generator
-) -> dict[tuple[str, str], Ratio]:
-    """Each network against the model's final layer, and against the other trained network: by network and quantity."""
-    strong = {name: comparison.salient(one.scaled, threshold, per) for name, one in found.items()}
-    final = strong["model"][-1:]
-    ratios = {}
-    for name, now in strong.items():
-        ratios |= {(name, quantity): ratio for quantity, ratio in comparison.changes(now, final).items()}
-        other = strong.get("model" if name == "second" else "second")
-        if other is not None:
-            ratios[name, "generalisation"] = comparison.agreement(now, other)
-    shuffles = []
-    for _ in range(PERMUTATIONS):
-        now = comparison.permuted(strong["model"], generator)
-        chance = comparison.changes(now, final)
-        if "second" in strong:
-            chance["generalisation"] = comparison.agreement(now, strong["second"])
-        shuffles.append(chance)
-    for quantity in shuffles[0]:
-        ratios["permuted", quantity] = comparison.mean_ratio([chance[quantity] for chance in shuffles])
-    return ratios
-
-
-def _steady(
-    clean: LayerInteractions,
-    draws: LayerInteractions,
-    count: int,
-    images: int,
-    threshold: float,
-    per: str,
-    generator: torch.Generator,
-) -> dict[tuple[str, str], Ratio]:
-    """The stability and its chance level (each draw permuted separately); images without draws have weight 0."""
-    few = draws.values.shape[1] // count
-    tau = comparison.tau(clean.scaled, threshold, per)[:, :few]
-    values = draws.values / clean.scale[:, None, None, None]  # in units of the images without noise
-    values = values.unflatten(1, (count, few)).movedim(1, 0)  # (draws, L, images, 2, 2^n)
-    ratios = {}
-    for name, these in (("model", values), ("permuted", comparison.permuted(values, generator))):
-        ratio = comparison.steadiness(these, tau)
-        missing = [(0, images - few)] + [(0, 0)] * (ratio.above.ndim - 1)
-        ratios[name, "stability"] = Ratio(np.pad(ratio.above, missing), np.pad(ratio.below, missing))
-    return ratios
-
-
 def _accuracy(network: nn.Module, x: Tensor, y: Tensor, chunk: int) -> float:
     with evaluating(network), torch.no_grad():
         outputs = torch.cat([network(part) for part in x.split(chunk)])
     return accuracy(outputs, y.to(outputs.device)).mean().item()
-
-
-def _table(
-    network: str,
-    layers: Sequence[str],
-    accuracy: Sequence[float],
-    ratios: dict[tuple[str, str], Ratio],
-    weights: np.ndarray,
-) -> pd.DataFrame:
-    kinds, orders = len(comparison.KINDS), ratios["model", "overlap"].above.shape[-1]
-    index = pd.MultiIndex.from_product(
-        [enumerate(layers, 1), comparison.KINDS, range(orders)], names=["layer", "kind", "order"]
-    )
-    depth, names = zip(*index.get_level_values("layer"), strict=True)
-    columns = {
-        "network": network,
-        "layer": names,
-        "depth": depth,
-        "order": index.get_level_values("order"),
-        "kind": index.get_level_values("kind"),
-        "accuracy": np.repeat(accuracy, kinds * orders),
-    }
-    missing = np.full(len(index), np.nan)
-    for quantity in QUANTITIES:
-        ratio = ratios.get((network, quantity))
-        found = (missing,) * 3 if ratio is None else [part.ravel() for part in ratio.interval(weights)]
-        columns |= dict(zip((quantity, f"{quantity}_low", f"{quantity}_high"), found, strict=True))
-    return pd.DataFrame(columns)
 
 
 @torch.no_grad()

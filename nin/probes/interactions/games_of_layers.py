@@ -48,9 +48,16 @@ class LayerInteractions:
 
 
 def layer_interactions(
-    games: Mapping[str, Float[Tensor, "images coalitions"]], *, kappa: float = 0.04, tie_break: float = 0.0
+    games: Mapping[str, Float[Tensor, "images coalitions"]],
+    *,
+    kappa: float = 0.04,
+    tie_break: float = 0.0,
+    accuracy: float = ACCURACY,
+    iterations: int = 6000,
 ) -> LayerInteractions:
-    """Split all games of `layer_games` into AND and OR interactions; kappa, tie_break: see `split`.
+    """Split all games of `layer_games` into AND and OR interactions; kappa, tie_break, iterations: see `split`.
+
+    accuracy    of the splits; 0.01, ours
 
     Raises ValueError as `split` does; the message names the image and layer of a game with v(N) = v(empty).
     """
@@ -62,7 +69,7 @@ def layer_interactions(
             f"x[{image}] has v(N) = v(empty) at layer {layers[layer]!r} ({len(flat)} such games): masking all patches "
             "changes nothing there, so kappa has no scale. Leave out the image or the layer, or use kappa=0."
         )
-    found = split(values, kappa, tie_break=tie_break, accuracy=ACCURACY)
+    found = split(values, kappa, tie_break=tie_break, accuracy=accuracy, iterations=iterations)
     both = torch.stack([found.and_, found.or_], 2)  # (L, images, 2, 2^n)
     both[..., 0] = 0
     excess = torch.where(found.bound > 0, found.objective / found.bound.clamp(min=1e-300) - 1, 0)

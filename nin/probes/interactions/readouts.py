@@ -8,6 +8,7 @@ from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nin.model.evaluating import evaluating
 from nin.model.losses import accuracy
 from nin.probes.watching import watching
 from nin.support.arguments import check_count, check_number
@@ -33,6 +34,7 @@ def fit_readouts(
     layers: Sequence[str],
     *,
     test: tuple[Tensor, Tensor] | None = None,
+    logits: Float[Tensor, "samples classes"] | None = None,
     l2: float = 1e-3,
     iterations: int = 100,
     chunk: int = 256,
@@ -43,7 +45,10 @@ def fit_readouts(
     number, their rms deviation, so that l2 means the same at every layer.
     l2      1e-3, ours: how the paper fits its classifiers is not known; iterations of L-BFGS: ours
     test    x and y of other samples, for test_accuracy; None: it is NaN
-    Raises ValueError if x and y differ in length, for an unknown layer, and for labels that are not integers.
+    logits  None: classify the labels, as in the paper. Otherwise reproduce these logits of the samples by ridge
+            regression, min |W f + b - z|^2 + l2 |W|^2 of standardised features. For a model's own logits and a layer
+            that feeds a linear head, the readout tends to this head as l2 -> 0
+    Raises ValueError if x, y and logits differ in length, for an unknown layer, and for labels that are not integers.
     """
     check_number("l2", l2)
     check_count("iterations", iterations)
@@ -51,17 +56,49 @@ def fit_readouts(
         raise ValueError(
             f"y of {len(y)} labels, {y.dtype}, must be integers, one for each of the {len(x)} samples of x."
         )
+    if logits is not None and len(logits) != len(x):
+        raise ValueError(f"logits of {len(logits)} samples; give one row for each of the {len(x)} samples of x.")
     features = _features(model, x, layers, chunk)
     others = {name: None for name in features} if test is None else _features(model, test[0], layers, chunk)
     classes = int(y.max()) + 1
     found = {}
     for name, f in features.items():
-        W, b = _fit(f, y.to(f.device), classes, l2, iterations)
+        fitted = _fit(f, y.to(f.device), classes, l2, iterations) if logits is None else _ridge(f, logits.to(f), l2)
+        W, b = fitted
         right = accuracy(f @ W.T + b, y.to(f.device)).double().mean().item()
         g = others[name]
         beyond = float("nan") if g is None else accuracy(g @ W.T + b, test[1].to(g.device)).double().mean().item()
         found[name] = Readout(W, b, right, beyond)
     return found
+
+
+def head_readout(
+    model: nn.Module, layer: str, head: str, x: Float[Tensor, "n ..."], y: Num[Tensor, " labels"], *, chunk: int = 256
+) -> Readout:
+    """The linear map that makes the model's output from the flattened features of a layer: `model.get_submodule(head)`.
+
+    With it as readout, the layer plays the game of the output (identity 10): completeness 1, redundancy 0.
+    head    an nn.Linear, or a module that contains one; x, y: samples for the accuracy and to see that the map is exact
+    Raises ValueError if the head does not contain exactly one linear layer, or if it does not make the output from the
+    layer, for example because an activation lies between them.
+    """
+    inside = [module for module in model.get_submodule(head).modules() if isinstance(module, nn.Linear)]
+    if len(inside) != 1:
+        raise ValueError(f"head={head!r} contains {len(inside)} linear layers; name a module that contains one.")
+    (f,) = _features(model, x, [layer], chunk).values()
+    with evaluating(model), torch.no_grad():
+        outputs = torch.cat([model(part) for part in x.split(chunk)])
+    scale = getattr(inside[0], "scale", 1.0)  # of `nin.model.networks.ScaledLinear`
+    weight, bias = inside[0].weight.detach() * scale, inside[0].bias
+    bias = torch.zeros_like(weight[:, 0]) if bias is None else bias.detach().clone()
+    fits = weight.shape == (outputs.shape[1], f.shape[1])
+    off = (f @ weight.T + bias - outputs).abs().max() / outputs.abs().max() if fits else torch.inf
+    if off > 100 * torch.finfo(f.dtype).eps ** 0.75:
+        raise ValueError(
+            f"head={head!r} does not make the output from layer {layer!r}: name the layer whose output, flattened, is "
+            "the input of the head."
+        )
+    return Readout(weight, bias, accuracy(outputs, y.to(outputs.device)).double().mean().item(), float("nan"))
 
 
 def _features(model: nn.Module, x: Tensor, layers: Sequence[str], chunk: int) -> dict[str, Float[Tensor, "n _"]]:
@@ -90,3 +127,21 @@ def _fit(
     optimizer.step(closure)
     weight = W.detach() / scale
     return weight, b.detach() - weight @ mean
+
+
+def _ridge(
+    f: Float[Tensor, "n d"], logits: Float[Tensor, "n classes"], l2: float
+) -> tuple[Float[Tensor, "classes d"], Float[Tensor, " classes"]]:
+    """min (1/n) |F W^T - Z|^2 + l2 |W|^2 in float64, by the smaller of the two normal equations."""
+    mean, center = f.double().mean(0), logits.double().mean(0)
+    inputs, targets = f.double() - mean, logits.double() - center  # (n, d), (n, classes)
+    scale = inputs.square().mean().sqrt().clamp(min=torch.finfo(f.dtype).tiny)
+    inputs = inputs / scale
+    n, d = inputs.shape
+    unit = n * l2 * torch.eye(min(n, d), dtype=inputs.dtype, device=inputs.device)
+    if d <= n:
+        W = torch.linalg.solve(inputs.T @ inputs + unit, inputs.T @ targets).T
+    else:
+        W = (inputs.T @ torch.linalg.solve(inputs @ inputs.T + unit, targets)).T
+    weight = W / scale
+    return weight.to(f), (center - weight @ mean).to(f)

@@ -8,10 +8,12 @@ import torch
 from torch import nn
 
 from nin.probes.interactions import (
+    LayerInteractions,
     Noise,
     comparison,
     fit_readouts,
     foreground_patches,
+    layer_table,
     layerwise,
     log_odds,
     masked_outputs,
@@ -210,6 +212,46 @@ def test_the_table_and_its_controls():
     again = layerwise(model, x, y, patches=quarters(), untrained=False, noise=Noise(0), resamples=20)
     assert list(again["network"].unique()) == ["model", "permuted"]
     assert again["generalisation"].isna().all() and again["stability"].isna().all()
+
+
+def test_the_head_reads_the_last_hidden_layer_exactly():
+    """Identity 10: the game of the last hidden layer is that of the output; a fitted readout leaves a mismatch."""
+    model, (x, y), train = net(), samples(), samples(60, 1)
+    options = {"layers": ["2", "4"], "patches": quarters(), "train": train, "noise": Noise(0), "resamples": 5}
+    fitted, exact = (
+        layerwise(model, x, y, head=head, **options).query("network == 'model' and kind == 'both' and order == 0")
+        for head in (None, "5")
+    )
+    rows = {name: part.set_index("layer").loc["4"] for name, part in (("fitted", fitted), ("exact", exact))}
+    assert rows["exact"]["completeness"] == pytest.approx(1, abs=1e-9)
+    assert rows["exact"]["redundancy"] == pytest.approx(0, abs=1e-9)
+    assert rows["exact"]["accuracy"] == fitted.set_index("layer").loc["output", "accuracy"]
+    assert rows["fitted"]["completeness"] < 0.9 and rows["fitted"]["redundancy"] > 0.1
+    first = [part.set_index("layer").loc["2", "completeness"] for part in (fitted, exact)]
+    assert first[0] == pytest.approx(first[1], rel=1e-12)
+    with pytest.raises(ValueError, match="head='5' does not make the output from layer '3'"):
+        layerwise(model, x, y, head="5", **options | {"layers": ["3"]})
+
+
+def test_networks_read_on_fewer_images_have_no_weight_on_the_others():
+    values = interactions(layers=3, images=6)
+    games = torch.zeros(3, 6, 16, dtype=torch.float64)
+    games[..., -1] = 1.0
+    whole = LayerInteractions(("a", "b", "output"), games, values, games[..., 0])
+    few = LayerInteractions(whole.layers, games[:, :4], interactions(3, 6, seed=1)[:, :4], games[:, :4, 0])
+    other = LayerInteractions(whole.layers, games[:, :4], interactions(3, 6, seed=2)[:, :4], games[:, :4, 0])
+    found = {"model": whole, "untrained": few, "untrained second": other}
+    ratios = layer_table.compared(found, 0.05, "layer", torch.Generator().manual_seed(0))
+    strong = [comparison.salient(one.scaled) for one in (whole, few, other)]
+    expected = {
+        "completeness": comparison.changes(strong[1], strong[0][-1:, :4])["completeness"],
+        "generalisation": comparison.agreement(strong[1], strong[2]),
+    }
+    for quantity, ratio in expected.items():
+        got = ratios["untrained", quantity]
+        assert got.above.shape[0] == 6 and not got.below[4:].any()
+        np.testing.assert_allclose(got.interval(np.ones((1, 6)))[0], ratio.interval(np.ones((1, 4)))[0])
+    assert ("model", "generalisation") not in ratios
 
 
 def test_margin_of_a_linear_network_has_order_one_alone():
