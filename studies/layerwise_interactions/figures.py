@@ -1,4 +1,8 @@
-"""Figures of notebook 09: how much of a network's final interactions its layers encode, beside the controls."""
+"""Figures of notebook 09: how much of a network's final interactions its layers encode, beside the controls.
+
+The last hidden layer feeds a linear head, so that it encodes exactly the interactions of the output. Where a fitted
+readout reads it otherwise, the difference is the floor of the probe; the figures of layers show it as a red band.
+"""
 
 import numpy as np
 import pandas as pd
@@ -17,17 +21,19 @@ NETWORKS = {
     "untrained": ("C1", "untrained"),
     "permuted": ("0.5", "permuted in order"),
 }
+FLOOR = {"color": "C3", "alpha": 0.13, "lw": 0, "zorder": 0, "label": "floor of the probe"}
+TRUTH = {"color": "k", "marker": "*", "ms": 6, "ls": "none", "label": "the head as probe", "clip_on": False}
 PARTS = {"overlap": "C0", "forget": "C3", "new": "C2"}
 NO_NODE = "k"
 
 
 def strength(data: pd.DataFrame) -> Figure:
-    """Strength by order, one line per layer, mean and range over seeds.
+    """Strength by order, one line per layer, mean and range over seeds; floor: last hidden layer against the output.
 
     data: architecture, seed, layer, depth, kind, order, strength.
     """
     names = list(dict.fromkeys(data["architecture"]))
-    figure, axes = panels(2, len(names), height=0.8, sharex=True, sharey="col")
+    figure, axes = panels(3, len(names), height=0.7, sharex=True, height_ratios=[1, 1, 0.6])
     for column, name in enumerate(names):
         part = data[data["architecture"] == name]
         deepest = part["depth"].max()
@@ -37,17 +43,22 @@ def strength(data: pd.DataFrame) -> Figure:
                 color = colormaps["viridis"](0.9 * (1 - depth / deepest))
                 look = {"color": color, "marker": "o", "ms": 2, "lw": 0.9, "label": layer}
                 line_with_range(ax, rows["order"], rows["strength"], **look)
+            rows = part[part["kind"] == kind].groupby(["depth", "order"])["strength"].mean().unstack("depth")
+            ax.fill_between(rows.index, rows.iloc[:, -2], rows.iloc[:, -1], **FLOOR)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[0, column].set_title(name)
-        axes[0, column].legend(fontsize=5)
-        axes[1, column].set_xlabel("order")
+        axes[1, column].sharey(axes[0, column])
+        legend_below(axes[:, column])
     axes[0, 0].set_ylabel("AND strength")
     axes[1, 0].set_ylabel("OR strength")
     return figure
 
 
 def changes(data: pd.DataFrame) -> Figure:
-    """Overlap, forget, new of each layer, bars with 95 % intervals over seeds; data: architecture, seed, layer, ..."""
+    """Overlap, forget, new of each layer, bars with 95 % intervals over seeds; data: architecture, seed, layer, ...
+
+    Dashed: forget and new of the last hidden layer, which must be 0.
+    """
     names = list(dict.fromkeys(data["architecture"]))
     figure, axes = panels(1, len(names), height=0.9)
     for ax, name in zip(axes[0], names, strict=True):
@@ -58,6 +69,9 @@ def changes(data: pd.DataFrame) -> Figure:
             places = np.arange(len(layers)) + 0.27 * (number - 1)
             ax.bar(places, [e.mean for e in estimates], 0.27, color=color, label=quantity,
                    yerr=[e.half for e in estimates], error_kw={"lw": 0.6})  # fmt: skip
+            if quantity != "overlap":
+                label = f"floor of {quantity}"
+                ax.axhline(estimates.iloc[-1].mean, color=color, ls="--", lw=0.8, label=label, zorder=0)
         ax.set_xticks(np.arange(len(layers)), layers, rotation=45, fontsize=6)
         ax.set(title=name, ylim=(0, None))
     axes[0, 0].set_ylabel("strength")
@@ -83,45 +97,24 @@ def with_depth(data: pd.DataFrame) -> Figure:
                     ax.plot(means.index, means[quantity], "o-", ms=2.5, lw=1, color=color, label=label)
                     ends = (means[f"{quantity}_low"], means[f"{quantity}_high"])
                     ax.fill_between(means.index, *ends, color=color, alpha=0.15, lw=0)
+            last = part[part["network"] == "model"].groupby("depth")[quantity].mean().iloc[-1]
+            truth = float(quantity == "completeness")
+            ax.axhspan(*sorted((last, truth)), **FLOOR)
+            ax.plot(part["depth"].max(), truth, **TRUTH)
             ax.set_ylim(0, 1)
         layers = part.drop_duplicates("depth")
         axes[1, column].set_xticks(layers["depth"], layers["layer"], rotation=45, fontsize=6)
         axes[0, column].set_title(name)
     axes[0, 0].set_ylabel("completeness")
     axes[1, 0].set_ylabel("redundancy")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    return figure
-
-
-def by_order(data: pd.DataFrame) -> Figure:
-    """IoU with another seed and stability under noise at the output, by order, beside permuted interactions.
-
-    Means over seeds; bands: the range without permutation, cut at the lowest mean because a logarithmic axis has no 0.
-    data: architecture, network ("model", "permuted"), seed, order, generalisation, stability.
-    """
-    names = list(dict.fromkeys(data["architecture"]))
-    figure, axes = panels(1, 2, height=0.9)
-    labels = {"generalisation": "IoU of two seeds", "stability": "stability"}
-    for ax, (quantity, label) in zip(axes[0], labels.items(), strict=True):
-        for number, name in enumerate(names):
-            for network, style in (("model", "o-"), ("permuted", ":")):
-                rows = data[(data["architecture"] == name) & (data["network"] == network)].dropna(subset=[quantity])
-                spread = rows.groupby("order")[quantity].agg(["mean", "min", "max"])
-                spread = spread[spread["mean"] > 0]
-                means, low = spread["mean"], spread["min"].clip(lower=spread["mean"].min())
-                text = name if network == "model" else f"{name}, permuted"
-                ax.plot(means.index, means, style, ms=2.5, lw=1, color=f"C{number}", label=text)
-                if network == "model":
-                    ax.fill_between(spread.index, low, spread["max"], color=f"C{number}", alpha=0.15, lw=0)
-        ax.set(yscale="log", xlabel="order", ylabel=label)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes[0, 0].legend(fontsize=5)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
 def planted(data: pd.DataFrame, *, terms: list[dict]) -> Figure:
     """Left: how much of the planted interactions each layer encodes. Right: their sizes, and those found at the output.
 
+    Floor: the last hidden layer by a fitted readout against the same layer by the head.
     data: seed, state, layer, iou, completeness; terms: records seed, kind, coalition, found, planted.
     """
     figure, axes = panels(1, 3, height=1.1)
@@ -130,6 +123,8 @@ def planted(data: pd.DataFrame, *, terms: list[dict]) -> Figure:
         for number, (state, rows) in enumerate(data.groupby("state", sort=False)):
             look = {"color": f"C{1 - number}", "marker": "o", "lw": 0.9, "label": state}
             line_with_interval(ax, rows["layer"].map(layers.index) + 0.1 * number, rows[quantity], **look)
+        means = data[data["state"] == "trained"].groupby("layer")[quantity].mean()
+        ax.axhspan(*sorted(means[layers[-3:-1]]), **FLOOR)
         ax.set_xticks(range(len(layers)), layers, rotation=45, fontsize=6)
         ax.set(title={"iou": "IoU with the planted"}.get(quantity, quantity), ylim=(-0.05, 1.05))
     axes[0, 0].legend(fontsize=6)
@@ -185,22 +180,28 @@ def artefact(data: pd.DataFrame) -> Figure:
 
 
 def choices(data: pd.DataFrame) -> Figure:
-    """Completeness, redundancy and mean order by layer under several definitions; data: choice, layer, depth, ..."""
+    """Completeness, redundancy and mean order by layer under several definitions; data: choice, layer, depth, ...
+
+    Stars: what the last hidden layer must have; the distance from them is the floor of the probe.
+    """
     figure, axes = panels(1, 3, height=1.0)
     for ax, quantity in zip(axes[0], ("completeness", "redundancy", "mean_order"), strict=True):
         for number, (choice, rows) in enumerate(data.groupby("choice", sort=False)):
             shown = rows if quantity == "mean_order" else rows.iloc[:-1]
             ax.plot(shown["depth"], shown[quantity], "o-", ms=2.5, lw=0.9, color=f"C{number}", label=choice)
-        _layer_ticks(ax, data)
+        if quantity != "mean_order":
+            ax.plot(data["depth"].max() - 1, float(quantity == "completeness"), **TRUTH)
+        layer_ticks(ax, data)
         ax.set(title=quantity.replace("_", " "), ylim=(0, None))
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
 def phases(data: pd.DataFrame) -> Figure:
-    """Mean order of the output's interactions, completeness of the last hidden layer, accuracy; one colour per phase.
+    """Mean order of the output's interactions, completeness of the first hidden layer, accuracy; one colour per phase.
 
-    data: phase, sigma, seed, step, accuracy, mean_order, completeness.
+    Dotted: the completeness of the last hidden layer, which must be 1; its distance from 1 is the floor of the probe.
+    data: phase, sigma, seed, step, accuracy, mean_order, completeness, last.
     """
     figure, axes = panels(1, 3, height=0.9)
     labels = {"mean_order": "mean order", "completeness": "completeness", "accuracy": "test accuracy"}
@@ -211,12 +212,23 @@ def phases(data: pd.DataFrame) -> Figure:
             name = phase if phase not in PHASE_COLORS else rf"{phase}, $\sigma={sigma:g}$"
             ax.plot(rows["step"] + 1, rows[quantity], "o-", ms=2.5, lw=0.9, color=color, mfc="w", alpha=0.8,
                     label=None if name in seen else name)  # fmt: skip
+            if quantity == "completeness":
+                ax.plot(rows["step"] + 1, rows["last"], ":", lw=0.9, color=color, alpha=0.8)
             seen.add(name)
         ax.set(xscale="log", xlabel="step + 1", title=label)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
-def _layer_ticks(ax: Axes, data: pd.DataFrame) -> None:
+def legend_below(column: np.ndarray) -> None:
+    """Put the legend of the first axes of a column into the last, and name the order below the one between."""
+    column[-1].set_axis_off()
+    column[-1].legend(*column[0].get_legend_handles_labels(), loc="upper center", ncols=2, fontsize=6)
+    column[1].tick_params(labelbottom=True)
+    column[1].set_xlabel("order")
+
+
+def layer_ticks(ax: Axes, data: pd.DataFrame) -> None:
+    """Name the layers at their depths."""
     layers = data.drop_duplicates("depth")
     ax.set_xticks(layers["depth"], layers["layer"], rotation=45, fontsize=6)

@@ -1,7 +1,7 @@
-"""Interactions in small image networks: by layer and order, with controls; other definitions; the claims."""
+"""Interactions in small image networks: by layer and order, with controls, other probes and other definitions."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from nin.model.data import Dataset
 from nin.model.losses import accuracy, score
-from nin.probes.interactions.by_layer import Noise, layerwise
-from nin.probes.interactions.comparison import changes, salient
+from nin.probes.interactions.by_layer import Noise, reinitialised, under_noise
+from nin.probes.interactions.comparison import Ratio, changes, salient
 from nin.probes.interactions.games import by_order, mean_order, moebius
 from nin.probes.interactions.games_of_layers import (
     LayerInteractions,
@@ -22,24 +22,64 @@ from nin.probes.interactions.games_of_layers import (
     layer_games,
     layer_interactions,
 )
+from nin.probes.interactions.layer_table import compared, resampled, steady, table
 from nin.probes.interactions.ledger import residual_ledger
-from nin.probes.interactions.readouts import fit_readouts
+from nin.probes.interactions.readouts import Readout, fit_readouts, head_readout
 from nin.support.progress import ProgressBar
 from nin.support.threads import threads
 from studies.image_networks import ImageRecipe, fit_images
 from studies.images import images_of
-from studies.statistics import Band, geometric_band, verdict
 
 FITTED = 1000  # training images that readouts are fitted to
 ONE_THREAD = 8  # patches; up to this number a second thread brings nothing
+THRESHOLD = 0.05  # of salient interactions, as in the paper
+RESAMPLES = 200  # of the images, for the 95 % intervals of one network
+ITERATIONS = 150  # of the splits: more change completeness and redundancy by less than .01 (figure of the choices)
+L2_OF_LOGITS = 1e-6  # of the readouts of logits: as small as float64 allows, for the head itself is the optimum at 0
 RATIOS = ("completeness", "redundancy")
 
 
-def classified_correctly(network: nn.Module, count: int, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The first `count` images that the network classifies correctly, and their labels."""
+def classified_correctly(networks: Sequence[nn.Module], count: int, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The first `count` images that all these networks classify correctly, and their labels."""
     with torch.no_grad():
-        right = accuracy(network(x), y).nonzero()[:, 0][:count]
+        right = torch.stack([accuracy(network(x), y) for network in networks]).all(0).nonzero()[:, 0][:count]
     return x[right], y[right]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What `Reader` found in one network: interactions, the readouts of its layers, and their accuracies."""
+
+    found: LayerInteractions
+    readouts: dict[str, Readout]
+    accuracies: list[float]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads networks with readouts that are fitted to x and y; absent patches take the baseline."""
+
+    x: Tensor
+    y: Tensor
+    baseline: Tensor
+    patches: int
+
+    def __call__(self, network: nn.Module, these: Tensor, labels: Tensor) -> Reading:
+        """The interactions of all layers for these images."""
+        readouts = fit_readouts(network, self.x, self.y, default_layers(network))
+        accuracies = [*(readout.accuracy for readout in readouts.values()), score(network, self.x, self.y)]
+        found = self.games(network, these, labels, self.patches_of(these), readouts=readouts)
+        return Reading(found, readouts, accuracies)
+
+    def patches_of(self, these: Tensor) -> Tensor:
+        return image_patches(these, None, self.baseline, self.patches)
+
+    def games(
+        self, network: nn.Module, these: Tensor, labels: Tensor, patches: Tensor, *, readouts: dict[str, Readout]
+    ) -> LayerInteractions:
+        """The interactions for images with given patches and readouts."""
+        games = layer_games(network, these, labels, readouts=readouts, patches=patches, baseline=self.baseline)
+        return layer_interactions(games, iterations=ITERATIONS)
 
 
 def by_layer(
@@ -49,33 +89,89 @@ def by_layer(
     seeds: Sequence[int],
     patches: int,
     images: int,
+    untrained_images: int,
     noise: Noise,
     progress: bool = False,
 ) -> tuple[pd.DataFrame, dict[tuple[str, int], nn.Module]]:
-    """`layerwise` for each architecture and seed, with the next seed's network as `second`; and the networks.
+    """The table of `layerwise` for each architecture and seed, with the next seed as `second`; and the networks.
 
-    Columns: architecture, seed, test_accuracy, then those of `layerwise`.
+    All seeds of an architecture, trained and untrained, are read once, on the first images that all trained ones
+    classify correctly: the untrained ones on the first `untrained_images` of these. The generalisation of "untrained"
+    is the IoU with the next untrained network, its stability that of its own layers; "untrained, permuted" has the
+    stability alone. Columns: architecture, seed, test_accuracy, then those of `layerwise`.
     """
     x, x_test = images_of(data)
-    cases = [(name, seed) for name in recipes for seed in seeds]
-    networks, tables, few = {}, [], slice(FITTED)
+    networks, tables = {}, []
     with threads(1 if patches <= ONE_THREAD else None):
-        for name, seed in ProgressBar(cases, progress=progress, desc="trained", unit="network"):
-            networks[name, seed] = fit_images(recipes[name], x, data.y_train, classes=data.classes, seed=seed)
-        for name, seed in ProgressBar(cases, progress=progress, desc="layerwise", unit="network"):
-            network = networks[name, seed]
-            other = networks[name, seeds[(list(seeds).index(seed) + 1) % len(seeds)]]
-            these, labels = classified_correctly(network, images, x_test, data.y_test)
-            chosen = image_patches(these, None, x.mean(0), patches)
-            table = layerwise(
-                network, these, labels, patches=chosen, second=other, noise=noise,
-                train=(x[few], data.y_train[few]), baseline=x.mean(0), seed=seed,
-            )  # fmt: skip
-            accuracy = score(network, x_test, data.y_test)
-            tables.append(table.assign(architecture=name, seed=seed, test_accuracy=accuracy))
+        for name in ProgressBar(list(recipes), progress=progress, desc="by layer", unit="architecture"):
+            ours = {seed: fit_images(recipes[name], x, data.y_train, classes=data.classes, seed=seed) for seed in seeds}
+            networks |= {(name, seed): network for seed, network in ours.items()}
+            these, labels = classified_correctly(list(ours.values()), images, x_test, data.y_test)
+            read = Reader(x[:FITTED], data.y_train[:FITTED], x.mean(0), patches)
+            trained = {seed: read(network, these, labels) for seed, network in ours.items()}
+            few = slice(untrained_images)
+            fresh = {seed: reinitialised(network, seed=seed) for seed, network in ours.items()}
+            initial = {seed: read(network, these[few], labels[few]) for seed, network in fresh.items()}
+            for seed, after in zip(seeds, [*seeds[1:], seeds[0]], strict=True):
+                found = {"model": trained[seed], "untrained": initial[seed], "second": trained[after]}
+                found |= {"untrained second": initial[after]} if len(ours) > 1 else {}
+                generator = torch.Generator().manual_seed(seed)
+                ratios = compared({key: one.found for key, one in found.items()}, THRESHOLD, "layer", generator)
+                shaken = under_noise(these, labels, read.patches_of(these), noise, generator)
+                for key, ends in (("model", "permuted"), ("untrained", "untrained, permuted")):
+                    network = (ours if key == "model" else fresh)[seed]
+                    draws = read.games(network, *shaken, readouts=found[key].readouts)
+                    count = (noise.draws, len(these), THRESHOLD, "layer", generator, (key, ends))
+                    ratios |= steady(found[key].found, draws, *count)
+                weights = resampled(len(these), RESAMPLES, seed)
+                rows = [("model", "model"), ("permuted", "model"), ("untrained", "untrained"), ("second", "second"),
+                        ("untrained, permuted", "untrained")]  # fmt: skip
+                layers = trained[seed].found.layers
+                parts = [table(row, layers, found[of].accuracies, ratios, weights) for row, of in rows]
+                score_of = score(ours[seed], x_test, data.y_test)
+                tables.append(pd.concat(parts).assign(architecture=name, seed=seed, test_accuracy=score_of))
     frame = pd.concat(tables, ignore_index=True)
     first = ["architecture", "seed", "test_accuracy"]
     return frame[[*first, *frame.columns.drop(first)]], networks
+
+
+def probes(networks: Mapping[tuple[str, int], nn.Module], data: Dataset, *, patches: int, images: int) -> pd.DataFrame:
+    """Completeness and redundancy of the hidden layers by three probes, in float64 on the same images.
+
+    probe   "labels": a classifier of the labels, as in the paper; "logits": ridge regression of the network's own
+            logits on the same samples; "head": the network's own head, of the last hidden layer alone, whose values
+            must be 1 and 0. The distance of the other two from these values at that layer is their floor
+    Columns: architecture, seed, probe, layer, depth, completeness, redundancy.
+    """
+    x, x_test = images_of(data)
+    rows = []
+    with threads(1 if patches <= ONE_THREAD else None):
+        for (name, seed), network in networks.items():
+            these, labels = classified_correctly([network], images, x_test, data.y_test)
+            exact, these = copy.deepcopy(network).double(), these.double()
+            known, y, layers = x[:FITTED].double(), data.y_train[:FITTED], default_layers(network)
+            with torch.no_grad():
+                logits = exact(known)
+            readouts = {
+                "labels": fit_readouts(exact, known, y, layers),
+                "logits": fit_readouts(exact, known, y, layers, logits=logits, l2=L2_OF_LOGITS),
+                "head": {layers[-1]: head_readout(exact, layers[-1], "head", known, y)},
+            }
+            options = {"baseline": x.double().mean(0), "patches": image_patches(these, None, x.mean(0), patches)}
+            for probe, fitted in readouts.items():
+                games = layer_games(exact, these, labels, readouts=fitted, **options)
+                found = layer_interactions(games, iterations=ITERATIONS)
+                strong = salient(found.scaled)
+                ratios = changes(strong, strong[-1:])
+                for number, layer in enumerate(found.layers[:-1]):
+                    values = [_total(ratios[quantity], number) for quantity in RATIOS]
+                    rows.append((name, seed, probe, layer, layers.index(layer) + 1, *values))
+    return pd.DataFrame(rows, columns=["architecture", "seed", "probe", "layer", "depth", *RATIOS])
+
+
+def _total(ratio: Ratio, layer: int) -> float:
+    """The ratio of one layer: both kinds, all orders, all images."""
+    return ratio.interval(np.ones((1, len(ratio.above))))[0][layer, 2, 0]
 
 
 def ledgers(networks: Sequence[nn.Module], data: Dataset, *, patches: int, images: int) -> pd.DataFrame:
@@ -86,7 +182,7 @@ def ledgers(networks: Sequence[nn.Module], data: Dataset, *, patches: int, image
     x, x_test = images_of(data)
     tables = []
     for seed, network in enumerate(networks):
-        these, labels = classified_correctly(network, images, x_test, data.y_test)
+        these, labels = classified_correctly([network], images, x_test, data.y_test)
         exact = copy.deepcopy(network).double()
         ledger = residual_ledger(
             exact, these.double(), labels, blocks=["block1", "block2", "block3"], baseline=x.mean(0),
@@ -105,7 +201,7 @@ def artefact(network: nn.Module, data: Dataset, *, patches: int, images: int) ->
     Columns: readout ("pixels", "output"), value, order, share. No split: AND interactions express the whole game.
     """
     x, x_test = images_of(data)
-    these, labels = classified_correctly(network, images, x_test, data.y_test)
+    these, labels = classified_correctly([network], images, x_test, data.y_test)
     wrapped = _Pixels(network)
     readouts = fit_readouts(wrapped, x[:FITTED], data.y_train[:FITTED], ["pixels"])
     chosen = image_patches(these, None, x.mean(0), patches)
@@ -135,18 +231,19 @@ def choices(network: nn.Module, data: Dataset, *, patches: int, images: int) -> 
     Columns: choice, layer, depth, completeness, redundancy, mean_order. All choices use the same images.
     """
     x, x_test = images_of(data)
-    these, labels = classified_correctly(network, images, x_test, data.y_test)
+    these, labels = classified_correctly([network], images, x_test, data.y_test)
     readouts = fit_readouts(network, x[:FITTED], data.y_train[:FITTED], default_layers(network))
     options = {"readouts": readouts, "baseline": x.mean(0), "patches": image_patches(these, None, x.mean(0), patches)}
     odds, margins = (layer_games(network, these, labels, value=value, **options) for value in ("log_odds", "margin"))
-    paper = layer_interactions(odds)
+    paper = layer_interactions(odds, iterations=ITERATIONS)
     cases = {
         "as in the paper": (paper, "layer"),
+        "splits to 0.5 %": (layer_interactions(odds, accuracy=0.005), "layer"),
         "threshold by image": (paper, "image"),
-        "no delta": (layer_interactions(odds, kappa=0.0), "layer"),
-        "ties to low orders": (layer_interactions(odds, tie_break=0.01), "layer"),
+        "no delta": (layer_interactions(odds, kappa=0.0, iterations=ITERATIONS), "layer"),
+        "ties to low orders": (layer_interactions(odds, tie_break=0.01, iterations=ITERATIONS), "layer"),
         "AND alone": (_and_alone(paper), "layer"),
-        "margin": (layer_interactions(margins), "layer"),
+        "margin": (layer_interactions(margins, iterations=ITERATIONS), "layer"),
     }
     rows = []
     for choice, (found, per) in cases.items():
@@ -154,7 +251,7 @@ def choices(network: nn.Module, data: Dataset, *, patches: int, images: int) -> 
         ratios = changes(strong, strong[-1:])
         for number, layer in enumerate(found.layers):
             order = mean_order(_strength(strong[number]))
-            totals = [ratios[name].interval(np.ones((1, len(these))))[0][number, 2, 0] for name in RATIOS]
+            totals = [_total(ratios[name], number) for name in RATIOS]
             rows.append((choice, layer, number + 1, *totals, order))
     return pd.DataFrame(rows, columns=["choice", "layer", "depth", *RATIOS, "mean_order"])
 
@@ -168,91 +265,3 @@ def _and_alone(found: LayerInteractions) -> LayerInteractions:
 def _strength(values: Float[Tensor, "images kinds coalitions"]) -> np.ndarray:
     """E_x sum |I| of each order from 1 to n, both kinds."""
     return by_order(values.abs().sum(1)).mean(0).numpy()
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A claim of the paper: that a ratio is above 1 (side 1) or below 1 (side -1).
-
-    control    the network whose ratio shows what to expect if the claim does not hold: "untrained" or "permuted"
-    ratio      from the rows of one network of one run (kind "both", all layers and orders), see `by_layer`
-    """
-
-    text: str
-    control: str
-    side: int
-    ratio: Callable[[pd.DataFrame], float]
-
-
-def _at_output(rows: pd.DataFrame, quantity: str) -> pd.Series:
-    """A quantity of the last layer by order, from 1 on."""
-    last = rows[rows["layer"] == rows["layer"].iloc[-1]]
-    return last.set_index("order")[quantity].loc[1:]
-
-
-def _hidden(rows: pd.DataFrame, quantity: str) -> np.ndarray:
-    """A quantity of all orders together, layer by layer, without the last one."""
-    return rows[rows["order"] == 0][quantity].to_numpy()[:-1]
-
-
-def _low_over_high_strength(rows: pd.DataFrame) -> float:
-    strength = _at_output(rows, "strength")
-    half = strength.index.max() // 2
-    low, high = strength.loc[:half].sum(), strength.loc[half + 1 :].sum()
-    return low / max(high, 1e-3 * strength.sum())
-
-
-def _last_over_first(values: np.ndarray) -> float:
-    return values[-1] / values[0]
-
-
-def _largest_over_first(values: np.ndarray) -> float:
-    return values.max() / values[0]
-
-
-def _last_over_largest(values: np.ndarray) -> float:
-    return values[-1] / values[:-1].max()
-
-
-def _low_over_middle(values: pd.Series) -> float:
-    """The mean of orders 1 and 2 over that of orders 3 and 4."""
-    return values.loc[1:2].mean() / values.loc[3:4].mean()
-
-
-CLAIMS = (
-    Claim("low orders are stronger (m <= n/2 over m > n/2)", "untrained", 1, _low_over_high_strength),
-    Claim("completeness rises with depth (last over first)", "permuted", 1,
-          lambda rows: _last_over_first(_hidden(rows, "completeness"))),
-    Claim("redundancy rises at first (largest over first)", "untrained", 1,
-          lambda rows: _largest_over_first(_hidden(rows, "redundancy"))),
-    Claim("redundancy falls in the end (last over largest)", "untrained", -1,
-          lambda rows: _last_over_largest(_hidden(rows, "redundancy"))),
-    Claim("IoU of seeds falls with order (1, 2 over 3, 4)", "permuted", 1,
-          lambda rows: _low_over_middle(_at_output(rows, "generalisation"))),
-    Claim("stability falls with order (1, 2 over 3, 4)", "permuted", 1,
-          lambda rows: _low_over_middle(_at_output(rows, "stability"))),
-)  # fmt: skip
-
-
-def claims(frame: pd.DataFrame) -> pd.DataFrame:
-    """The paper's claims, one row for each architecture: claim, architecture, ratio, low, high, control, verdict.
-
-    frame      the table of `by_layer`
-    ratio      see CLAIMS; geometric mean over seeds with its 95 % interval
-    control    the same ratio of the control: interactions permuted within order if that changes the ratio, else the
-               untrained network
-    verdict    see `studies.statistics.verdict`
-    """
-    both = frame[frame["kind"] == "both"]
-    rows = []
-    for claim in CLAIMS:
-        for architecture, runs in both.groupby("architecture", sort=False):
-            ours, control = (_over_seeds(claim, runs[runs["network"] == name]) for name in ("model", claim.control))
-            said = verdict(ours, side=claim.side, control=control.mean)
-            rows.append((claim.text, architecture, ours.mean, ours.low, ours.high, control.mean, said))
-    return pd.DataFrame(rows, columns=["claim", "architecture", "ratio", "low", "high", "control", "verdict"])
-
-
-def _over_seeds(claim: Claim, runs: pd.DataFrame) -> Band:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return geometric_band([claim.ratio(run) for _, run in runs.groupby("seed")])

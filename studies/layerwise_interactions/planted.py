@@ -1,6 +1,7 @@
 """A task with known interactions: planted AND and OR terms of binary variables set the odds of two classes."""
 
 import itertools
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import pandas as pd
@@ -13,7 +14,7 @@ from nin.model.networks import MLP
 from nin.probes.interactions.comparison import agreement, changes, salient
 from nin.probes.interactions.games import members
 from nin.probes.interactions.games_of_layers import layer_games, layer_interactions
-from nin.probes.interactions.readouts import fit_readouts
+from nin.probes.interactions.readouts import fit_readouts, head_readout
 
 VARIABLES = 8
 PLANTED = {  # kind and coalition -> interaction; chosen to differ in order, sign and size
@@ -61,11 +62,23 @@ def fit_planted(*, seed: int, steps: int = 1500, width: int = 64, depth: int = 3
         optimizer.zero_grad()
         F.cross_entropy(network(x), targets).backward()
         optimizer.step()
-    return network.eval()
+    return with_hidden_layers(network).eval()
+
+
+def with_hidden_layers(network: MLP) -> nn.Sequential:
+    """The same network, sharing its weights: hidden1, hidden2, ... with their ReLU, and the linear `head`.
+
+    The layers of an `MLP` are read before the activation; a linear head follows only after it.
+    """
+    *hidden, head = network.layers
+    blocks = [(f"hidden{k}", nn.Sequential(layer, nn.ReLU())) for k, layer in enumerate(hidden, 1)]
+    return nn.Sequential(OrderedDict([*blocks, ("head", head)]))
 
 
 def recovered(seeds: Sequence[int], *, steps: int = 1500) -> tuple[pd.DataFrame, pd.DataFrame]:
     """How much of the planted interactions each layer encodes for the input of all ones, before and after training.
+
+    Layer "head": the last hidden layer, read by the network's own head instead of a fitted readout.
 
     First table: seed, state ("initial", "trained"), layer, iou (of the salient interactions, |I| > 5 % of the largest,
     with the planted ones), completeness (of the planted ones, in units of each layer's |v(N) - v(empty)|).
@@ -81,10 +94,14 @@ def recovered(seeds: Sequence[int], *, steps: int = 1500) -> tuple[pd.DataFrame,
     rows, terms = [], []
     for seed, (state, count) in itertools.product(seeds, (("initial", 0), ("trained", steps))):
         network = fit_planted(seed=seed, steps=count)
-        layers = [f"layers.{k}" for k in range(len(network.layers) - 1)]
+        layers = [name for name, _ in network.named_children()][:-1]
         readouts = fit_readouts(network, x.repeat_interleave(LABELS, 0), draws, layers, chunk=4096)
-        reading = {"readouts": readouts, "patches": patches, "baseline": torch.zeros_like(one[0])}
-        found = layer_interactions(layer_games(network, one, label, **reading))
+        reading = {"patches": patches, "baseline": torch.zeros_like(one[0])}
+        games = layer_games(network, one, label, readouts=readouts, **reading)
+        own = {layers[-1]: head_readout(network, layers[-1], "head", x, (planted > 0).long())}
+        output = games.pop("output")
+        games |= {"head": layer_games(network, one, label, readouts=own, **reading)[layers[-1]], "output": output}
+        found = layer_interactions(games)
         strong = salient(found.scaled)
         completeness = changes(strong, truth)["completeness"]
         agree = agreement(strong, truth.expand_as(strong))

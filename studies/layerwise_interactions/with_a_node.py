@@ -18,7 +18,8 @@ from nin.support.threads import threads
 from nin.training.config import RunConfig
 from nin.training.loop import train
 from nin.training.schedule import log_spaced
-from studies.layerwise_interactions.measure import ONE_THREAD
+from studies.layerwise_interactions.measure import ITERATIONS, ONE_THREAD
+from studies.layerwise_interactions.planted import with_hidden_layers
 
 FITTED = 500  # samples that the readouts are fitted to
 COLUMNS = ["phase", "sigma", "seed", "step", "accuracy", "layer", "strength", "completeness", "mean_order"]
@@ -40,8 +41,9 @@ def along_phases(
 
     A run without a node comes first (sigma 0, phase "no node"). Columns: phase, sigma, seed, step, accuracy (test),
     layer, strength (both kinds, all orders), completeness (against the output at that step), mean_order
-    (sum m strength_m / sum strength_m). The images are the same at all steps. Networks that have diverged, or whose
-    output is the same for every image, have no rows.
+    (sum m strength_m / sum strength_m). The layers are read after their ReLU (hidden1, ...), so that the completeness
+    of the last one must be 1: its distance from 1 is the floor of the probe. The images are the same at all steps.
+    Networks that have diverged, or whose output is the same for every image, have no rows.
     """
     due = log_spaced(base.steps, points)
     cases = [base.replace(nodes=0, seed=seed) for seed in seeds]
@@ -59,7 +61,7 @@ def along_phases(
             if step >= np.nan_to_num(table["diverged_at"].iloc[0], nan=np.inf):
                 continue
             kept = group.model(run, step=step)
-            network = kept.network if config.nodes else kept
+            network = with_hidden_layers(kept.network if config.nodes else kept)
             with torch.no_grad():
                 outputs = network(data.x_test)
             if not _distinguishes(outputs):
@@ -68,7 +70,7 @@ def along_phases(
             fate = (classify(table), config.sigma) if config.nodes else ("no node", 0.0)
             found = layerwise(
                 network, these, labels, patches=chosen, baseline=baseline, train=known,
-                untrained=False, noise=Noise(0), resamples=1,
+                untrained=False, noise=Noise(0), resamples=1, iterations=ITERATIONS,
             )  # fmt: skip
             found = found[(found["network"] == "model") & (found["kind"] == "both")]
             for layer, part in found.groupby("layer", sort=False):

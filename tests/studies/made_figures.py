@@ -6,6 +6,8 @@ import made_stability
 import made_training_response
 import made_four_probes
 import made_robust_learning
+import made_interactions
+import memorisation_tables
 import numpy as np
 import pandas as pd
 
@@ -113,6 +115,7 @@ def laws_of_the_clock() -> pd.DataFrame:
 
 
 MADE = {
+    **made_interactions.MADE,
     "02c_phase_map": (partial(sweep.phase_map, borders=LINES, rival=LINES), phase_map),
     "03b_nulls": (clocks.nulls, similarities),
     "03c_interventions": (clocks.interventions, changed_training),

@@ -1,8 +1,9 @@
 """Catches figures of notebooks 09 and 10 that show something else than their tables."""
 
+import made_interactions
 import numpy as np
 import pytest
-from drawn import drawn, legends, marked, means, of, panels_of, step_and, table_of
+from drawn import drawn, figure_of, legends, marked, means, of, panels_of, step_and, table_of
 from matplotlib.colors import to_rgba
 from scipy import stats
 
@@ -10,15 +11,17 @@ from nin.figures import PHASE_COLORS, Saved
 from nin.phases import PHASES
 
 LEGENDS = {
-    "09a_planted": ["initial", "trained", "planted", "found"],
-    "09c_changes": ["overlap", "forget", "new"],
-    "09d_with_depth": ["trained", "another seed", "untrained", "permuted in order"],
-    "09e_by_order": [f"{name}{end}" for name in ("MLP", "LeNet-like", "residual") for end in ("", ", permuted")],
+    "09a_planted": ["initial", "trained", "floor of the probe", "planted", "found"],
+    "09c_changes": ["floor of forget", "floor of new", "overlap", "forget", "new"],
+    "09d_with_depth": ["trained", "another seed", "untrained", "permuted in order", "floor of the probe",
+                       "the head as probe"],
     "09f_ledger": ["stem", "block1", "block2", "block3", "remainder"],
     "09g_log_odds": ["log-odds", "margin"],
-    "09h_choices": ["as in the paper", "threshold by image", "no delta", "ties to low orders", "AND alone", "margin"],
-    "09i_phases": ["no node", r"decoupled, $\sigma=0.1$", *(rf"decay, $\sigma={s}$" for s in (3, 10, 30)),
-                   r"catapult, $\sigma=30$"],
+    "09h_choices": ["as in the paper", "threshold by image", "no delta", "ties to low orders", "AND alone", "margin",
+                    "the head as probe"],
+    "09i_phases": ["no node", r"decay, $\sigma=3$", r"catapult, $\sigma=30$"],
+    "09j_by_layer": ["trained", "untrained", "permuted in order", "untrained, permuted", "floor of the probe"],
+    "09k_probes": ["fitted to the labels", "fitted to the logits", "the head"],
     "10a_along_training": ["loss", "accuracy", r"$\eta\,\lambda$, all weights", r"$\eta\lambda$ at the node",
                            "self-kernel", "its drift", "response", "feature rank", "completeness", "redundancy",
                            "mean order / n", "D", "G", "R"],
@@ -33,9 +36,25 @@ def test_legends(name):
     assert legends(name) == LEGENDS[name]
 
 
-def test_each_panel_of_strength_names_its_layers():
-    for ax, layers in zip(panels_of("09b_strength"), ("dense1", "conv1", "stem"), strict=False):
-        assert ax.get_legend().get_texts()[0].get_text() == layers
+@pytest.mark.parametrize("name", ["09b_strength", "09e_by_order"])
+def test_each_column_names_its_layers(name):
+    found = [ax.get_legend() for ax in figure_of(name).axes if not ax.axison]
+    assert [legend.get_texts()[0].get_text() for legend in found] == ["dense1", "conv1", "stem"]
+    assert all(legend.get_texts()[-1].get_text() == "floor of the probe" for legend in found)
+
+
+def test_floor_of_the_probe_is_the_distance_of_the_last_hidden_layer_from_the_truth():
+    table = of(table_of("09d_with_depth"), network="model", architecture="LeNet-like", layer="dense2")
+    for place, quantity, truth in ((1, "completeness", 1), (4, "redundancy", 0)):
+        ax = panels_of("09d_with_depth")[place]
+        (band,) = (patch for patch in ax.patches if patch.get_label() == "floor of the probe")
+        ends = sorted((band.get_y(), band.get_y() + band.get_height()))
+        assert ends == pytest.approx(sorted((table[quantity].mean(), truth)))
+        assert drawn(ax, "the head as probe")[1] == [truth]
+    rows = of(table_of("09j_by_layer"), network="model", architecture="MLP")
+    ends = rows.groupby("depth")["stability"].mean().iloc[-2:]
+    (band,) = (patch for patch in panels_of("09j_by_layer")[3].patches if patch.get_label() == "floor of the probe")
+    assert sorted((band.get_y(), band.get_y() + band.get_height())) == pytest.approx(sorted(ends))
 
 
 # All labels of a figure's axes.
@@ -43,10 +62,12 @@ LABELS = {
     "09b_strength": {"order", "AND strength", "OR strength"},
     "09c_changes": {"strength"},
     "09d_with_depth": {"completeness", "redundancy"},
-    "09e_by_order": {"order", "IoU of two seeds", "stability"},
+    "09e_by_order": {"order", "IoU of seeds", "stability"},
     "09f_ledger": {"order", "part of the output's strength"},
     "09g_log_odds": {"order", "share of AND strength"},
     "09i_phases": {"step + 1"},
+    "09j_by_layer": {"IoU of seeds", "stability"},
+    "09k_probes": {"completeness", "redundancy"},
     "10a_along_training": {"step + 1", "performance", "curvature", "training response", "interactions", "stability"},
     "10b_details": {"step + 1", "aging exponent", "strength", "R"},
     "10c_change_points": {"step + 1"},
@@ -77,7 +98,7 @@ def along(table, **values):
 # Figure, panel, label of a curve: the x (None: not compared) and y of its points, from the table by another route.
 CURVES = {
     ("09a_planted", 1, "trained"): lambda t: (
-        0.1 + np.arange(4), of(t, state="trained").groupby("layer", sort=False)["iou"].mean()
+        0.1 + np.arange(5), of(t, state="trained").groupby("layer", sort=False)["iou"].mean()
     ),
     ("09b_strength", 0, "dense2"): lambda t: means(
         of(t, architecture="MLP", kind="and", layer="dense2"), "order", "strength"
@@ -92,8 +113,17 @@ CURVES = {
     ("09d_with_depth", 5, "trained"): lambda t: means(
         of(t, architecture="residual", network="model"), "depth", "redundancy"
     ),
-    ("09e_by_order", 1, "LeNet-like"): lambda t: means(
-        of(t, architecture="LeNet-like", network="model").dropna(subset=["stability"]), "order", "stability"
+    ("09e_by_order", 1, "conv2"): lambda t: means(
+        of(t, architecture="LeNet-like", network="model", layer="conv2"), "order", "generalisation"
+    ),
+    ("09e_by_order", 5, "output, permuted"): lambda t: means(
+        of(t, architecture="residual", network="permuted", layer="output"), "order", "stability"
+    ),
+    ("09j_by_layer", 1, "untrained"): lambda t: means(
+        of(t, architecture="LeNet-like", network="untrained"), "depth", "generalisation"
+    ),
+    ("09k_probes", 2, "fitted to the logits"): lambda t: means(
+        of(t, architecture="residual", probe="logits"), "depth", "completeness"
     ),
     ("09f_ledger", 0, "block2"): lambda t: (None, part_of_output(t, "block2")),
     ("09g_log_odds", 1, "margin"): lambda t: (
@@ -123,14 +153,14 @@ def test_a_curve_is_that_of_the_table(name, panel, label):
 
 
 def test_intervals_of_planted_are_students():
-    rows = of(table_of("09a_planted"), state="trained", layer="layers.2")
+    rows = of(table_of("09a_planted"), state="trained", layer="hidden3")
     low, high = stats.ttest_1samp(rows["completeness"], 0).confidence_interval(0.95)
     trained = panels_of("09a_planted")[0].containers[1]
     assert trained.lines[2][0].get_segments()[2][:, 1] == pytest.approx([low, high])
 
 
 def test_planted_terms_have_their_sizes():
-    terms = Saved("09a_planted", "paper").sidecar["arguments"]["terms"]
+    terms = made_interactions.terms()
     lines = [list(line.get_ydata()) for line in panels_of("09a_planted")[2].lines]
     for name in {term["coalition"] for term in terms}:
         rows = [term for term in terms if term["coalition"] == name]
