@@ -223,9 +223,11 @@ def phases(data: pd.DataFrame) -> Figure:
 def legend_below(column: np.ndarray) -> None:
     """Put the legend of the first axes of a column into the last, and name the order below the one between."""
     column[-1].set_axis_off()
-    column[-1].legend(*column[0].get_legend_handles_labels(), loc="upper center", ncols=2, fontsize=6)
+    column[-1].legend(*column[0].get_legend_handles_labels(), loc="upper center", ncols=2,
+                      fontsize=6, handlelength=1.2, columnspacing=0.8)  # fmt: skip
     column[1].tick_params(labelbottom=True)
     column[1].set_xlabel("order")
+    column[1].xaxis.label.set_visible(True)  # shared axes hide it
 
 
 def layer_ticks(ax: Axes, data: pd.DataFrame) -> None:

@@ -9,7 +9,8 @@ from nin.figures import panels
 from studies.drawing import line_with_interval
 from studies.layerwise_interactions.figures import FLOOR, NETWORKS, layer_ticks, legend_below
 
-PROBES = {"labels": ("C0", "fitted to the labels"), "logits": ("C2", "fitted to the logits"), "head": ("k", "the head")}
+PROBES = {"labels": ("C0", "fitted to the labels"), "logits": ("C2", "fitted to the logits"), "head": ("k", "the head"),
+          "untrained": ("C1", "untrained network, fitted to the logits")}  # fmt: skip
 
 
 def by_order(data: pd.DataFrame) -> Figure:
@@ -75,7 +76,7 @@ def by_layer(data: pd.DataFrame) -> Figure:
 
 
 def probes(data: pd.DataFrame) -> Figure:
-    """Completeness and redundancy of the hidden layers by three probes, means with 95 % intervals over seeds.
+    """Completeness and redundancy of the hidden layers by several probes, means with 95 % intervals over seeds.
 
     The head reads the last hidden layer, where the other two must agree with it. data: architecture, seed, probe,
     layer, depth, completeness, redundancy.

@@ -29,6 +29,7 @@ from nin.support.progress import ProgressBar
 from nin.support.threads import threads
 from studies.image_networks import ImageRecipe, fit_images
 from studies.images import images_of
+from studies.statistics import geometric_band
 
 FITTED = 1000  # training images that readouts are fitted to
 ONE_THREAD = 8  # patches; up to this number a second thread brings nothing
@@ -136,15 +137,16 @@ def by_layer(
 
 
 def probes(networks: Mapping[tuple[str, int], nn.Module], data: Dataset, *, patches: int, images: int) -> pd.DataFrame:
-    """Completeness and redundancy of the hidden layers by three probes, in float64 on the same images.
+    """Completeness and redundancy of the hidden layers by several probes, in float64 on the same images.
 
     probe   "labels": a classifier of the labels, as in the paper; "logits": ridge regression of the network's own
             logits on the same samples; "head": the network's own head, of the last hidden layer alone, whose values
-            must be 1 and 0. The distance of the other two from these values at that layer is their floor
+            must be 1 and 0; "untrained": the trained network's logits from the features of an untrained one, the
+            control of "logits". The distance of "labels" and "logits" from 1 and 0 at that layer is their floor
     Columns: architecture, seed, probe, layer, depth, completeness, redundancy.
     """
     x, x_test = images_of(data)
-    rows = []
+    rows, outputs = [], {}
     with threads(1 if patches <= ONE_THREAD else None):
         for (name, seed), network in networks.items():
             these, labels = classified_correctly([network], images, x_test, data.y_test)
@@ -157,9 +159,13 @@ def probes(networks: Mapping[tuple[str, int], nn.Module], data: Dataset, *, patc
                 "logits": fit_readouts(exact, known, y, layers, logits=logits, l2=L2_OF_LOGITS),
                 "head": {layers[-1]: head_readout(exact, layers[-1], "head", known, y)},
             }
+            fresh = reinitialised(exact, seed=seed)
+            readouts["untrained"] = fit_readouts(fresh, known, y, layers, logits=logits, l2=L2_OF_LOGITS)
             options = {"baseline": x.double().mean(0), "patches": image_patches(these, None, x.mean(0), patches)}
             for probe, fitted in readouts.items():
-                games = layer_games(exact, these, labels, readouts=fitted, **options)
+                read = fresh if probe == "untrained" else exact
+                games = layer_games(read, these, labels, readouts=fitted, **options)
+                games["output"] = outputs.setdefault((name, seed), games["output"])  # that of the trained network
                 found = layer_interactions(games, iterations=ITERATIONS)
                 strong = salient(found.scaled)
                 ratios = changes(strong, strong[-1:])
@@ -167,6 +173,28 @@ def probes(networks: Mapping[tuple[str, int], nn.Module], data: Dataset, *, patc
                     values = [_total(ratios[quantity], number) for quantity in RATIOS]
                     rows.append((name, seed, probe, layer, layers.index(layer) + 1, *values))
     return pd.DataFrame(rows, columns=["architecture", "seed", "probe", "layer", "depth", *RATIOS])
+
+
+LINEAR = {"residual": "block3"}  # the first layer from which the output is linear; in the others, the last hidden one
+
+
+def inner_rise(table: pd.DataFrame) -> pd.DataFrame:
+    """Completeness of the last layer from which the output is not linear over the first layer, by readouts of logits.
+
+    table: that of `probes`. Columns: architecture, first, last (layers), ratio, low, high (geometric mean over seeds,
+    95 %), control, control_low, control_high (untrained).
+    """
+    rows = []
+    for name, part in table.groupby("architecture", sort=False):
+        layers = list(dict.fromkeys(part.sort_values("depth")["layer"]))
+        ends = layers[0], layers[layers.index(LINEAR.get(name, layers[-1])) - 1]
+        bands = []
+        for probe in ("logits", "untrained"):
+            found = part[part["probe"] == probe].pivot(index="seed", columns="layer", values="completeness")
+            bands.append(geometric_band(found[ends[1]] / found[ends[0]]))
+        rows.append((name, *ends, *(value for band in bands for value in (band.mean, band.low, band.high))))
+    columns = ["architecture", "first", "last", "ratio", "low", "high", "control", "control_low", "control_high"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _total(ratio: Ratio, layer: int) -> float:

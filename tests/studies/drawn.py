@@ -98,7 +98,7 @@ LOOKS = {
     "09h_choices": (3, (7, 0, 0), "linear linear"),
     "09i_phases": (3, (6, 0, 0), "log linear"),
     "09j_by_layer": (6, (9, 3, 0), "linear linear"),
-    "09k_probes": (6, (9, 3, 0), "linear linear"),
+    "09k_probes": (6, (12, 4, 0), "linear linear"),
     "10a_along_training": (25, (2, 2, 0), "log log"),
     "10b_details": (15, (2, 1, 0), "log linear"),
     "10c_change_points": (5, (13, 13, 0), "log linear"),

@@ -88,7 +88,8 @@ def probes() -> pd.DataFrame:
     last = table.groupby("architecture")["depth"].transform("max") == table["depth"]
     head = table[last].assign(probe="head", completeness=1.0, redundancy=0.0)
     better = table.assign(probe="logits", completeness=np.sqrt(table["completeness"]))
-    return pd.concat([table.assign(probe="labels"), better, head])
+    untrained = table.assign(probe="untrained", completeness=0.5 * table["completeness"])
+    return pd.concat([table.assign(probe="labels"), better, head, untrained])
 
 
 def phases() -> pd.DataFrame:
