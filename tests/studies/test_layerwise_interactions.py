@@ -1,5 +1,7 @@
 """Catches a study of interactions that reads the wrong network, image or layer, and verdicts that do not follow."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -82,7 +84,7 @@ def test_by_layer_pairs_each_network_with_the_next(digits):
     assert list(frame.columns[:4]) == ["architecture", "seed", "test_accuracy", "network"]
     assert set(frame["layer"]) == {"dense1", "dense2", "dense3", "output"}
     assert set(frame["network"]) == {"model", "permuted", "untrained", "second", "untrained, permuted"}
-    rows = frame[(frame["order"] == 0) & (frame["kind"] == "both")].set_index(["network", "seed", "layer"])
+    rows = frame[(frame["order"] == 0) & (frame["kind"] == "both")].set_index(["network", "seed", "layer"]).sort_index()
     assert rows.loc["untrained", "generalisation"].notna().all() and rows.loc["untrained", "stability"].notna().all()
     one, other = (rows.loc[("model", seed), "generalisation"] for seed in (3, 5))
     np.testing.assert_allclose(one, other)  # of two seeds, each is the other's partner
@@ -94,8 +96,21 @@ def test_by_layer_pairs_each_network_with_the_next(digits):
         train=(x[:1000], digits.y_train), untrained=False, noise=Noise(0), iterations=study.ITERATIONS,
     )  # fmt: skip
     assert frame["test_accuracy"].between(0, 1).all() and frame["seed"].nunique() == 2
-    direct = direct[(direct["order"] == 0) & (direct["kind"] == "both") & (direct["network"] == "model")]
+    direct = direct[(direct["order"] == 0) & (direct["kind"] == "both") & (direct["network"] == "model")]  # by depth
     np.testing.assert_allclose(rows.loc[("model", 3), "completeness"], direct["completeness"], rtol=1e-5)
+
+
+def test_inner_rise_ends_before_the_output_becomes_linear():
+    rows = []
+    layers = {"MLP": ("dense1", "dense2", "dense3"), "residual": ("stem", "block1", "block2", "block3", "pool")}
+    for name, probe, seed in itertools.product(layers, ("logits", "untrained"), range(3)):
+        for depth, layer in enumerate(layers[name], 1):
+            value = 0.1 * depth if probe == "logits" else 0.2 + 0.001 * seed
+            rows.append((name, probe, seed, layer, depth, value))
+    table = pd.DataFrame(rows, columns=["architecture", "probe", "seed", "layer", "depth", "completeness"])
+    found = study.inner_rise(table).set_index("architecture")
+    assert list(found["first"]) == ["dense1", "stem"] and list(found["last"]) == ["dense2", "block2"]
+    assert found["ratio"].tolist() == pytest.approx([2, 3]) and found["control"].tolist() == pytest.approx([1, 1])
 
 
 def test_the_head_is_a_probe_without_a_floor(digits, residual):
