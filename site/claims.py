@@ -36,6 +36,9 @@ class Claim:
     theirs: str = ""
 
 
+# Notebooks that have changed since their last run at full size; their checks are those of the present version.
+PENDING = ("03", "06", "07", "08", "09")
+KINDS = ("MLP", "LeNet-like", "residual")
 FRAMING = "motivation: it asserts nothing that a measurement could contradict"
 NIN_SIZE = (
     "Fashion-MNIST, ReLU network with three hidden layers, cross-entropy, plain SGD to 100 % training "
@@ -76,8 +79,10 @@ NODES = (
             Part(
                 "one mode at fixed curvature decays at that rate",
                 ("02: slope of one mode, softplus", "02: tau of one mode over its prediction, softplus"),),
-            Part("so do the noise weights of a network in training",
-                 ("03: NIW falls at the noise-averaged curvature (ratio)",)),
+            Part("so do the noise weights of a network in training, with the floor of their random walk",
+                 ("03: rate on curvature: exponent", "03: rate on curvature: offsets between interventions",
+                  "03: clock, decay: largest |ln| over time", "03: clock, catapult: largest |ln| over time",
+                  "03: clock, divergent: largest |ln| over time")),
             Part("at large noise the loss decides where training diverges (ours and the catapult paper's)",
                  ("02: slope of divergence, MSE", "02: slope of divergence, cross-entropy",
                   "02: kappa_H at divergence, MSE")),),
@@ -106,12 +111,14 @@ NODES = (
         "In some cases the noise nodes evolve as the loss of the unperturbed network does.",
         (
             Part("in the linear network, for noise as strong as the input",
-                 ("01: sigma = sigma_x: ratio of log-decays",
-                  "03: linear net, sigma = sigma_x: ratio of decays, off by")),
-            Part("with the predicted ratio for other noise",
-                 ("03: linear net, sigma = 2 sigma_x: ratio of decays, off by",)),
-            Part("in a ReLU classifier", ("03: re-drawn noise, decay phase: smallest mean correlation",)),),
-        ("03b_similarity", "03a_evolution", "03d_linear_equality"),
+                 ("01: sigma = sigma_x: ratio of log-decays",)),
+            Part("the same along training, and with the predicted ratio for other noise",
+                 ("03: linear net, sigma = sigma_x: ratio of decays",
+                  "03: linear net, 2 sigma_x: ratio over prediction, off by")),
+            Part("in a ReLU classifier, beyond what any falling curve shows",
+                 ("03: re-drawn noise: the loss beats -sqrt t at all noise scales",
+                  "03: re-drawn noise: the loss beats another seed's at all noise scales")),),
+        ("03b_nulls", "03a_evolution", "03d_linear_equality"),
         "{dataset}, three hidden layers of {width}",
         NIN_SIZE,
     ),
@@ -136,12 +143,14 @@ RESPONSE = (
                  "08: constant kernel, sigmoid_mse: slope of logit", "08: constant kernel, sigmoid_mse: slope of p",
                  "08: constant kernel, mse: rate"),),
             Part(
-                "a trained network ages like a power",
-                ("08: aging, CE: steepest slope of the response", "08: aging, CE: flattest slope of the response",
-                 "08: aging, sigmoid + MSE: steepest slope", "08: aging, sigmoid + MSE: flattest slope",
-                 "08: aging: smallest R^2"),),
+                "a trained network ages like a power, the exponent is universal, the prefactor that of its kernel",
+                (*(f"08: aging, {loss}, {units} units: {end} slope" for loss in ("CE", "sigmoid + MSE")
+                   for units in ("other", "sigmoid") for end in ("steepest", "flattest")),
+                 "08: aging: smallest R^2",
+                 *(f"08: one string, {loss}: (prefactor - 1) / a" for loss in ("CE", "sigmoid + MSE"))),),
             Part("meanwhile its kernel hardly drifts",
-                 ("08: bare kernel: smallest slope", "08: bare kernel: largest slope")),),
+                 ("08: bare kernel: smallest slope", "08: bare kernel: largest slope",
+                  "08: drift at H >= 2048, NTK scaling")),),
         ("08b_aging", "08a_constant_kernel"),
         "one hidden layer, {seeds} seeds, {steps} steps",
         SIMPLE,
@@ -159,7 +168,7 @@ RESPONSE = (
     Claim(
         "The response consists of factors that depend on the stage of training, the activation and the method.",
         (
-            Part("stage: the hidden weights take over", ("08: stage: output-weight share, end / start, largest",)),
+            Part("stage: the hidden weights take over", ("08: output-weight share, end / start, largest",)),
             Part("activation", why="figure 08c shows the factors of four activations; no check compares them"),
             Part("method: the first response of momentum and Adam",
                  ("08: momentum: summed response / first", "08: Adam: first response / (lr |grad f|_1)")),
@@ -169,12 +178,15 @@ RESPONSE = (
     Claim(
         "Stochastic training reduces the space of features, and this can make the network fragile.",
         (
-            Part("it anneals the response, and its features lose rank",
-                 ("08: label noise: off a function of eta^2 sigma^2 t",
-                  "08: effective rank, label noise / GD, largest")),
-            Part("the reduced network is fragile", why="figure 08h shows four measures of fragility; no check yet "
-                 "compares stochastic with deterministic training"),),
-        ("08g_features", "08f_stochastic", "08h_fragility"), "one hidden layer, {seeds} seeds, {feature_steps} steps",
+            Part("it anneals the response", ("08: label noise: off a function of eta^2 sigma^2 t",)),
+            Part("its features lose rank against deterministic training",
+                 (*(f"08: {units}: effective rank, label noise / GD" for units in ("tanh", "relu")),
+                  *(f"08: {units}: effective rank surely falls, GD to label noise" for units in ("tanh", "relu")))),
+            Part("the reduced network is fragile",
+                 ("08: tanh: share of flips by noise surely rises, GD to label noise",
+                  *(f"08: {units}: error without the worst neuron surely rises, GD to label noise"
+                    for units in ("tanh", "relu")))),),
+        ("08g_contrast", "08f_stochastic", "08h_fragility"), "one hidden layer, {seeds} seeds, {feature_steps} steps",
         "not known, nor are the paper's measures of reduction and fragility: ours are defined in the reference",
     ),
     Claim("Complex phenomena of deep networks are discussed.", (Part("a discussion", why=FRAMING),)),
@@ -184,10 +196,12 @@ INTERACTIONS = (
     Claim(
         "Through its layers a network gradually takes up knowledge and forgets noisy features.",
         (
-            Part("the last layers hold more of the final interactions than chance or an untrained network",
-                 ("09: completeness of the last layer / permuted", "09: completeness of the last layer / untrained")),
-            Part("earlier layers hold others, which are forgotten", why="figure 09d shows redundancy by layer beside "
-                 "its controls; no check asks whether it falls by more than the readout's own error"),),
+            Part("completeness rises with depth, by more than the error of the readout",
+                 (*(f"09: {kind}: completeness rises with depth (last over first)" for kind in KINDS),
+                  *(f"09: {kind}: completeness rises with depth, effect over the floor" for kind in KINDS))),
+            Part("redundancy rises at first and falls in the end",
+                 (*(f"09: {kind}: redundancy rises at first (middle over first)" for kind in KINDS),
+                  *(f"09: {kind}: redundancy falls in the end (last over middle)" for kind in KINDS))),),
         ("09d_with_depth", "09c_changes"), IMAGES, LAYERS,
     ),
     Claim(
@@ -196,7 +210,8 @@ INTERACTIONS = (
             Part("they reproduce the output on every masked input",
                  ("09: universal matching, any gamma: largest error", "09: efficiency, any split: largest error")),
             Part("they find planted patterns",
-                 ("09: planted: IoU at the output", "09: planted: largest error of an interaction")),),
+                 ("09: planted: IoU at the output", "09: planted: IoU of the last hidden layer, by the head",
+                  "09: planted: largest error of an interaction")),),
         ("09a_planted",), "planted AND and OR tasks; identities on random games", LAYERS,
     ),
     Claim(
@@ -210,10 +225,13 @@ INTERACTIONS = (
     Claim(
         "The change by layer shows how the power to generalise and the instability of features change.",
         (
-            Part("generalisation by layer", why="figure 09e has the overlap of two seeds by order at the output only"),
-            Part("instability by layer", why="figure 09e has the stability by order at the output only; that "
-                 "independent noise makes high orders unstable is a null model, not a finding"),),
-        ("09e_by_order",), IMAGES, LAYERS,
+            Part("generalisation by layer",
+                 (*(f"09: {kind}: IoU of seeds rises with depth (last over first)" for kind in KINDS),
+                  *(f"09: {kind}: layers of lower order generalise better (lowest over highest)" for kind in KINDS))),
+            Part("instability by layer",
+                 (*(f"09: {kind}: stability rises with depth (last over first)" for kind in KINDS),
+                  *(f"09: {kind}: layers of lower order are more stable (lowest over highest)" for kind in KINDS))),),
+        ("09j_by_layer", "09e_by_order"), IMAGES, LAYERS,
     ),
 )
 
@@ -225,36 +243,47 @@ STABILITY = (
     Claim(
         "After training, and not before, deeper layers are less and less sensitive to smooth deformations.",
         (
-            Part("not before: deformation and noise act alike",
-                 ("06: R at initialisation, fully connected", "06: R at initialisation, strided")),
-            Part("after: relative to noise, a deep network is stable",
-                 ("06: R of VGG-like, GAP: trained / initial",)),
-            Part("less and less, layer by layer", why="figure 06b shows D by layer; no check follows it to the last "
-                 "hidden layer, before the collapse on the label"),),
+            Part("less and less up to the last hidden layer, in all networks",
+                 ("06: D falls with depth up to the last hidden layer, trained: networks",
+                  "06: D falls up to the last hidden layer, nine convolutions (upper end)")),
+            Part("up to the output, where it has collapsed on the label",
+                 ("06: D falls with depth up to the output, trained: networks",
+                  "06: training lowers D of the output: networks")),),
         ("06b_sensitivities",), "{dataset}, {n_train} training images, {channels} channels, {seeds} seeds",
     ),
     Claim(
         "This loss of sensitivity goes with performance.",
-        (Part("across architectures", why="needs many good networks on natural images; our small ones on small images "
-              "show no such correlation (section 5 of the reference), which neither supports nor refutes it"),),
+        (
+            Part("with the size of the training set", ("06: R of the output falls with the training set: networks",)),
+            Part("across architectures", why="needs many good networks on natural images; our small ones on small "
+                 "images show no such correlation (section 5 of the reference), which does not decide it"),),
+        ("06e_size_and_noise",), "{dataset}, {n_train} training images, {channels} channels, {seeds} seeds",
     ),
     Claim(
         "It also goes with a gain of sensitivity to white noise during training.",
-        (Part("a gain at fixed layer", why="figure 06b shows G before and after training; no check compares them at a "
-              "fixed layer"),),
+        (
+            Part("a gain at fixed layer, in all networks",
+                 ("06: training raises G of the first layer: networks",
+                  "06: training raises G of the last hidden layer: networks")),
+            Part("in the deepest network, by more than D",
+                 ("06: training raises G of the first layer, nine convolutions (lower end)",
+                  "06: training raises G of the first layer more than D, nine convolutions (lower end)")),),
         ("06b_sensitivities",), "{dataset}, {n_train} training images, {channels} channels, {seeds} seeds",
     ),
     Claim(
         "Both facts remain when white noise is added to the training images.",
-        (Part("the same verdicts with noise", why="figure 06e adds noise to training; no check states a verdict"),),
+        (Part("the same verdicts with noise as large as the deformation",
+              ("06: noise in training, 1 x the deformation: claims that still hold, share",)),),
         ("06e_size_and_noise",), "{dataset}, {n_train} training images, {seeds} seeds",
     ),
     Claim(
         "Stability to deformations comes from pooling in space and across channels.",
         (
-            Part("channels: shuffling them undoes it", ("06: shuffled channels raise D, VGG-like, GAP (low end)",)),
-            Part("space: filters become homogeneous", why="figure 06c shows the spectra; checked only for the model "
-                 "task below"),),
+            Part("channels: shuffling them undoes it",
+                 ("06: channel pooling, shuffling raises D of the output: networks",
+                  "06: shuffled channels raise D of the output, nine convolutions (lower end)")),
+            Part("space: filters become homogeneous",
+                 ("06: spatial pooling, filters become homogeneous: networks",)),),
         ("06d_shuffled", "06c_spectra"), "{dataset}, {n_train} training images, {channels} channels, {seeds} seeds",
     ),
     Claim(
@@ -264,22 +293,27 @@ STABILITY = (
             Part("filters become homogeneous up to the scale and not beyond",
                  ("07: task 2: share of mode 0 up to the scale", "07: task 2: share of mode 0 beyond")),
             Part("sensitivities of the trained network follow homogeneous filters",
-                 ("07: task 2: D of trained networks off", "07: task 2: D in layer log2(xi)",
-                  "07: task 2: G of trained networks off")),),
+                 ("07: task 2: D of trained networks off constant filters",
+                  "07: task 2: G of trained networks off constant filters",
+                  "07: task 2: excess of D, layer log2(xi) - 1 over layer log2(xi)")),),
         ("07c_trained", "07d_homogeneous_filters"), "length {length}, scale {xi}, {channels} channels, {seeds} seeds",
         SCALE_SIZE,
     ),
     Claim(
         "How both sensitivities scale with depth is computed, and strides change the scaling.",
         (
-            Part("without strides", ("07: stride 1: D off its closed form", "07: slope of R between 10 and 40 layers")),
-            Part("with strides", ("07: stride F: D off its closed form", "07: ReLU: G off its closed forms")),),
+            Part("without strides",
+                 ("07: stride 1: D off its closed form", "07: stride 1, ReLU: G off its closed form",
+                  "07: slope of G, 10 to 40 layers, simulated, noise rectified at the first",
+                  "07: slope of R, 10 to 40 layers, simulated, noise rectified at the first")),
+            Part("with strides",
+                 ("07: stride F: D off its closed form", "07: stride F, ReLU: G off its closed form")),),
         ("07a_constant_filters",), "constant filters, no training", SCALE_SIZE,
     ),
     Claim(
         "Noise gains because, once ReLUs have rectified it, it adds up in pooling.",
         (
-            Part("it grows with ReLU", ("07: ReLU: growth of G in 6 layers",)),
+            Part("it grows with ReLU", ("07: ReLU: growth of G in 6 layers / closed form",)),
             Part("and without rectification it does not",
                  ("07: linear: G off a constant", "07: tanh, small pixels: growth of G / linear net")),),
         ("07b_activations",), "constant filters, no training", SCALE_SIZE,

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-from claims import PAPERS, Claim, Part
+from claims import PAPERS, PENDING, Claim, Part
 
 from nin.checks import Check, table
 from nin.figures import Saved
@@ -22,6 +22,7 @@ from nin.support import paths
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = "docs/claims.md"
 REPRODUCED, IN_PART, NOT, UNTESTED = "reproduced", "reproduced in part", "not reproduced", "not testable here"
+UNRUN = "not run at full size yet"
 INTRODUCTION = f"""# Claims
 
 Every sentence of the abstracts of four papers, paraphrased, with what we find. A sentence is split into its assertions;
@@ -31,9 +32,10 @@ each part has the checks that must hold if it is true.
 - **{IN_PART}**: some of its checks hold, or all do but none has a rival.
 - **{NOT}**: no check holds.
 - **{UNTESTED}**: it has no check; the reason is given.
+- **{UNRUN}**: its notebook has changed since its last run at full size.
 
-A sentence is reproduced if all of its parts are; with an untested part it is so at best in part. *Measured* must lie
-within the tolerance of what is *claimed*. The *rival* is the value that would be measured if the claim were false: a
+A sentence is reproduced if all of its parts are; with a part that is untested or not run it is so at best in part.
+*Measured* must lie within the tolerance of what is *claimed*. The *rival* is the value that would be measured if the claim were false: a
 null, a control, another theory; a check whose rival passes too does not hold. A verdict is about our experiment at our
 size, which stands beside what we know of the paper's; it is not about the paper.
 
@@ -63,7 +65,7 @@ class Findings:
             wanted = [("check", name, self.checks) for part in claim.parts for name in part.checks]
             wanted += [("figure", name, self.figures) for name in claim.figures]
             for kind, name, known in wanted:
-                if name not in known:
+                if name not in known and name[:2] not in PENDING:
                     same = [other for other in sorted(known) if other[:2] == name[:2]] or sorted(known)
                     near = difflib.get_close_matches(name, same, n=3, cutoff=0) or ["none"]
                     found.append(f"{kind} {name!r}: nearest are {', '.join(map(repr, near))}")
@@ -73,6 +75,8 @@ class Findings:
         """The size of our runs, filled in from the sidecar of a claim's first figure; ValueError for another name."""
         if "{" not in claim.ours:
             return claim.ours
+        if claim.figures[0][:2] in PENDING:
+            return UNRUN
         sidecar = Saved(claim.figures[0], self.folder.name).sidecar
         try:
             text = claim.ours.format_map(sidecar["parameters"])
@@ -84,6 +88,8 @@ class Findings:
 
 def verdict_of_part(part: Part, findings: Findings) -> str:
     """Reproduced if all checks hold and one has a rival, in part if some hold; untested without checks."""
+    if any(name[:2] in PENDING for name in part.checks):
+        return UNRUN
     checks = [findings.checks[name] for name in part.checks]
     if not checks:
         return UNTESTED
@@ -95,9 +101,9 @@ def verdict_of_part(part: Part, findings: Findings) -> str:
 
 def verdict(verdicts: list[str]) -> str:
     """Of a sentence, from those of its parts: untested only if all are, not reproduced if nothing tested is."""
-    tested = [one for one in verdicts if one != UNTESTED]
+    tested = [one for one in verdicts if one not in (UNTESTED, UNRUN)]
     if not tested:
-        return UNTESTED
+        return UNRUN if UNRUN in verdicts else UNTESTED
     if set(tested) == {NOT}:
         return NOT
     return REPRODUCED if set(verdicts) == {REPRODUCED} else IN_PART
@@ -119,7 +125,7 @@ def overview(findings: Findings) -> str:
     lines = ["| paper | sentence | verdict | checks that hold |", "|---|---|---|---|"]
     for (number, _), claims in PAPERS.items():
         for claim in claims:
-            names = [name for part in claim.parts for name in part.checks]
+            names = [name for part in claim.parts for name in part.checks if name[:2] not in PENDING]
             holds = sum(bool(findings.checks[name].holds) for name in names)
             found = verdict([verdict_of_part(part, findings) for part in claim.parts])
             lines.append(
@@ -136,14 +142,19 @@ def section(claim: Claim, name: str, findings: Findings) -> str:
         lines += [f"- Ours: {escape(findings.size(claim) or 'exact, on examples of any size')}",
                   f"- Theirs: {escape(claim.theirs or 'not stated in our reference')}"]  # fmt: skip
     if claim.figures:
-        pictures = [f'<a href="../figures/paper/{figure}.png">{figure}</a>' for figure in claim.figures]
-        lines.append(f"- Figures: {', '.join(pictures)}; {', '.join(links(claim, findings))}")
+        shown = [figure for figure in claim.figures if figure[:2] not in PENDING]
+        pictures = [f'<a href="../figures/paper/{figure}.png">{figure}</a>' for figure in shown]
+        figures = f"{', '.join(pictures)}; " if pictures else ""
+        lines.append(f"- Figures: {figures}{', '.join(links(claim, findings))}")
     for part, found in zip(claim.parts, verdicts, strict=True):
         reason = f": {escape(part.why)}" if part.why else ""
         lines += ["", f"**{escape(part.text)}**: {found}{reason}"]
         if part.checks:
             lines += ["", "| check | measured | claimed | rival | holds |", "|---|---|---|---|---|"]
-            lines += [row(name, findings.checks[name]) for name in part.checks]
+            lines += [
+                f"| {escape(name)} |  |  |  | {UNRUN} |" if name[:2] in PENDING else row(name, findings.checks[name])
+                for name in part.checks
+            ]
     return "\n".join(lines)
 
 

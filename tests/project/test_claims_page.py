@@ -24,6 +24,14 @@ def test_records_name_checks_and_figures_that_exist():
     assert not unknown, "change these in site/claims.py:\n" + "\n".join(unknown)
 
 
+def test_a_pending_notebook_has_not_all_of_its_checks():
+    """Once it is run at full size, its verdicts are shown: take it out of PENDING in site/claims.py."""
+    known = claims_page.Findings(PAPER).checks
+    for number in claims.PENDING:
+        names = [name for claim in EVERY for part in claim.parts for name in part.checks if name[:2] == number]
+        assert names and not set(names) <= set(known), number
+
+
 def test_the_page_is_what_the_checks_give():
     text = claims_page.page(claims_page.Findings(PAPER))
     assert (ROOT / claims_page.PAGE).read_text() == text, "docs/claims.md has drifted: run python site/claims_page.py"
@@ -61,8 +69,9 @@ def test_verdict_of_a_part(tmp_path, names, wanted):
 
 def test_verdict_of_a_sentence_is_that_of_its_parts():
     yes, part, no, none = claims_page.REPRODUCED, claims_page.IN_PART, claims_page.NOT, claims_page.UNTESTED
+    later = claims_page.UNRUN
     cases = {(yes, yes): yes, (yes, none): part, (yes, no): part, (no, none): no, (none,): none, (part,): part}
-    cases |= {(no, no): no, (part, no): part}
+    cases |= {(no, no): no, (part, no): part, (later, none): later, (later, yes): part}
     assert {verdicts: claims_page.verdict(list(verdicts)) for verdicts in cases} == cases
 
 

@@ -2,12 +2,11 @@
 
 from functools import partial
 
+import made_four_probes
+import made_interactions
+import made_robust_learning
 import made_stability
 import made_training_response
-import made_four_probes
-import made_robust_learning
-import made_interactions
-import memorisation_tables
 import numpy as np
 import pandas as pd
 

@@ -7,7 +7,7 @@ from drawn import drawn, figure_of, legends, marked, means, of, panels_of, step_
 from matplotlib.colors import to_rgba
 from scipy import stats
 
-from nin.figures import PHASE_COLORS, Saved
+from nin.figures import PHASE_COLORS
 from nin.phases import PHASES
 
 LEGENDS = {
