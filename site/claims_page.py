@@ -35,9 +35,9 @@ each part has the checks that must hold if it is true.
 - **{UNRUN}**: its notebook has changed since its last run at full size.
 
 A sentence is reproduced if all of its parts are; with a part that is untested or not run it is so at best in part.
-*Measured* must lie within the tolerance of what is *claimed*. The *rival* is the value that would be measured if the claim were false: a
-null, a control, another theory; a check whose rival passes too does not hold. A verdict is about our experiment at our
-size, which stands beside what we know of the paper's; it is not about the paper.
+*Measured* must lie within the tolerance of what is *claimed*. The *rival* is the value that would be measured if the
+claim were false: a null, a control, another theory; a check whose rival passes too does not hold. A verdict is about
+our experiment at our size, which stands beside what we know of the paper's; it is not about the paper.
 
 The page is computed from the full-size [checks](../figures/paper/checks.csv) by `python site/claims_page.py`.
 """
