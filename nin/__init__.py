@@ -8,7 +8,7 @@ _HOME = {
     "NoisyNetwork": "model.nodes",
     "RunConfig": "training.config",
     "Trajectories": "training.trajectories",
-    "inject": "model.nodes",
+    "inject": "model.injection",
     "load_data": "model.data",
     "noise_scale": "probes.prediction",
     "predict": "probes.prediction",

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.conv import _ConvNd
 
 from nin.model.evaluating import evaluating
+from nin.model.layers import feature_count, find_layer, second_axis, weight_like
 from nin.support.arguments import check_choice
 
 PLACES = ("preactivation", "input")
@@ -17,24 +18,36 @@ PLACES = ("preactivation", "input")
 class Site:
     """A layer and the side of it where noise is added.
 
-    layer           dotted name of an nn.Linear or a convolution
+    layer           dotted name of a linear layer, a convolution or an embedding
     at              "preactivation": on the output of the layer; "input": on the representation that enters it
     shape           of a sample there: (features,); (channels,) after a convolution, (channels, *pixels) before it
     channels_first  whether values are (batch, channels, *pixels), as for convolutions; else (batch, ..., features)
+    batch_axis      the axis of the values that counts the samples
     """
 
     layer: str
     at: str
     shape: tuple[int, ...]
     channels_first: bool
+    batch_axis: int = 0
+
+    def count(self, values: Float[Tensor, "*values"]) -> int:
+        """The number of samples in the values of the layer."""
+        return values.shape[self.batch_axis] if values.dim() > self.batch_axis else 0
 
     def add(
         self, values: Float[Tensor, "*values"], eps: Float[Tensor, "batch nodes"], niw: Float[Tensor, " nodes *shape"]
     ) -> Float[Tensor, "*values"]:
         """values + eps W_NI, eps (batch, nodes), niw (nodes, *shape): the same for all tokens or output pixels.
 
-        Raises ValueError if values do not have the shape that the site was made for, samples first.
+        Raises ValueError if values do not have the shape that the site was made for.
         """
+        if self.batch_axis:
+            moved = values.movedim(self.batch_axis, 0) if values.dim() > self.batch_axis else values
+            return self._add(moved, eps, niw).movedim(0, self.batch_axis)
+        return self._add(values, eps, niw)
+
+    def _add(self, values: Tensor, eps: Tensor, niw: Tensor) -> Tensor:
         batch, rank = len(eps), len(self.shape)
         between = [1] * (values.dim() - 1 - rank)
         ours = values.shape[1 : 1 + rank] if self.channels_first else values.shape[1:][-rank:]
@@ -42,8 +55,7 @@ class Site:
             raise ValueError(
                 f"layer={self.layer!r} has {self.at} of shape {tuple(values.shape)}, but the node was made for "
                 f"{self.shape} in each of {batch} samples, on the first axis. Inject with an example of the same size; "
-                "a layer with samples on the second axis, or with several rows per sample, cannot take a node (in "
-                "transformers, set batch_first=True)."
+                "a layer with several rows per sample cannot take a node; for samples on another axis, pass batch_axis."
             )
         if not between:  # in one pass over the values
             return torch.addmm(values.flatten(1), eps, niw.flatten(1)).view(values.shape)
@@ -51,19 +63,30 @@ class Site:
         return values + shift.view((batch, -1, *between) if self.channels_first else (batch, *between, -1))
 
 
-def find_site(model: nn.Module, layer: str, *, at: str | None = None, example: Tensor | None = None) -> Site:
-    """The site of a layer: by default the pre-activation of an nn.Linear, and the input of a convolution (eq. (2)).
+def find_site(
+    model: nn.Module,
+    layer: str,
+    *,
+    at: str | None = None,
+    example: Tensor | None = None,
+    batch_axis: int | None = None,
+) -> Site:
+    """The site of a layer: by default the pre-activation, and for a convolution the input (eq. (2)).
 
-    example: one or more input samples of the model; needed for the number of pixels that enter a convolution.
+    example     one or more input samples of the model; needed for the number of pixels that enter a convolution
+    batch_axis  None: the first axis, unless a module of the model has batch_first=False
     Raises ValueError for an unknown layer, listing the candidates, or one that cannot take a node, with the reason.
     """
     module = find_layer(model, layer)
     convolution = isinstance(module, _ConvNd)
     at = ("input" if convolution else "preactivation") if at is None else at
     check_choice("at", at, PLACES)
-    _check_weight(model, layer, module.weight)
+    if at == "input" and isinstance(module, nn.Embedding):
+        raise ValueError(f"at='input': layer={layer!r} is an embedding of integers; its node is at='preactivation'.")
+    _check_weight(model, layer, weight_like(model, layer))
+    axis = _axis(model, layer, batch_axis, convolution=convolution)
     if not convolution:
-        shape = (module.out_features,) if at == "preactivation" else (module.in_features,)
+        shape = (feature_count(module, at),)
     elif at == "preactivation":
         shape = (module.out_channels,)
     elif example is None:
@@ -73,41 +96,28 @@ def find_site(model: nn.Module, layer: str, *, at: str | None = None, example: T
         )
     else:
         shape = _seen(model, module, layer, example)
-    return Site(layer, at, shape, channels_first=convolution)
+    return Site(layer, at, shape, channels_first=convolution, batch_axis=axis)
+
+
+def _axis(model: nn.Module, layer: str, batch_axis: int | None, *, convolution: bool) -> int:
+    if batch_axis is not None:
+        if batch_axis not in (0, 1):
+            raise ValueError(f"batch_axis={batch_axis!r} must be 0 or 1, the axis that counts the samples.")
+        if batch_axis and convolution:
+            raise ValueError(f"batch_axis={batch_axis}: the convolution {layer!r} has its samples on axis 0.")
+        return batch_axis
+    if not convolution and (name := second_axis(model)) is not None:
+        raise ValueError(
+            f"layer={layer!r}: {name!r} has batch_first=False, so that samples may be on the second axis of the "
+            "layer's values, where a node would confuse them with tokens. Pass batch_axis=1 if they are there, else "
+            "batch_axis=0, or build the model with batch_first=True."
+        )
+    return 0
 
 
 def linear_layers(model: nn.Module) -> list[str]:
     """Return the dotted names of a model's nn.Linear layers, in the order of model.named_modules()."""
     return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-
-
-def _takes_a_node(module: nn.Module) -> bool:
-    return isinstance(module, (nn.Linear, _ConvNd)) and not isinstance(module, _ConvTransposeNd)
-
-
-def find_layer(model: nn.Module, layer: str) -> nn.Module:
-    """The module of a layer; ValueError if it is unknown (candidates are listed) or cannot take a node (and why)."""
-    modules = dict(model.named_modules())
-    attention = [name for name, module in modules.items() if isinstance(module, nn.MultiheadAttention)]
-    never_called = {f"{name}.out_proj".lstrip(".") for name in attention}
-    candidates = [name for name, module in modules.items() if _takes_a_node(module) and name not in never_called]
-    if layer in never_called:
-        raise ValueError(
-            f"layer={layer!r} takes no node: nn.MultiheadAttention uses its weight and never calls it. Layers that do: "
-            f"{', '.join(candidates) or 'none'}."
-        )
-    if layer not in candidates:
-        kind = type(modules[layer]).__name__ if layer in modules else None
-        what = f"is a {kind}, neither an nn.Linear nor a convolution" if kind else "is not in the model"
-        raise ValueError(f"layer={layer!r} {what}; layers that take a node are: {', '.join(candidates) or 'none'}.")
-    for name, module in modules.items():
-        if isinstance(module, nn.TransformerEncoderLayer) and layer.startswith(f"{name}.".lstrip(".")):
-            if not module.self_attn.batch_first:
-                raise ValueError(
-                    f"layer={layer!r} gets tokens on the first axis and samples on the second, which a node would "
-                    "confuse. Build its nn.TransformerEncoderLayer with batch_first=True."
-                )
-    return modules[layer]
 
 
 def _check_weight(model: nn.Module, layer: str, weight: Tensor) -> None:
@@ -133,8 +143,11 @@ def _seen(model: nn.Module, module: nn.Module, layer: str, example: Tensor) -> t
         raise ValueError(f"the model rejects an example of shape {shape}: {error}") from error
     finally:
         hook.remove()
-    if len(seen) != 1:
-        raise ValueError(f"layer={layer!r} is called {len(seen)} times in one forward pass; a node needs one call.")
+    if not seen or len(set(seen)) > 1:
+        raise ValueError(
+            f"layer={layer!r} is called {len(seen)} times in one forward pass, on inputs of shapes "
+            f"{sorted({tuple(shape) for shape in seen})}; a node needs one shape."
+        )
     if seen[0][0] != len(example):
         raise ValueError(
             f"layer={layer!r} receives {seen[0][0]} rows for an example of {len(example)} samples; a node needs one "

@@ -29,7 +29,8 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from nin.model.nodes import Noise, NoisyNetwork
+from nin.model.nodes import NoisyNetwork
+from nin.model.passing import Noise
 from nin.support.arguments import check_count, check_number
 
 

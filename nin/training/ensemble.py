@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
+from torch.func import stack_module_state, vmap
 
+from nin.model.functional import call_with
 from nin.model.losses import LOSSES, WITH_GRADIENT
 from nin.model.networks import MLP
 from nin.model.nodes import NoisyNetwork
@@ -22,15 +23,19 @@ class Ensemble:
 
     A member is an nn.Module, or a NoisyNetwork when it has a node. MLPs run on batched matrix products
     (`StackedMLP`); any other module runs through torch.func.vmap over functional_call, the slower reference.
-    parameters: dict of leaf tensors (K, ...) under the members' own parameter names ("niw" among them).
+    parameters: dict of leaf tensors (K, ...) under the members' own parameter names ("niw" among them); those that a
+    member has frozen (requires_grad=False) are among the buffers and are not trained.
     """
 
     def __init__(self, members: Sequence[nn.Module], *, device: torch.device | str = "cpu", vectorise: bool = False):
         self.template = members[0]
         state, buffers = stack_module_state(list(members))
-        self.parameters = {name: aligned(p.detach().to(device)).requires_grad_() for name, p in state.items()}
-        self.buffers = {name: b.to(device) for name, b in buffers.items()}
-        self._vectorise = vectorise or not isinstance(getattr(self.template, "network", self.template), MLP)
+        frozen = {name for name, p in self.template.named_parameters() if not p.requires_grad}
+        moved = {name: aligned(p.detach().to(device)) for name, p in state.items()}
+        self.parameters = {name: p.requires_grad_() for name, p in moved.items() if name not in frozen}
+        self.buffers = {name: b.to(device) for name, b in buffers.items()} | {name: moved[name] for name in frozen}
+        network = self.template.network if isinstance(self.template, NoisyNetwork) else self.template
+        self._vectorise = vectorise or not isinstance(network, MLP) or bool(frozen)
         self._restack()
 
     def __len__(self) -> int:
@@ -75,13 +80,19 @@ class Ensemble:
     def _vmap(
         self, x: Float[Tensor, "K batch ..."], noise: Float[Tensor, "K batch nodes"] | None
     ) -> Float[Tensor, "K batch outputs"]:
-        def one(parameters: dict, buffers: dict, *inputs: Tensor) -> Tensor:
-            return functional_call(self.template, (parameters, buffers), inputs)
+        def plain(values: dict, x: Tensor) -> Tensor:
+            return call_with(self.template, values, (x,))
 
-        if noise is None and isinstance(self.template, NoisyNetwork):
+        def noisy(values: dict, x: Tensor, noise: Tensor) -> Tensor:
+            with self.template.using(noise):
+                return plain(values, x)
+
+        values = self.parameters | self.buffers
+        if not isinstance(self.template, NoisyNetwork):
+            return vmap(plain)(values, x)
+        if noise is None:
             noise = x.new_zeros(len(self), x.shape[1], self.niw.shape[1])
-        inputs = (x,) if noise is None else (x, noise)
-        return vmap(one)(self.parameters, self.buffers, *inputs)
+        return vmap(noisy)(values, x, noise)
 
     def keep(self, members: Int[Tensor, " kept"], optimizer: torch.optim.Optimizer) -> None:
         """Keep only the members with these indices, in the parameters and in the optimiser's state."""

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import nn
 
 from nin.model.data import Dataset
+from nin.model.injection import inject
 from nin.model.losses import LOSSES
 from nin.model.networks import MLP, linear_net
-from nin.model.nodes import inject
 from nin.model.noise import draw_noise
 from nin.model.sites import linear_layers
 from nin.probes.curvature import Mode, top_mode

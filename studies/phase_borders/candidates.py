@@ -7,10 +7,11 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import functional_call, grad, vjp
+from torch.func import grad, vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nin.model.evaluating import evaluating
+from nin.model.functional import call_with
 from nin.model.nodes import NoisyNetwork
 from nin.probes.curvature import critical_rate, noise_averaged, top_mode
 from nin.probes.curvature.critical import JUDGES, TRIALS, Descent, Factory
@@ -105,7 +106,7 @@ def noisy_sharpness(
     check_count("samples", samples)
     index = torch.randperm(len(x), generator=generator)[:samples].repeat(2)
     twin = NoisyNetwork(
-        noisy.network, noisy.sites, niw=[w.detach() for w in _weights(noisy)], sigma=_sigmas(noisy), law=noisy.law,
+        noisy.network, noisy.sites, niw=[w.detach() for w in _weights(noisy)], sigma=_sigmas(noisy), law=noisy.laws,
         generator=generator,
     )  # fmt: skip
     eps = twin.draw(len(index) // 2)
@@ -116,7 +117,8 @@ def noisy_sharpness(
     inputs, targets = x[index.to(x.device)], y[index.to(y.device)]
 
     def outputs(values: dict[str, Tensor]) -> Tensor:
-        return functional_call(noisy, values, (inputs, eps))
+        with noisy.using(eps):
+            return call_with(noisy, values, (inputs,))
 
     with evaluating(noisy), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         f, pull_back = vjp(outputs, parameters)

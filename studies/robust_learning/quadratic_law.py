@@ -8,7 +8,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from nin.model.evaluating import evaluating
-from nin.model.nodes import inject
+from nin.model.injection import inject
 from nin.probes.curvature import local_hessian
 from nin.probes.curvature.averaged import antithetic
 

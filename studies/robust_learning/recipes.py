@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nin.model.data import Dataset
+from nin.model.injection import inject
 from nin.model.networks import he_initialise
-from nin.model.nodes import NoisyNetwork, inject
+from nin.model.nodes import NoisyNetwork
 from nin.support.arguments import check_choice, check_count, check_number
 
 Watch = Callable[[int, nn.Module], None]

@@ -169,7 +169,7 @@ def test_default_niw_has_norm_one():
     ("arguments", "message"),
     [
         ({"layer": "layers.9"}, r"layer='layers.9' is not in the model; layers that take a node are: layers.0, layers"),
-        ({"layer": "layers"}, r"layer='layers' is a ModuleList, neither an nn.Linear nor a convolution"),
+        ({"layer": "layers"}, r"layer='layers' is a ModuleList, not a linear layer, convolution or embedding"),
         ({"layer": ["layers.0", "layers.0"]}, r"must be a name, or a sequence of different names"),
         ({"layer": []}, r"layer=\[\] must be a name"),
         ({"layer": ["layers.0", "layers.1"], "sigma": [1.0]}, r"sigma=\[1.0\] has 1 values for 2 layers"),

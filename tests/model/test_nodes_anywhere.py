@@ -69,6 +69,7 @@ def encoder():
         (nn.Conv2d(4, 4, 3, groups=2, dilation=2), torch.randn(6, 4, 9, 7)),
         (nn.Conv1d(3, 5, 3, padding="same"), torch.randn(6, 3, 11)),
         (nn.Conv3d(2, 3, 2), torch.randn(6, 2, 3, 4, 5)),
+        (nn.ConvTranspose2d(3, 4, 3, stride=2), torch.randn(6, 3, 5, 4)),
     ],
 )
 @pytest.mark.parametrize("nodes", [1, 3])
@@ -223,7 +224,7 @@ class Twice(nn.Module):
 
 def test_shared_and_unused_modules_are_refused_and_tied_weights_are_not():
     x = torch.randn(4, 3)
-    with pytest.raises(ValueError, match="layer='shared' was called twice in one forward pass; a node needs exactly"):
+    with pytest.raises(ValueError, match="layer='shared' was called twice in one forward pass: pass calls='same'"):
         inject(Twice(), "shared", sigma=1.0)(x)
     with pytest.raises(ValueError, match="layer='unused' was never called in one forward pass"):
         inject(Twice(), "unused", sigma=1.0)(x)
@@ -241,7 +242,7 @@ def test_what_cannot_take_a_node_is_named(residual, encoder):
     scattered.head[1] = nn.Linear(8, 5, device="meta")
     cases = [
         (encoder, "encoder.layers.0.self_attn.out_proj", {}, "MultiheadAttention uses its weight and never calls it"),
-        (encoder, "encoder.layers.0.norm1", {}, "is a LayerNorm, neither an nn.Linear nor a convolution"),
+        (encoder, "encoder.layers.0.norm1", {}, "is a LayerNorm, not a linear layer, convolution or embedding"),
         (
             residual,
             "third",
@@ -253,8 +254,13 @@ def test_what_cannot_take_a_node_is_named(residual, encoder):
         (residual, "first", {"example": 3}, r"the model rejects an example of shape \(\)"),
         (half, "first", {"example": image}, "layer='first' has weights of torch.float16, too coarse for"),
         (scattered, "first", {"example": image}, "model is spread over several devices: cpu, meta. Move it to one"),
-        (nn.Sequential(nn.ConvTranspose2d(3, 3, 2)), "0", {"example": image}, "is a ConvTranspose2d, neither"),
-        (Encoder(batch_first=False), "encoder.layers.0.linear1", {}, "gets tokens on the first axis and"),
+        (nn.Sequential(nn.Bilinear(3, 3, 2)), "0", {}, "is a Bilinear, not a linear layer"),
+        (
+            Encoder(batch_first=False),
+            "encoder.layers.0.linear1",
+            {},
+            "has batch_first=False, so that samples",
+        ),
     ]
     for model, layer, arguments, message in cases:
         with pytest.raises(ValueError, match=message):

@@ -324,3 +324,14 @@ def test_unknown_run_and_step_are_named(blobs):
         runs.model(0, 6)
     with pytest.raises(ValueError, match="run=1 is unknown; there are runs 0 to 0"):
         runs.model(1)
+
+
+def test_frozen_parameters_stay(blobs):
+    def factory():
+        network = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 4))
+        network[0].requires_grad_(False)
+        return network
+
+    run = train(SMALL.replace(dtype="float32", layer="2"), data=blobs, network=factory, snapshots=[0])
+    before, after = run.model(0, 0).network, run.model(0).network
+    assert torch.equal(before[0].weight, after[0].weight) and not torch.equal(before[2].weight, after[2].weight)

@@ -53,6 +53,13 @@ def antithetic(
     for _ in range(pairs):
         eps = noisy.draw(len(x))
         with evaluating(noisy.network), torch.enable_grad():
-            total = (loss(noisy(x, eps), y).mean() + loss(noisy(x, -eps), y).mean()) / 2
+            total = sum(_mean_loss(noisy, x, y, signed, loss) for signed in (eps, -eps)) / 2
             (gradient,) = torch.autograd.grad(total, noisy.niw)
         yield total.item(), gradient
+
+
+def _mean_loss(
+    noisy: NoisyNetwork, x: Tensor, y: Tensor, eps: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    with noisy.using(eps):
+        return loss(noisy(x), y).mean()

@@ -1,24 +1,26 @@
 """The local curvature <H>: the Hessian of the loss in the values that a node is added to, averaged over samples."""
 
-from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nin.model.evaluating import evaluating
+from nin.model.functional import call_with
+from nin.model.independence import batch_statistics, check_independent, check_repeats
+from nin.model.layers import weight_like
 from nin.model.nodes import NoisyNetwork
 from nin.model.sites import find_site
+from nin.probes.curvature.differentiable import Loss, check_finite, check_mean, check_samples, twice_differentiable
 from nin.probes.curvature.lanczos import Mode, lanczos
-from nin.support.arguments import check_count
+from nin.support.arguments import check_choice, check_count
 from nin.support.threads import threads
 
 DENSE_LIMIT = 256  # with more units top_mode is matrix-free: about 20 Hessian-vector products instead of d
 AT_ONCE = 8  # directions per vectorised product: the memory of 16 gradient passes
-
-Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def local_hessian(
@@ -42,7 +44,9 @@ def local_hessian(
                 flattened input of a convolution
     batch_size  samples per batch (None: all); batches are weighted by their size; bounds the memory
     Source: arXiv 2210.13599, the curvature that sets the decay rate of the NIW.
-    Raises ValueError for an unknown layer, listing the candidates, and for batch_size < 1.
+    Raises ValueError for an unknown layer, listing the candidates, batch_size < 1, an empty batch, parameters that are
+    not finite, a model that draws in eval mode, and for a batch_size with a model whose samples see each other or with
+    a loss that is not a mean over samples (one that ignores targets must return a loss for each sample).
     """
     curvature = LocalHessian(model, layer, x, y, loss=loss, at=at, batch_size=batch_size)
     return curvature @ torch.eye(curvature.d).to(curvature.delta)
@@ -70,8 +74,9 @@ def extremes(
         raise ValueError(
             f"count={count} at both ends is too many for d={curvature.d} units; use the eigenvalues of local_hessian."
         )
-    modes = lanczos(curvature.product, curvature.d, like=curvature.delta, count=2 * count, which="BE")
-    return modes[: count - 1 : -1], modes[:count]
+    top = lanczos(curvature.product, curvature.d, like=curvature.delta, count=count)
+    bottom = lanczos(curvature.product, curvature.d, like=curvature.delta, count=count, below=top[-1].lam)
+    return top[::-1], bottom
 
 
 def top_mode(model: nn.Module, layer: str, x: Tensor, y: Tensor, *, loss: Loss) -> Mode:
@@ -88,34 +93,70 @@ def top_mode(model: nn.Module, layer: str, x: Tensor, y: Tensor, *, loss: Loss) 
     return Mode.of(values[-1], vectors[:, -1], hessian @ vectors[:, -1], like=curvature.delta)
 
 
-def sharpness(model: nn.Module, x: Tensor, y: Tensor, *inputs: Tensor, loss: Loss) -> Mode:
-    """The largest eigenvalue of the Hessian of mean_i ell(f(x_i), y_i) in all parameters of a model, as a Mode.
+def sharpness(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *inputs: Tensor,
+    loss: Loss,
+    batch_norm: Literal["running", "batch"] | str = "running",
+    frozen: bool = False,
+    batch_size: int | None = None,
+) -> Mode:
+    """The largest eigenvalue of the Hessian of mean_i ell(f(x_i), y_i) in the trainable parameters, as a Mode.
 
     Gradient descent with learning rate eta is stable if eta lam < 2. Lanczos on exact Hessian-vector products; the
-    eigenvector (p,) is ordered as model.named_parameters(). Autograd omits the kinks of ReLU.
+    eigenvector (p,) is ordered as model.named_parameters(). Autograd omits the kinks of ReLU. The model is in eval
+    mode, without dropout, and is not changed.
 
-    inputs    further arguments of the model: sharpness(noisy, x, y, eps, loss=loss) includes the noise injection
-              weights, under the noise eps
-    Raises ValueError for a model without parameters.
+    inputs      further arguments of the model: sharpness(noisy, x, y, eps, loss=loss) includes the noise injection
+                weights, under the noise eps
+    batch_norm  "running" (default): the running statistics, as in evaluation; "batch": the statistics of x, hence the
+                loss that is trained on a batch x
+    frozen      whether parameters with requires_grad=False count too
+    batch_size  samples at a time (None: all), which bounds the memory
+    Raises ValueError for a model without such parameters, with parameters that are not finite, one that draws in eval
+    mode, an empty batch, and for a batch_size with batch_norm="batch" or with a loss that is not a mean over samples.
     """
-    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    check_choice("batch_norm", batch_norm, ("running", "batch"))
+    check_samples(x, y)
+    if batch_size is not None:
+        check_count("batch_size", batch_size)
+        if batch_norm == "batch":
+            raise ValueError(f"batch_size={batch_size} would give each part its own statistics; use None with 'batch'.")
+    named = dict(model.named_parameters()) if frozen else {n: p for n, p in model.named_parameters() if p.requires_grad}
+    parameters = {name: parameter.detach() for name, parameter in named.items()}
     if not parameters:
-        raise ValueError("model has no parameters, hence no Hessian in its parameters.")
+        raise ValueError("model has no trainable parameters, hence no Hessian in them; frozen=True counts all.")
+    check_finite(parameters)
+    check_repeats(model, (x, *inputs))
     like = torch.nn.utils.parameters_to_vector(parameters.values())
+    sizes = [parameter.numel() for parameter in parameters.values()]
+    size = batch_size or len(x)
+    parts = [(x[i : i + size], y[i : i + size], tuple(z[i : i + size] for z in inputs)) for i in range(0, len(x), size)]
 
-    def total(values: dict[str, Tensor]) -> Tensor:
-        return loss(torch.func.functional_call(model, values, (x, *inputs)), y).mean()
+    def total(x: Tensor, y: Tensor, inputs: tuple[Tensor, ...], values: dict[str, Tensor]) -> Tensor:
+        return len(y) * loss(call_with(model, values, (x, *inputs)), y).mean()
 
-    with evaluating(model), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        _, pull_back = torch.func.vjp(torch.func.grad(total), parameters)
+    with evaluating(model), torch.no_grad(), twice_differentiable(model):
+        with batch_statistics(model) if batch_norm == "batch" else nullcontext():
+            if len(parts) > 1:
+                check_mean([model(x, *z) for x, _, z in parts], [y for _, y, _ in parts], loss)
+                pulls = None
+            else:
+                pulls = [torch.func.vjp(torch.func.grad(partial(total, *parts[0])), parameters)[1]]
 
-        def product(v: Tensor) -> Tensor:
-            parts = v.split([parameter.numel() for parameter in parameters.values()])
-            pairs = zip(parameters.items(), parts, strict=True)
-            (column,) = pull_back({name: part.view_as(parameter) for (name, parameter), part in pairs})
-            return torch.cat([part.flatten() for part in column.values()])  # some derivatives are not contiguous
+            def product(v: Tensor) -> Tensor:
+                pairs = zip(parameters.items(), v.split(sizes), strict=True)
+                direction = {name: part.view_as(parameter) for (name, parameter), part in pairs}
+                whole = torch.zeros_like(v)
+                lazily = (torch.func.vjp(torch.func.grad(partial(total, *part)), parameters)[1] for part in parts)
+                for pull_back in lazily if pulls is None else pulls:
+                    (column,) = pull_back(direction)
+                    whole += torch.cat([part.flatten() for part in column.values()])  # some are not contiguous
+                return whole / len(x)
 
-        return lanczos(product, len(like), like=like)[0]
+            return lanczos(product, len(like), like=like)[0]
 
 
 class LocalHessian:
@@ -138,30 +179,50 @@ class LocalHessian:
     ) -> None:
         if batch_size is not None:
             check_count("batch_size", batch_size)
+        check_samples(x, y)
+        check_finite(dict(model.named_parameters()))
+        check_repeats(model, x)
         self.model, self.x, self.y, self.loss = model, x, y, loss
-        self.batch_size = batch_size or len(x)
-        site = find_site(model, layer, at=at, example=x[:2])
-        self.delta = torch.zeros(site.shape).to(model.get_submodule(layer).weight.detach()).flatten()
+        self.batch_size, self._checked = batch_size or len(x), False
+        site = find_site(
+            model, layer, at=at, example=x[:2], batch_axis=0
+        )  # the shift is that of all samples and tokens
+        self.delta = torch.zeros(site.shape).to(weight_like(model, layer)).flatten()
         self.d, self.shape = len(self.delta), (1, *site.shape)
         self.noisy = NoisyNetwork(
-            model, [site], niw=[self.delta.view(self.shape)], sigma=[0], law="gaussian", generator=torch.Generator()
+            model,
+            [site],
+            niw=[self.delta.view(self.shape)],
+            sigma=[0],
+            law="gaussian",
+            generator=torch.Generator(),
+            calls="same",
         )
 
     def __matmul__(self, vectors: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
         """The products of <H> with the rows of a block of vectors."""
         total = torch.zeros_like(vectors)
-        # derivatives in delta only, no graph of the parameters; only the math kernel of attention has second ones
-        with evaluating(self.model), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-            for x, y in zip(self.x.split(self.batch_size), self.y.split(self.batch_size), strict=True):
+        # derivatives in delta only, no graph of the parameters
+        with evaluating(self.model), torch.no_grad(), twice_differentiable(self.model):
+            for x, y in self._parts():
                 _, pull_back = torch.func.vjp(torch.func.grad(partial(self._shifted_loss, x, y)), self.delta)
                 product = torch.vmap(lambda v, pull_back=pull_back: pull_back(v)[0], chunk_size=AT_ONCE)
                 total += len(x) / len(self.x) * product(vectors)  # (k, d)
         return total
+
+    def _parts(self) -> list[tuple[Tensor, Tensor]]:
+        """The batches; ValueError for a loss whose mean over them is not that over all samples."""
+        parts = list(zip(self.x.split(self.batch_size), self.y.split(self.batch_size), strict=True))
+        if len(parts) > 1 and not self._checked:
+            check_independent(self.model, self.x)
+            check_mean([self.model(x) for x, _ in parts], [y for _, y in parts], self.loss)
+        self._checked = True
+        return parts
 
     def product(self, v: Tensor) -> Tensor:
         """<H> v."""
         return (self @ v[None])[0]
 
     def _shifted_loss(self, x: Tensor, y: Tensor, delta: Tensor) -> Tensor:
-        ones = torch.ones(len(x), 1).to(delta)
-        return self.loss(torch.func.functional_call(self.noisy, {"niw": delta.view(self.shape)}, (x, ones)), y).mean()
+        with self.noisy.using(1.0):  # the same shift for all samples
+            return self.loss(call_with(self.noisy, {"niw": delta.view(self.shape)}, (x,)), y).mean()

@@ -11,6 +11,7 @@ from scipy.linalg import hadamard
 from torch import Tensor, nn
 
 from nin.model.evaluating import evaluating
+from nin.model.layers import weight_like
 from nin.model.nodes import NoisyNetwork
 from nin.model.sites import find_layer, find_site
 from nin.probes.curvature.ladder import Ladder
@@ -128,7 +129,7 @@ class Thermometer:
         d = math.prod(site.shape)
         if self.nodes > d:
             raise ValueError(f"nodes={self.nodes} is more than the {d} units of {self.layer!r} there; use fewer nodes.")
-        weight = self.model.get_submodule(self.layer).weight.detach()
+        weight = weight_like(self.model, self.layer)
         self._noisy = NoisyNetwork(
             self.model,
             [site],
@@ -157,8 +158,8 @@ class Thermometer:
         signs = signs.reshape(count, -1)
         eps = torch.from_numpy(self.amplitude * np.concatenate([signs, -signs])).to(niw)
         niw.data = torch.from_numpy(self._v).to(niw).repeat(groups, 1).view(-1, *niw.shape[1:])
-        with evaluating(self.model), torch.enable_grad():
-            outputs = self._noisy(torch.cat([x, x]), eps)
+        with evaluating(self.model), torch.enable_grad(), self._noisy.using(eps):
+            outputs = self._noisy(torch.cat([x, x]))
             (gradient,) = torch.autograd.grad(loss(outputs, torch.cat([y, y])).mean(), niw)
         pulled = gradient.flatten(1).double().cpu().numpy().reshape(groups, self.nodes, -1) / self.amplitude**2
         return pulled * (count / np.bincount(group, minlength=groups))[:, None, None]

@@ -133,7 +133,8 @@ class Trials:
             part = slice(begin, begin + size)
             eps = [sigma * noise[part] for sigma, noise in zip(sigmas, samples.noise, strict=True)]
             x, y = samples.x[part], samples.y[part]
-            outputs = self.network(x, dict(zip(self.network.layers, eps, strict=True)))
+            with self.network.using(dict(zip(self.network.layers, eps, strict=True))):
+                outputs = self.network(x)
             losses = self.loss(outputs, y)
             if not isinstance(losses, Tensor) or (losses.dim() and len(losses) != len(y)):
                 what = f"shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else type(losses).__name__
@@ -169,9 +170,8 @@ class Trials:
         return torch.randperm(count, generator=self._generator)
 
     def _samples(self, x: Tensor, y: Tensor, index: Tensor) -> Samples:
-        niw = self.network.niw
         noise = [
-            draw_noise(len(index), len(weights), law=self.network.law, generator=self._generator).to(weights.detach())
-            for weights in ([niw] if isinstance(niw, Tensor) else niw.values())
+            draw_noise(len(index), len(weights), law=law, generator=self._generator).to(weights.detach())
+            for law, weights in zip(self.network.laws, self.network.weights.values(), strict=True)
         ]
         return Samples(x[index.to(x.device)], y[index.to(y.device)], tuple(noise))

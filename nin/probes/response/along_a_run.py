@@ -78,7 +78,8 @@ class ResponseLaw:
         share               fraction of the self-kernel that a layer's parameters contribute
         drift               |Theta - Theta_0| / |Theta_0|, Frobenius norm, Theta_0 from the first reading
         kernel_at           mean Theta(x_i, x_j) at a distance, in units of the self-kernel
-        within_over_across  mean |Theta_ij| of pairs with equal labels over that of pairs with different labels
+        within_over_across  mean |Theta_ij| of pairs with equal labels over that of pairs with different labels; absent
+                            if a sample has several labels
         effective_rank, participation, live_units    of a layer's features (`nin.probes.response.features`)
         flips, worst_neuron, weight_noise, margin    fragility (`nin.probes.response.fragility`)
         """
@@ -109,11 +110,14 @@ class ResponseLaw:
         pairs = (whole[i, j] / own.mean()).cpu().numpy()
         flat = self.x.flatten(1).double()
         distance = (flat[i] - flat[j]).norm(dim=1).cpu().numpy()
-        if set(self.x.unique().tolist()) == {-1.0, 1.0}:  # strings of bits: Hamming
+        if (flat.abs() == 1).all() and flat.min() < flat.max():  # strings of bits: Hamming
             distance = (distance**2 / 4).round()
         for value, place in _bins(distance):
             rows.append(("", "kernel_at", value, pairs[place].mean(), _stderr(pairs[place])))
-        labels = self.y.flatten(1).argmax(1) if self.y.dim() > 1 and self.y[0].numel() > 1 else self.y.flatten()
+        several = self.y.dim() > 1 and self.y[0].numel() > 1
+        if several and not self.y.is_floating_point():  # a label for each token: a sample has none
+            return rows
+        labels = self.y.flatten(1).argmax(1) if several else self.y.flatten()
         labels = labels.sign() if labels.is_floating_point() else labels
         same = (labels[i] == labels[j]).cpu().numpy()
         if same.any() and not same.all():

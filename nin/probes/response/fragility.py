@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from nin.model.evaluating import evaluating
 from nin.probes.watching import watching
@@ -48,18 +49,27 @@ def flips(
 
 
 @torch.no_grad()
-def worst_neuron(model: nn.Module, x: Float[Tensor, "n ..."], y: Tensor, *, layer: str) -> float:
-    """The largest error rate after setting the output of a single neuron (channel) of a layer to 0."""
+def worst_neuron(
+    model: nn.Module, x: Float[Tensor, "n ..."], y: Tensor, *, layer: str, axis: int | None = None
+) -> float:
+    """The largest error rate after setting the output of a single neuron (channel) of a layer to 0.
+
+    axis    of the layer's output that counts its neurons; None: the last after a linear layer, the second after a
+            convolution or for (samples, neurons) and (samples, channels, rows, columns)
+    Raises ValueError for an unknown layer, and for values (n, a, b) of another layer without an axis: a or b could be
+    the tokens.
+    """
     modules = dict(model.named_modules())
     if layer not in modules:
         raise ValueError(
             f"layer={layer!r} is not in the model; there are: {', '.join(name for name in modules if name)}."
         )
-    with watching(model, [layer], lambda name, output: output.shape[1]) as run:
-        neurons = run(x[:1])[layer]
+    with watching(model, [layer], lambda name, output: tuple(output.shape)) as run:
+        shape = run(x[:1])[layer]
+    axis = _neuron_axis(modules[layer], layer, shape) if axis is None else axis
     errors = []
-    for neuron in range(neurons):
-        handle = modules[layer].register_forward_hook(partial(_silence, neuron))
+    for neuron in range(shape[axis]):
+        handle = modules[layer].register_forward_hook(partial(_silence, axis, neuron))
         try:
             with evaluating(model):
                 errors.append(error_rate(model(x), y))
@@ -68,10 +78,20 @@ def worst_neuron(model: nn.Module, x: Float[Tensor, "n ..."], y: Tensor, *, laye
     return max(errors)
 
 
-def _silence(neuron: int, module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
+def _neuron_axis(module: nn.Module, layer: str, shape: tuple[int, ...]) -> int:
+    if isinstance(module, nn.Linear):
+        return -1
+    if len(shape) == 3 and not isinstance(module, _ConvNd):
+        raise ValueError(
+            f"layer={layer!r} gives {shape}, whose neurons could be on axis 1 or, for tokens, on the last; pass axis."
+        )
+    return 1
+
+
+def _silence(axis: int, neuron: int, module: nn.Module, inputs: tuple, output: Tensor) -> Tensor:
     """A forward hook that sets one neuron's output to 0."""
     output = output.clone()
-    output[:, neuron] = 0
+    output.select(axis, neuron).zero_()
     return output
 
 

@@ -69,6 +69,12 @@ class Stepper:
                 "model.parameters(), after moving or copying the model."
             )
         self.model, self.optimizer, self.loss = model, optimizer, loss
+        if old := [name for name, m in model.named_modules() if any(isinstance(v, Tensor) and not v.is_leaf
+                                                                    for v in vars(m).values())]:  # fmt: skip
+            raise ValueError(
+                f"model: its module {old[0]!r} computes a weight in a hook (old-style weight_norm) and cannot be "
+                "copied; use torch.nn.utils.parametrizations."
+            )
         memo: dict[int, object] = {}
         self._copy, self._optimizer = copy.deepcopy(model, memo).eval(), copy.deepcopy(optimizer, memo)
         for name, value in vars(optimizer).items():  # what an optimiser (LBFGS) keeps outside its state

@@ -8,10 +8,12 @@ from typing import Literal
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
-from torch.func import functional_call, jacrev, vjp, vmap
+from torch.func import jacrev, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nin.model.evaluating import evaluating
+from nin.model.functional import call_with, trainable
+from nin.model.independence import check_independent
 from nin.support.arguments import check_choice, check_count
 
 OUTPUTS = ("trace", "full")
@@ -40,8 +42,8 @@ def kernel(
     outputs  for a network with C outputs: "trace", sum_c Theta_cc (n, m), or "full", Theta_cd (n, C, m, C)
     chunk    samples whose Jacobians are in memory at a time, C x parameters numbers each; None: what fits into 256 MiB
     The model is in eval mode: batch norm uses its running statistics, and dropout is off. It is not changed.
-    Raises ValueError for a model without trainable parameters, samples of different shapes, and outputs that are not
-    (n,) or (n, C, ...).
+    Raises ValueError for a model without trainable parameters, samples of different shapes, outputs that are not (n,)
+    or (n, C, ...), and a model that draws in eval mode or whose samples see each other, naming the module.
     """
     return sum(_by_layer(model, x, x2, outputs, chunk, whole=True).values())
 
@@ -67,6 +69,7 @@ def kernel_trace(
     """
     check_count("probes", probes, minimum=2)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
+    check_independent(model, x)
     with evaluating(model):
         f, parameters = function_of(model)
         values, pull = vjp(lambda p: f(p, x), parameters)
@@ -89,6 +92,7 @@ def kernel_sketch(
     """
     check_count("probes", probes, minimum=2)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
+    check_independent(model, x)
     total = square = 0.0
     with evaluating(model):
         f, parameters = function_of(model)
@@ -117,15 +121,13 @@ def _mean(values: Tensor) -> KernelEstimate:
 
 def function_of(model: nn.Module) -> tuple[Callable[[Mapping[str, Tensor], Tensor], Tensor], dict[str, Tensor]]:
     """f(parameters, x) -> (n, C), and the trainable parameters."""
-    parameters = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    parameters = trainable(model)
     if not parameters:
         raise ValueError("model has no trainable parameters (requires_grad): its kernel is zero everywhere.")
-    fixed = {name: p.detach() for name, p in model.named_parameters() if not p.requires_grad}
-    fixed |= {name: buffer.detach() for name, buffer in model.named_buffers()}
 
     def f(parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
         with sdpa_kernel(SDPBackend.MATH):  # the only attention kernel that can be vmapped and differentiated twice
-            values = functional_call(model, {**fixed, **parameters}, (x,))
+            values = call_with(model, parameters, (x,))
         if not isinstance(values, Tensor) or values.shape[:1] != (len(x),):
             what = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise ValueError(f"model returned {what} for {len(x)} samples; the kernel needs (n,) or (n, outputs).")
@@ -142,6 +144,7 @@ def _by_layer(
         check_count("chunk", chunk)
     if x2 is not None and x2.shape[1:] != x.shape[1:]:
         raise ValueError(f"x2 of shape {tuple(x2.shape)} must have samples like x, of shape {tuple(x.shape[1:])}.")
+    check_independent(model, x)
     with evaluating(model), torch.no_grad():
         f, parameters = function_of(model)
         classes = f(parameters, x[:1]).shape[1]
