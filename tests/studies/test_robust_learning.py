@@ -188,7 +188,7 @@ def test_phases_and_choices_of_a_scan(digits):
     assert row.strength in (0.01, 0.1) and row.edge == (row.strength == 0.01)
 
 
-def tested() -> pd.DataFrame:
+def accuracies() -> pd.DataFrame:
     draws = np.random.default_rng(0)
     rows = [
         (method, seed, test, strength, 0.7 + up + 0.01 * draws.random())
@@ -199,7 +199,7 @@ def tested() -> pd.DataFrame:
 
 
 def test_comparisons_are_paired_by_seed():
-    raw = tested()
+    raw = accuracies()
     table = by_network(raw)
     per = raw.groupby(["method", "test", "seed"])["accuracy"].mean()
     steps = (per["l2", "blur"] - per["none", "blur"]).to_numpy()
