@@ -6,7 +6,6 @@ import made_four_probes
 import made_interactions
 import made_robust_learning
 import made_stability
-import made_training_response
 import numpy as np
 import pandas as pd
 
@@ -129,7 +128,6 @@ MADE = {
     "06f_claims": (stability_figures.ratios, made_stability.claims),
     "07b_activations": (scale.activations, made_stability.amplitudes),
     "07c_trained": (partial(scale.trained, **made_stability.TASK), made_stability.trained),
-    **made_training_response.MADE,
     **made_robust_learning.MADE,
     **made_four_probes.MADE,
 }

@@ -9,13 +9,7 @@ from print_faults import FAULTS, rendered
 LONG = "the y label is longer than the figure is high"
 FULL = "curves leave no room for the legend within the panel"
 KNOWN = {
-    ("05a_tuning_convolutional", "clipped"): LONG,
-    ("05a_tuning_convolutional", "legends"): FULL,
-    ("05a_tuning_fully_connected", "clipped"): LONG,
     ("08a_constant_kernel", "legends"): FULL,
-    ("08c_factors", "clipped"): LONG,
-    ("08c_factors", "legends"): FULL,
-    ("09e_by_order", "legends"): FULL,
 }
 
 
