@@ -29,7 +29,7 @@ def linear(data: pd.DataFrame, *, turns: Mapping[str, Sequence[float]]) -> Figur
     node, loss, few, and node_measured, loss_measured (NaN where no network was trained).
     """
     sizes = sorted(data["d"].unique())
-    figure, axes = panels(1, len(sizes) + 1, height=0.95)
+    figure, axes = panels(1, len(sizes) + 1, height=1.15)
     for ax, d in zip(axes[0], sizes, strict=False):
         rows = data[(data["d"] == d) & (data[["niw", "theory"]].min(axis=1) > FLOOR)]
         for number, (noise, curve) in enumerate(rows[rows["resample"] == "fixed"].groupby("label_noise")):
@@ -39,8 +39,11 @@ def linear(data: pd.DataFrame, *, turns: Mapping[str, Sequence[float]]) -> Figur
         ax.set(xscale="log", yscale="log", xlabel="step + 1", ylim=(0.4 * FLOOR, None))
         ax.set_title(f"{d} inputs, {rows['n'].iloc[0]} samples")
     axes[0, 0].set_ylabel(r"rms $|W_{NI}|$")
-    axes[0, 0].legend(loc="lower left", fontsize=6)
     _turns(axes[0, -1], pd.DataFrame(turns))
+    lines = {}
+    for ax in (axes[0, 0], axes[0, -1]):
+        lines |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=5, fontsize=6)
     return figure
 
 
@@ -61,8 +64,6 @@ def _turns(ax: Axes, turns: pd.DataFrame) -> None:
     few = turns.groupby("label_noise")["few"].first()
     ax.plot(few.index, few, "--", color="k", lw=0.8, label=r"node, $d\ll n$")
     ax.set(xscale="log", yscale="log", xlabel=r"label noise $\sigma_\xi$", ylabel="step", title="where they turn")
-    ax.set_ylim(bottom=0.1)
-    ax.legend(loc="lower left", fontsize=5)
 
 
 def along_training(data: pd.DataFrame, *, turns: Mapping[str, Sequence[float]]) -> Figure:
@@ -75,7 +76,7 @@ def along_training(data: pd.DataFrame, *, turns: Mapping[str, Sequence[float]]) 
     data = data[data["step"] > 0]  # the axis is logarithmic
     fractions, of_node = sorted(data["fraction"].unique()), pd.DataFrame(turns)
     smallest = of_node["sigma"].min()
-    figure, axes = panels(3, len(fractions), height=0.8, sharex=True, sharey="row")
+    figure, axes = panels(3, len(fractions), height=0.95, sharex=True, sharey="row")
     for column, fraction in enumerate(fractions):
         runs = data[data["fraction"] == fraction]
         fixed = runs[(runs["resample"] == "fixed") & (runs["sigma"] == smallest)]
@@ -97,10 +98,12 @@ def along_training(data: pd.DataFrame, *, turns: Mapping[str, Sequence[float]]) 
         axes[2, column].set_xlabel("step")
     axes[0, 0].set_xscale("log")  # shared, and the lines must be drawn on linear axes
     axes[1, 0].set_yscale("log")
-    for ax, label in zip(axes[:, 0], (r"$|W_{NI}|$ over its start", "loss", "fraction"), strict=True):
+    for ax, label in zip(axes[:, 0], (r"$|W_{NI}|$ / start", "loss", "fraction"), strict=True):
         ax.set_ylabel(label)
+    lines = {}
     for ax in (axes[0, 0], axes[1, 0], axes[2, -1]):
-        ax.legend(fontsize=5)
+        lines |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=4, fontsize=6)
     return figure
 
 

@@ -90,7 +90,8 @@ def ticks(figure: Figure) -> list[str]:
 def has_same_scale(ax: Axes, other: Axes, side: str) -> bool:
     """Whether a panel hides its labels, and another of its row (y) or column (x) with the same limits has some."""
     first = next((text for _, text in tick_texts(axis_of(ax)[side])), None)
-    if first is None or any(text.get_visible() for _, text in tick_texts(axis_of(ax)[side])):
+    texts = [text for _, text in tick_texts(axis_of(ax)[side])]
+    if first is None or any(text.get_visible() and text.get_text().strip() for text in texts):
         return False
     mine, theirs = axis_of(ax)[side], axis_of(other)[side]
     beside = {"x": ("x0", "x1"), "y": ("y0", "y1")}[side]

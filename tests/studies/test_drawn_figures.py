@@ -232,8 +232,8 @@ CURVES = {
         of(t, loss="ce").assign(before=t["before"] + 1), "before", "relearning", "geometric"
     ),
     ("08j_phases", 2, r"decay, $\sigma=8$"): lambda t: step_and(of(t, sigma=8.0, phase="decay"), "niw_norm"),
-    ("11b_along_training", 5, "wrong labels fitted"): lambda t: means(
-        of(t[t["step"] > 0], fraction=0.3, sigma=1.0, resample="fixed"), "step", "fitted"
+    ("11b_along_training", 10, "wrong labels fitted"): lambda t: means(
+        of(t[t["step"] > 0], fraction=0.3, sigma=t["sigma"].min(), resample="fixed"), "step", "fitted"
     ),
     ("11c_reading", 1, "held-out loss"): lambda t: (None, means(of(t, rule="held-out loss"), "fraction", "loss")[1]),
 }  # fmt: skip
