@@ -7,13 +7,11 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from nin.model.layer_weights import LayerWeights, by_layer, parameter
 from nin.model.noise import LAWS, draw_noise
 from nin.model.passing import Noise, split
-from nin.model.recomputation import Calls
-from nin.model.shift import Shift
+from nin.model.shift import Passing, Shift
 from nin.model.sites import Site
 from nin.support.arguments import check_choice, check_count, check_number
 
@@ -43,7 +41,7 @@ class NoisyNetwork(nn.Module):
         network: nn.Module,
         sites: Sequence[Site],
         *,
-        niw: Sequence[Float[Tensor, "nodes ..."]],
+        niw: Sequence[Float[Tensor, "_ ..."]],
         sigma: Sequence[float],
         law: str | Sequence[str],
         generator: torch.Generator,
@@ -53,15 +51,11 @@ class NoisyNetwork(nn.Module):
         self.network = network
         self.sites = tuple(sites)
         self.niw = parameter(niw[0]) if len(sites) == 1 else LayerWeights(dict(zip(self.layers, niw, strict=True)))
-        self._sigma = tuple(float(value) for value in sigma)
+        self.sigmas = tuple(float(value) for value in sigma)
         self.laws = (law,) * len(sites) if isinstance(law, str) else tuple(law)
         self.generator = generator
         self.calls = calls
-        self._given: Noise | None
-        self._active: Shift | None
-        self._repeats: Calls
-        self._again: list[RemovableHandle]
-        self.__dict__.update(_passing())
+        self._passing = Passing()
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -74,20 +68,20 @@ class NoisyNetwork(nn.Module):
         return self.sites[0].layer
 
     @property
-    def weights(self) -> dict[str, Float[Tensor, "nodes ..."]]:
+    def weights(self) -> dict[str, Float[Tensor, "_ ..."]]:
         """The noise injection weights by layer, alike for one layer and for several."""
         return {self.layer: self.niw} if len(self.sites) == 1 else dict(self.niw)
 
     @property
     def sigma(self) -> float | dict[str, float]:
-        return self._sigma[0] if len(self.sites) == 1 else dict(zip(self.layers, self._sigma, strict=True))
+        return self.sigmas[0] if len(self.sites) == 1 else dict(zip(self.layers, self.sigmas, strict=True))
 
     @sigma.setter
     def sigma(self, value: float | Sequence[float] | Mapping[str, float]) -> None:
         values = by_layer("sigma", value, self.layers)
         for one in values:
             check_number("sigma", one)
-        self._sigma = tuple(float(one) for one in values)
+        self.sigmas = tuple(float(one) for one in values)
 
     @property
     def law(self) -> str | dict[str, str]:
@@ -110,26 +104,27 @@ class NoisyNetwork(nn.Module):
         eps = self.draws(count)
         return eps[0] if len(eps) == 1 else dict(zip(self.layers, eps, strict=True))
 
-    def draws(self, count: int) -> list[Float[Tensor, "count nodes"]]:
+    def draws(self, count: int) -> list[Float[Tensor, "count _"]]:
         """As `draw`, a list with the noise of each layer."""
         generator = of_rank(self.generator)
         return [
             (sigma * draw_noise(count, len(niw), law=law, generator=generator)).to(niw)
-            for sigma, law, niw in zip(self._sigma, self.laws, self.weights.values(), strict=True)
+            for sigma, law, niw in zip(self.sigmas, self.laws, self.weights.values(), strict=True)
         ]
 
     @contextlib.contextmanager
     def using(self, noise: Noise) -> Iterator["NoisyNetwork"]:
         """Inside the context every call uses this noise as eps, in either mode; a number: for all samples and nodes."""
-        before, self._given = self._given, noise
+        before, self._passing.given = self._passing.given, noise
         try:
             yield self
         finally:
-            self._given = before
+            self._passing.given = before
 
     def forward(self, *inputs: Any, **keywords: Any) -> Any:
-        noise, inputs, keywords = split(self.network, len(next(iter(self.weights.values()))), inputs, keywords)
-        noise = self._given if noise is None else noise
+        nodes = self.niw.shape[0] if len(self.sites) == 1 else len(next(iter(self.niw.values())))
+        noise, inputs, keywords = split(self.network, nodes, inputs, keywords)
+        noise = self._passing.given if noise is None else noise
         if noise is None and not self.training:
             return self.network(*inputs, **keywords)
         return Shift(self, noise).call(inputs, keywords)
@@ -148,7 +143,7 @@ class NoisyNetwork(nn.Module):
             self.network,
             [self.sites[place] for place in kept],
             niw=[list(self.weights.values())[place] for place in kept],
-            sigma=[self._sigma[place] for place in kept],
+            sigma=[self.sigmas[place] for place in kept],
             law=[self.laws[place] for place in kept],
             generator=self.generator,
             calls=self.calls,
@@ -179,12 +174,13 @@ class NoisyNetwork(nn.Module):
 
     def __getstate__(self) -> dict:
         """Pickle the generator as its state, because neither pickle nor deepcopy copies a torch.Generator."""
-        return self.__dict__ | _passing() | {"generator": self.generator.get_state()}
+        return self.__dict__ | {"_passing": Passing(), "generator": self.generator.get_state()}
 
     def __setstate__(self, state: dict) -> None:
         generator = torch.Generator()
         generator.set_state(state["generator"])
-        earlier = _passing() | {"calls": "once", "laws": (state.get("law"),) * len(state["sites"])}  # of version 1
+        laws, sigmas = (state.get("law"),) * len(state["sites"]), state.get("_sigma")  # as earlier versions kept them
+        earlier = {"_passing": Passing(), "calls": "once", "laws": laws, "sigmas": sigmas}
         super().__setstate__(earlier | state | {"generator": generator})
 
     def __getattr__(self, name: str) -> Any:
@@ -196,11 +192,6 @@ class NoisyNetwork(nn.Module):
             if network is None or name.startswith("__"):
                 raise
             return getattr(network, name)
-
-
-def _passing() -> dict[str, Any]:
-    """What a network knows only during a call: noise from `using`, the pass, and what a checkpoint will repeat."""
-    return {"_given": None, "_active": None, "_repeats": Calls(), "_again": []}
 
 
 def of_rank(generator: torch.Generator) -> torch.Generator:

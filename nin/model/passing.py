@@ -18,11 +18,13 @@ def split(
     argument more than forward can take. Raises ValueError for a last positional argument that could be either: a
     matrix (batch, nodes) for an argument with a default.
     """
+    if len(inputs) < 2 and "noise" not in keywords:  # nothing to decide
+        return None, inputs, keywords
     positional, names = parameters_of(network)
     if "noise" in keywords and "noise" not in names:
         keywords = dict(keywords)
         return keywords.pop("noise"), inputs, keywords
-    if positional is None or len(inputs) < 2:
+    if positional is None or len(inputs) < 2:  # any number of inputs, or a single one
         return None, inputs, keywords
     free = [name for name in positional if name not in keywords]
     if len(inputs) == len(free) + 1:

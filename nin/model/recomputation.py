@@ -25,8 +25,6 @@ def checkpointed(owner: CodeType) -> Literal["inside", "around"] | None:
 
     owner   the code of that function. "around" also if the function is not among the callers.
     """
-    if torch.compiler.is_compiling():
-        return None
     frame, inside = sys._getframe(1), False
     found: Literal["inside", "around"] | None = None
     while frame is not None:

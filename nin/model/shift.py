@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cache
 from inspect import unwrap
 from types import CodeType
@@ -14,10 +15,24 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from nin.model.passing import Noise, tensors
-from nin.model.recomputation import checkpointed, in_backward
+from nin.model.recomputation import Calls, checkpointed, in_backward
 
 if TYPE_CHECKING:
     from nin.model.nodes import NoisyNetwork
+
+
+@dataclass
+class Passing:
+    """What a noisy network knows of its calls, not of itself; copies begin without it.
+
+    given    the noise of `using`; active: the pass that is going on
+    repeats  calls that backward will repeat, and the hooks (again) that stay for them
+    """
+
+    given: Noise | None = None
+    active: "Shift | None" = None
+    repeats: Calls = field(default_factory=Calls)
+    again: list[RemovableHandle] = field(default_factory=list)
 
 
 class Shift:
@@ -38,17 +53,18 @@ class Shift:
         noisy = self.noisy
         self.inputs = [t.shape for t in tensors(inputs[0] if inputs else keywords) if t.dim()]
         self.trains = torch.is_grad_enabled()
-        outer, noisy._active = noisy._active, self
+        passing = noisy._passing
+        outer, passing.active = passing.active, self
         weights = noisy.weights
         hooks = [
             _hook(noisy.network, site.layer, site.at, lambda values, index=index: self.add(index, values, weights))
             for index, site in enumerate(noisy.sites)
         ]
         try:
-            with _own_kernels():
+            with _own_kernels(noisy.network):
                 output = noisy.network(*inputs, **keywords)
         finally:
-            noisy._active = outer
+            passing.active = outer
             for hook in hooks:
                 hook.remove()
             Again.renew(noisy, needed=self.checkpointed)
@@ -68,17 +84,17 @@ class Shift:
         samples = {size for shape in self.inputs for size in shape[: site.batch_axis + 1]}
         if samples and rows not in samples and not isinstance(self._noise(index), float):
             return site.add(values, niw.new_zeros(min(samples), len(niw)), niw)  # which says what does not fit
-        where = checkpointed(_owner())
+        where = None if torch.compiler.is_compiling() else checkpointed(_owner())
         if where is None and self.trains and not torch.is_grad_enabled() and niw.requires_grad and self.given is None:
             raise ValueError(
                 f"layer={site.layer!r} runs under torch.no_grad inside the network, so that its noise injection "
                 "weights would get no gradient. Inject into a layer that is trained."
             )
         if where is not None and in_backward() and self.given is None:
-            return site.add(values, noisy._repeats.find(index, values, site.layer), niw)
+            return site.add(values, noisy._passing.repeats.find(index, values, site.layer), niw)
         eps = self._eps(index, call, rows).to(niw)
         if where is not None:
-            noisy._repeats.remember(index, values, eps)
+            noisy._passing.repeats.remember(index, values, eps)
             self.checkpointed |= where == "inside"
         return site.add(values, eps, niw)
 
@@ -117,22 +133,22 @@ class Again:
     @classmethod
     def renew(cls, noisy: "NoisyNetwork", *, needed: bool) -> None:
         """Let the hooks stay where they are needed, and remove them when no call waits for its backward pass."""
-        if needed and not noisy._again:
-            sites = enumerate(noisy.sites)
-            noisy._again = [_hook(noisy.network, s.layer, s.at, cls(noisy, index)) for index, s in sites]
-        elif not needed and not noisy._repeats.waiting:
-            for hook in noisy._again:
+        again = noisy._passing.again
+        if needed and not again:
+            again += [_hook(noisy.network, s.layer, s.at, cls(noisy, index)) for index, s in enumerate(noisy.sites)]
+        elif again and not needed and not noisy._passing.repeats.waiting:
+            for hook in again:
                 hook.remove()
-            noisy._again = []
+            again.clear()
 
     def __call__(self, values: Tensor) -> Tensor:
         noisy = None if self.noisy is None else self.noisy()
-        if noisy is None or noisy._active is not None or not in_backward():
+        if noisy is None or noisy._passing.active is not None or not in_backward():
             return values
         if checkpointed(_owner()) != "inside":
             return values
         site = noisy.sites[self.index]
-        eps = noisy._repeats.find(self.index, values, site.layer)
+        eps = noisy._passing.repeats.find(self.index, values, site.layer)
         return site.add(values, eps, noisy.weights[site.layer])
 
     def __reduce__(self) -> tuple:
@@ -170,9 +186,10 @@ def _hook(network: nn.Module, layer: str, at: str, change: Any) -> RemovableHand
 
 
 @contextmanager
-def _own_kernels() -> Iterator[None]:
+def _own_kernels(network: nn.Module) -> Iterator[None]:
     """Without gradients, keep attention off the fast path, which does not call the layers that a node is hooked to."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+    attention = not torch.is_grad_enabled() and any(isinstance(m, nn.MultiheadAttention) for m in network.modules())
+    if not attention or torch.compiler.is_compiling():
         yield
         return
     before = torch.backends.mha.get_fastpath_enabled()

@@ -1,7 +1,7 @@
 """The phase of a run before it is trained, and the noise scale at which a phase begins."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -120,7 +120,7 @@ def predict(
     batch_size: int,
     steps: int,
     generator: torch.Generator,
-    sigma: float | Sequence[float] | None = None,
+    sigma: float | Sequence[float] | Mapping[str, float] | None = None,
     scales: bool = False,
     ahead: int = 1,
     trials: int = TRIALS,
@@ -204,7 +204,7 @@ def noise_scale(
     batch_size: int,
     steps: int,
     generator: torch.Generator,
-    sigma: float | Sequence[float] | None = None,
+    sigma: float | Sequence[float] | Mapping[str, float] | None = None,
     ahead: int = 1,
     trials: int = TRIALS,
     judges: int = JUDGES,

@@ -122,5 +122,5 @@ def member(template: nn.Module, state: dict[str, Shaped[Tensor, "K ..."]], index
     module = copy.deepcopy(template).cpu()
     module.load_state_dict(module.state_dict() | {name: tensor[index] for name, tensor in state.items()})
     if isinstance(module, NoisyNetwork):
-        module._sigma, module.law = (config.sigma,), config.law
+        module.sigma, module.law = config.sigma, config.law
     return module

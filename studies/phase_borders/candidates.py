@@ -106,8 +106,8 @@ def noisy_sharpness(
     check_count("samples", samples)
     index = torch.randperm(len(x), generator=generator)[:samples].repeat(2)
     twin = NoisyNetwork(
-        noisy.network, noisy.sites, niw=[w.detach() for w in _weights(noisy)], sigma=_sigmas(noisy), law=noisy.laws,
-        generator=generator,
+        noisy.network, noisy.sites, niw=[w.detach() for w in noisy.weights.values()], sigma=noisy.sigmas,
+        law=noisy.laws, generator=generator,
     )  # fmt: skip
     eps = twin.draw(len(index) // 2)
     eps = {layer: torch.cat([e, -e]) for layer, e in ({noisy.layer: eps} if isinstance(eps, Tensor) else eps).items()}
@@ -154,11 +154,3 @@ def _only_layer(noisy: NoisyNetwork) -> str:
     if len(noisy.sites) > 1:
         raise ValueError(f"noisy has nodes in {', '.join(noisy.layers)}; this number is defined for one layer.")
     return noisy.layer
-
-
-def _weights(noisy: NoisyNetwork) -> list[Tensor]:
-    return [noisy.niw] if isinstance(noisy.niw, Tensor) else list(noisy.niw.values())
-
-
-def _sigmas(noisy: NoisyNetwork) -> list[float]:
-    return list(noisy.sigma.values()) if isinstance(noisy.sigma, dict) else [noisy.sigma]

@@ -1,5 +1,8 @@
 """Catches: a layer of another library that takes no node, or the wrong one; options by layer; nodes taken out again."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -79,6 +82,23 @@ def test_a_compiled_or_distributed_model_is_refused_by_name():
     with pytest.raises(ValueError, match="its module '0' is compiled"):
         inject(model, "0", sigma=1.0)
     assert inject(model, "1", sigma=1.0)
+
+
+COMPILED = """
+import torch, nin
+model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+noisy = nin.inject(model, "0", sigma=1.0)
+compiled, x = torch.compile(noisy, backend="eager"), torch.randn(5, 3)
+for _ in range(3):
+    eps = noisy.draw(5)
+    torch.testing.assert_close(compiled(x, eps), noisy(x, eps))
+"""
+
+
+def test_compiled_afterwards_a_noisy_network_meets_each_noise():
+    """In a process of its own: the tests' type checks cannot be compiled."""
+    done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0 and not done.stderr, done.stderr
 
 
 def test_spectral_norm_keeps_its_buffers():

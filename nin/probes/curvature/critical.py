@@ -1,6 +1,6 @@
 """The one-step critical learning rate of a noisy network: the control number of its phases, before any training."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Literal
@@ -66,7 +66,7 @@ def critical_rate(
     loss: Loss,
     batch_size: int,
     generator: torch.Generator,
-    sigma: float | Sequence[float] | None = None,
+    sigma: float | Sequence[float] | Mapping[str, float] | None = None,
     steps: int = 1,
     optimizer: Factory | None = None,
     judged: Literal["any", "last"] = "any",
@@ -125,7 +125,7 @@ def critical_rates(
     x: Tensor,
     y: Tensor,
     *,
-    sigmas: Sequence[float | Sequence[float] | None],
+    sigmas: Sequence[float | Sequence[float] | Mapping[str, float] | None],
     loss: Loss,
     batch_size: int,
     generator: torch.Generator,

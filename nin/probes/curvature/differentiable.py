@@ -13,14 +13,15 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 @contextmanager
 def twice_differentiable(model: nn.Module) -> Iterator[None]:
     """Use kernels that have second derivatives: of attention the mathematical one, of recurrent layers not mkldnn's."""
-    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
-    before = torch.backends.mkldnn.enabled
-    torch.backends.mkldnn.enabled = before and not recurrent
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
+    with sdpa_kernel(SDPBackend.MATH):
+        if not any(isinstance(module, nn.RNNBase) for module in model.modules()):
             yield
-    finally:
-        torch.backends.mkldnn.enabled = before
+            return
+        before, torch.backends.mkldnn.enabled = torch.backends.mkldnn.enabled, False
+        try:
+            yield
+        finally:
+            torch.backends.mkldnn.enabled = before
 
 
 def check_samples(x: Tensor, y: Tensor) -> None:

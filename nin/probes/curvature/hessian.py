@@ -1,5 +1,6 @@
 """The local curvature <H>: the Hessian of the loss in the values that a node is added to, averaged over samples."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from typing import Literal
@@ -20,6 +21,7 @@ from nin.support.arguments import check_choice, check_count
 from nin.support.threads import threads
 
 DENSE_LIMIT = 256  # with more units top_mode is matrix-free: about 20 Hessian-vector products instead of d
+Part = tuple[Tensor, Tensor, tuple[Tensor, ...]]  # samples, targets, further inputs
 AT_ONCE = 8  # directions per vectorised product: the memory of 16 gradient passes
 
 
@@ -138,25 +140,25 @@ def sharpness(
     def total(x: Tensor, y: Tensor, inputs: tuple[Tensor, ...], values: dict[str, Tensor]) -> Tensor:
         return len(y) * loss(call_with(model, values, (x, *inputs)), y).mean()
 
-    with evaluating(model), torch.no_grad(), twice_differentiable(model):
-        with batch_statistics(model) if batch_norm == "batch" else nullcontext():
-            if len(parts) > 1:
-                check_mean([model(x, *z) for x, _, z in parts], [y for _, y, _ in parts], loss)
-                pulls = None
-            else:
-                pulls = [torch.func.vjp(torch.func.grad(partial(total, *parts[0])), parameters)[1]]
+    def pulled(part: Part) -> Callable[[dict[str, Tensor]], tuple[dict[str, Tensor]]]:
+        return torch.func.vjp(torch.func.grad(partial(total, *part)), parameters)[1]
 
-            def product(v: Tensor) -> Tensor:
-                pairs = zip(parameters.items(), v.split(sizes), strict=True)
-                direction = {name: part.view_as(parameter) for (name, parameter), part in pairs}
-                whole = torch.zeros_like(v)
-                lazily = (torch.func.vjp(torch.func.grad(partial(total, *part)), parameters)[1] for part in parts)
-                for pull_back in lazily if pulls is None else pulls:
-                    (column,) = pull_back(direction)
-                    whole += torch.cat([part.flatten() for part in column.values()])  # some are not contiguous
-                return whole / len(x)
+    statistics = batch_statistics(model) if batch_norm == "batch" else nullcontext()
+    with evaluating(model), statistics, torch.no_grad(), twice_differentiable(model):
+        if len(parts) > 1:
+            check_mean([model(x, *z) for x, _, z in parts], [y for _, y, _ in parts], loss)
+        whole = pulled(parts[0]) if len(parts) == 1 else None  # kept; the graphs of many parts would not fit
 
-            return lanczos(product, len(like), like=like)[0]
+        def product(v: Tensor) -> Tensor:
+            pairs = zip(parameters.items(), v.split(sizes), strict=True)
+            direction = {name: part.view_as(parameter) for (name, parameter), part in pairs}
+            found = torch.zeros_like(v)
+            for part in parts:
+                (column,) = (whole or pulled(part))(direction)
+                found += torch.cat([piece.flatten() for piece in column.values()])  # some are not contiguous
+            return found / len(x)
+
+        return lanczos(product, len(like), like=like)[0]
 
 
 class LocalHessian:
@@ -182,11 +184,15 @@ class LocalHessian:
         check_samples(x, y)
         check_finite(dict(model.named_parameters()))
         check_repeats(model, x)
-        self.model, self.x, self.y, self.loss = model, x, y, loss
-        self.batch_size, self._checked = batch_size or len(x), False
-        site = find_site(
-            model, layer, at=at, example=x[:2], batch_axis=0
-        )  # the shift is that of all samples and tokens
+        self.model, self.count, self.loss = model, len(x), loss
+        size = batch_size or len(x)
+        self.parts = list(zip(x.split(size), y.split(size), strict=True))
+        if len(self.parts) > 1:
+            check_independent(model, x)
+            with evaluating(model), torch.no_grad():
+                check_mean([model(part) for part, _ in self.parts], list(y.split(size)), loss)
+        # one shift for all samples and tokens, so that their axes do not matter
+        site = find_site(model, layer, at=at, example=x[:2], batch_axis=0)
         self.delta = torch.zeros(site.shape).to(weight_like(model, layer)).flatten()
         self.d, self.shape = len(self.delta), (1, *site.shape)
         self.noisy = NoisyNetwork(
@@ -204,20 +210,11 @@ class LocalHessian:
         total = torch.zeros_like(vectors)
         # derivatives in delta only, no graph of the parameters
         with evaluating(self.model), torch.no_grad(), twice_differentiable(self.model):
-            for x, y in self._parts():
+            for x, y in self.parts:
                 _, pull_back = torch.func.vjp(torch.func.grad(partial(self._shifted_loss, x, y)), self.delta)
                 product = torch.vmap(lambda v, pull_back=pull_back: pull_back(v)[0], chunk_size=AT_ONCE)
-                total += len(x) / len(self.x) * product(vectors)  # (k, d)
+                total += len(x) / self.count * product(vectors)  # (k, d)
         return total
-
-    def _parts(self) -> list[tuple[Tensor, Tensor]]:
-        """The batches; ValueError for a loss whose mean over them is not that over all samples."""
-        parts = list(zip(self.x.split(self.batch_size), self.y.split(self.batch_size), strict=True))
-        if len(parts) > 1 and not self._checked:
-            check_independent(self.model, self.x)
-            check_mean([self.model(x) for x, _ in parts], [y for _, y in parts], self.loss)
-        self._checked = True
-        return parts
 
     def product(self, v: Tensor) -> Tensor:
         """<H> v."""

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nin.model.layer_weights import by_layer
 from nin.model.nodes import NoisyNetwork
 from nin.model.noise import draw_noise
 from nin.support.arguments import check_count, check_number
@@ -24,7 +25,7 @@ class Samples:
 
     x: Tensor
     y: Tensor
-    noise: tuple[Float[Tensor, "n nodes"], ...]
+    noise: tuple[Float[Tensor, "n _"], ...]
 
 
 @dataclass(frozen=True)
@@ -87,15 +88,9 @@ class Trials:
         self._generator = generator
         self.trials = [self._draw(x, y, batch_size, min(judges, len(x)), steps) for _ in range(trials)]
 
-    def sigmas(self, sigma: float | Sequence[float] | None) -> Sigmas:
+    def sigmas(self, sigma: float | Sequence[float] | Mapping[str, float] | None) -> Sigmas:
         """The noise scale of each layer: that of the network for None, one number for all layers, or one for each."""
-        count = len(self.network.layers)
-        if sigma is None:
-            sigma = self.network.sigma
-        values = tuple(sigma.values()) if isinstance(sigma, Mapping) else sigma
-        values = tuple(values) if isinstance(values, Sequence) else (values,) * count
-        if len(values) != count:
-            raise ValueError(f"sigma={sigma!r} has {len(values)} values for {count} layers; give one, or one each.")
+        values = self.network.sigmas if sigma is None else by_layer("sigma", sigma, self.network.layers)
         for value in values:
             check_number("sigma", value)
         return tuple(float(value) for value in values)

@@ -185,6 +185,15 @@ def test_no_noise_is_plain_sgd():
 
 
 @pytest.mark.slow
+def test_scales_by_layer_belong_to_their_layers():
+    noisy, (x, y), loss = network(layers=["layers.0", "layers.2"]), task(), LOSSES["cross_entropy"]
+    named = rate(noisy, x, y, loss=loss, sigma={"layers.2": 9.0, "layers.0": 0.1})
+    assert named.rate == rate(noisy, x, y, loss=loss, sigma=[0.1, 9.0]).rate
+    assert named.rate != rate(noisy, x, y, loss=loss, sigma=[9.0, 0.1]).rate
+    with pytest.raises(ValueError, match="must have a value for each of the layers layers.0, layers.2"):
+        rate(noisy, x, y, loss=loss, sigma={"layers.0": 0.1})
+
+
 def test_interval_covers_the_value_of_many_trials():
     """95 % intervals of 50 generators cover the value found with 60 trials of all samples as judges."""
     noisy, (x, y), loss = network("relu", sigma=2.0), task(300), LOSSES["cross_entropy"]
