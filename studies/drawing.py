@@ -1,8 +1,13 @@
-"""Lines of means over seeds, with their range or their 95 % interval, as several studies draw them."""
+"""What several studies draw alike: lines of means over seeds, with their range or interval; ticks and legends."""
+
+from collections.abc import Iterable
 
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from matplotlib.typing import ColorType
 
 from studies.statistics import Numbers, geometric_band, mean_interval
@@ -59,3 +64,24 @@ def _geometric_mean(values: Numbers) -> float:
 def _geometric_ends(values: Numbers) -> tuple[float, float]:
     band = geometric_band(values)
     return band.low, band.high
+
+
+def few_ticks(axis: Axis, most: int = 5) -> None:
+    """Label two to `most` round numbers of a logarithmic axis, in plain decimals."""
+    low, high = sorted(axis.get_view_interval())
+    powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+        ticks = [place for place in np.outer(powers, steps).ravel() if low <= place <= high]
+        if len(ticks) > 2:
+            break
+    if len(ticks) < 2:
+        ticks = [place for place in MaxNLocator(4).tick_values(low, high) if low <= place <= high]
+    axis.set_ticks(ticks[:: -(-len(ticks) // most)])
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def legend_below(figure: Figure, axes: Iterable[Axes], **look: object) -> None:
+    """One legend below the panels with the labels of all of `axes`, each once; look: of `Figure.legend`."""
+    lines = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(lines.values(), lines, loc="outside lower center", **({"ncols": len(lines)} | look))

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from nin.checks import Check
+from studies import statistics
 from studies.statistics import Band, geometric_band, mean_interval
 
 SOURCE = "interactions section 1"
@@ -181,14 +182,9 @@ def _band(ratio: Callable[[pd.DataFrame], float], runs: Sequence[pd.DataFrame]) 
 
 def verdict(band: Band, control: Band, side: int, over_floor: float) -> str:
     """See `claims`; over_floor: the lower end of the effect in units of the floor."""
-    if not (band.low > 1 or band.high < 1):
-        return "no detectable effect"
-    if (band.low > 1) != (side > 0):
-        return "not reproduced"
-    beyond = band.low > control.high if side > 0 else band.high < control.low
-    if not beyond:
-        return "within chance"
-    return "reproduced" if over_floor > 1 else "below the floor"
+    end = control.high if side > 0 else control.low
+    said = statistics.verdict(band, side=side, control=side * np.inf if np.isnan(end) else end)
+    return "below the floor" if said == "reproduced" and not over_floor > 1 else said
 
 
 def claim_checks(table: pd.DataFrame) -> list[Check]:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nin.figures import panels
-from studies.drawing import line_with_interval
+from studies.drawing import legend_below, line_with_interval
 
 FLOOR = 0.03  # |W_NI| below it is not drawn: the curves of interest lie above
 RULES = {
@@ -40,10 +40,7 @@ def linear(data: pd.DataFrame, *, turns: Mapping[str, Sequence[float]]) -> Figur
         ax.set_title(f"{d} inputs, {rows['n'].iloc[0]} samples")
     axes[0, 0].set_ylabel(r"rms $|W_{NI}|$")
     _turns(axes[0, -1], pd.DataFrame(turns))
-    lines = {}
-    for ax in (axes[0, 0], axes[0, -1]):
-        lines |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-    figure.legend(lines.values(), lines, loc="outside lower center", ncols=5, fontsize=6)
+    legend_below(figure, (axes[0, 0], axes[0, -1]), ncols=5, fontsize=6)
     return figure
 
 
@@ -100,10 +97,7 @@ def along_training(data: pd.DataFrame, *, turns: Mapping[str, Sequence[float]]) 
     axes[1, 0].set_yscale("log")
     for ax, label in zip(axes[:, 0], (r"$|W_{NI}|$ / start", "loss", "fraction"), strict=True):
         ax.set_ylabel(label)
-    lines = {}
-    for ax in (axes[0, 0], axes[1, 0], axes[2, -1]):
-        lines |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-    figure.legend(lines.values(), lines, loc="outside lower center", ncols=4, fontsize=6)
+    legend_below(figure, (axes[0, 0], axes[1, 0], axes[2, -1]), ncols=4, fontsize=6)
     return figure
 
 

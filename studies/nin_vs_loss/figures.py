@@ -8,7 +8,7 @@ from matplotlib.ticker import NullFormatter
 
 from nin.figures import panels
 from nin.phases import fit_decay
-from studies.drawing import line_with_interval
+from studies.drawing import legend_below, line_with_interval
 from studies.nin_vs_loss.clock import deviations
 from studies.nin_vs_loss.measure import why_not_exponential
 
@@ -131,7 +131,7 @@ def nulls(data: pd.DataFrame) -> Figure:
     last.axhline(0, color="k", lw=0.6)
     last.set(xscale="log", xlabel=r"noise scale $\sigma$", title="with the loss, given $t$", ylim=(-1.4, 1.4))
     last.set_ylabel("partial correlation")
-    _legend_below(figure, [axes[0, 0], last], columns=4)
+    legend_below(figure, [axes[0, 0], last], ncols=4, fontsize=6)
     return figure
 
 
@@ -163,7 +163,7 @@ def interventions(data: pd.DataFrame) -> Figure:
             ax.plot(ends, np.exp(level) * ends**slope, "--", color="0.5", lw=0.9)
         ax.set(xscale="log", yscale="log", xlabel=label)
     axes[0, 0].set_ylabel(r"rate / $\eta\sigma^2$")
-    _legend_below(figure, [axes[0, 0]], columns=4)
+    legend_below(figure, [axes[0, 0]], ncols=4, fontsize=6)
     return figure
 
 
@@ -207,15 +207,8 @@ def clock(data: pd.DataFrame) -> Figure:
         mean = rows.groupby("sigma")["off"].mean()
         last.plot(mean.index, mean, style, color=color, lw=0.9)
     last.set(xscale="log", yscale="log", xlabel=r"noise scale $\sigma$", ylabel=r"largest $|\ln|$", title="all seeds")
-    _legend_below(figure, [axes.flat[0]], columns=5)
+    legend_below(figure, [axes.flat[0]], ncols=5, fontsize=6)
     return figure
-
-
-def _legend_below(figure: Figure, axes: list[Axes], *, columns: int) -> None:
-    """One legend for the labelled curves of these panels, below the figure."""
-    found = [ax.get_legend_handles_labels() for ax in axes]
-    handles, labels = ([item for pair in found for item in pair[k]] for k in (0, 1))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=6)
 
 
 def _against_one_rate(runs: list[pd.DataFrame], column: str) -> str:

@@ -2,14 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from nin.figures import panels
-from studies.drawing import line_with_interval
+from studies.drawing import few_ticks, legend_below, line_with_interval
 
 MARKERS = "osD^vP"
 LABELS = {"linear": "linear", "tanh": "tanh", "relu": "ReLU"}
@@ -27,8 +24,8 @@ def constant_filters(data: pd.DataFrame) -> Figure:
             ax.errorbar(rows["k"], rows["measured"], rows["stderr"], fmt=MARKERS[number], color=f"C{number}", mfc="w",
                         ms=3.5, label=case)  # fmt: skip
         ax.set(xscale="log", yscale="log", xlabel="layer $k$", title=f"${quantity}_k$")
-        _few_ticks(ax.xaxis)
-        _few_ticks(ax.yaxis)
+        few_ticks(ax.xaxis)
+        few_ticks(ax.yaxis)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, title="lines: closed forms")
     return figure
@@ -59,7 +56,7 @@ def trained(data: pd.DataFrame, *, predicted: Sequence[Mapping[str, float]], sho
     ax.set_title("$D_k$ - constant filters", fontsize=7)
     for ax in axes[0]:
         ax.set(yscale="log", xlabel="layer $k$", xticks=sorted(data["k"].unique()))
-        _few_ticks(ax.yaxis)
+        few_ticks(ax.yaxis)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return figure
@@ -105,22 +102,6 @@ def activations(data: pd.DataFrame) -> Figure:
     axes[0, 0].set(yscale="log", xlabel="layer $k$", ylabel="$G_k$", xticks=sorted(data["k"].unique()))
     axes[0, 1].set(xscale="log", yscale="log", xlabel="amplitude of the active pixel", ylabel="$G_k$")
     for axis in (axes[0, 0].yaxis, axes[0, 1].xaxis, axes[0, 1].yaxis):
-        _few_ticks(axis)
-    lines = {label: handle for ax in axes.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(lines.values(), lines, loc="outside lower center", ncols=3, title="lines: closed forms")
+        few_ticks(axis)
+    legend_below(figure, axes.flat, ncols=3, title="lines: closed forms")
     return figure
-
-
-def _few_ticks(axis: Axis, most: int = 5) -> None:
-    """Label two to `most` round numbers of a logarithmic axis, in plain decimals."""
-    low, high = sorted(axis.get_view_interval())
-    powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
-    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
-        ticks = [place for place in np.outer(powers, steps).ravel() if low <= place <= high]
-        if len(ticks) > 2:
-            break
-    if len(ticks) < 2:
-        ticks = [place for place in MaxNLocator(4).tick_values(low, high) if low <= place <= high]
-    axis.set_ticks(ticks[:: -(-len(ticks) // most)])
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())

@@ -1,13 +1,11 @@
 """Figures of notebook 06: deformed images, sensitivities against depth, filter spectra, shuffled channels."""
 
-import numpy as np
 import pandas as pd
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 from nin.figures import panels
-from studies.drawing import line_with_interval
+from studies.drawing import few_ticks, legend_below, line_with_interval
 from studies.spatial_stability import claims as claim
 
 NAMES = {
@@ -73,7 +71,7 @@ def sensitivities(data: pd.DataFrame) -> Figure:
         axes[2, column].set_xlabel("depth $k/K$")
     for ax, quantity in zip(axes[:, 0], "DGR", strict=True):
         ax.set(yscale="log", ylabel=rf"${quantity}_k$")
-        _few_ticks(ax.yaxis)
+        few_ticks(ax.yaxis)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
@@ -116,7 +114,7 @@ def shuffled(data: pd.DataFrame) -> Figure:
         ax.set_title(NAMES[architecture], fontsize=7)
         ax.set_xlabel("depth $k/K$")
     axes[0, 0].set(yscale="log", ylabel="$D_k$")
-    _few_ticks(axes[0, 0].yaxis)
+    few_ticks(axes[0, 0].yaxis)
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
@@ -148,9 +146,8 @@ def size_and_noise(data: pd.DataFrame) -> Figure:
     for ax in axes.flat:
         ax.set_yscale("log")
         ax.xaxis.set_minor_locator(NullLocator())
-        _few_ticks(ax.yaxis)
-    lines = {label: handle for ax in axes.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(lines.values(), lines, loc="outside lower center", ncols=4)
+        few_ticks(ax.yaxis)
+    legend_below(figure, axes.flat, ncols=4)
     return figure
 
 
@@ -175,24 +172,8 @@ def ratios(data: pd.DataFrame) -> Figure:
         ax.set(xscale="log", ylim=(len(architectures) - 0.4, -0.6))
         ax.set_yticks(range(len(architectures)), [NAMES[name] for name in architectures], fontsize=6)
         ax.set_title(TITLES[text], fontsize=6)
-        _few_ticks(ax.xaxis, most=3)
+        few_ticks(ax.xaxis, most=3)
     for ax in axes.flat[len(texts) :]:
         ax.set_axis_off()
-    lines = {label: handle for ax in axes.flat for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(lines.values(), lines, loc="outside lower center", ncols=len(lines))
+    legend_below(figure, axes.flat)
     return figure
-
-
-def _few_ticks(axis: Axis, most: int = 5) -> None:
-    """Label two to `most` round numbers of a logarithmic axis, in plain decimals."""
-    low, high = sorted(axis.get_view_interval())
-    powers = 10.0 ** np.arange(np.floor(np.log10(low)), np.ceil(np.log10(high)) + 1)
-    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
-        ticks = [place for place in np.outer(powers, steps).ravel() if low <= place <= high]
-        if len(ticks) > 2:
-            break
-    if len(ticks) < 2:
-        ticks = [place for place in MaxNLocator(4).tick_values(low, high) if low <= place <= high]
-    axis.set_ticks(ticks[:: -(-len(ticks) // most)])
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
