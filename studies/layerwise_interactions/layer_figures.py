@@ -4,6 +4,7 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from scipy.stats import gmean
 
 from nin.figures import panels
 from studies.drawing import line_with_interval
@@ -48,8 +49,8 @@ def by_order(data: pd.DataFrame) -> Figure:
 def by_layer(data: pd.DataFrame) -> Figure:
     """IoU with another seed and stability by layer (all orders), means with 95 % intervals over seeds.
 
-    Floor: last hidden layer against the output. data: architecture, network, seed, layer, depth, generalisation,
-    stability.
+    Stability, a ratio that spans decades, by geometric means. Floor: last hidden layer against the output.
+    data: architecture, network, seed, layer, depth, generalisation, stability.
     """
     names = list(dict.fromkeys(data["architecture"]))
     figure, axes = panels(2, len(names), height=0.8, sharex="col", sharey="row")
@@ -58,17 +59,19 @@ def by_layer(data: pd.DataFrame) -> Figure:
     for column, name in enumerate(names):
         part = data[data["architecture"] == name]
         for ax, quantity in zip(axes[:, column], ("generalisation", "stability"), strict=True):
+            geometric = quantity == "stability"
             for network, (color, label) in looks.items():
                 rows = part[part["network"] == network].dropna(subset=[quantity])
                 if len(rows):
                     look = {"color": color, "marker": "o", "ms": 2.5, "lw": 0.9, "label": label}
-                    line_with_interval(ax, rows["depth"], rows[quantity], **look)
-            ends = part[part["network"] == "model"].groupby("depth")[quantity].mean().iloc[-2:]
+                    line_with_interval(ax, rows["depth"], rows[quantity], geometric=geometric, **look)
+            of_depth = part[part["network"] == "model"].groupby("depth")[quantity]
+            ends = (of_depth.agg(gmean) if geometric else of_depth.mean()).iloc[-2:]
             ax.axhspan(*sorted(ends), **FLOOR)
         layer_ticks(axes[1, column], part)
         axes[0, column].set_title(name)
-    for ax in axes[:, 0]:  # at the end, for it stops the axes from growing
-        ax.set_ylim(bottom=0)
+    axes[0, 0].set_ylim(bottom=0)  # at the end, for it stops the axes from growing
+    axes[1, 0].set_yscale("log")
     axes[0, 0].set_ylabel("IoU of seeds")
     axes[1, 0].set_ylabel("stability")
     figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)

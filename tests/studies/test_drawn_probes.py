@@ -53,7 +53,7 @@ def test_floor_of_the_probe_is_the_distance_of_the_last_hidden_layer_from_the_tr
         assert ends == pytest.approx(sorted((table[quantity].mean(), truth)))
         assert drawn(ax, "the head as probe")[1] == [truth]
     rows = of(table_of("09j_by_layer"), network="model", architecture="MLP")
-    ends = rows.groupby("depth")["stability"].mean().iloc[-2:]
+    ends = rows.groupby("depth")["stability"].agg(stats.gmean).iloc[-2:]
     (band,) = (patch for patch in panels_of("09j_by_layer")[3].patches if patch.get_label() == "floor of the probe")
     assert sorted((band.get_y(), band.get_y() + band.get_height())) == pytest.approx(sorted(ends))
 
