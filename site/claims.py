@@ -52,6 +52,10 @@ SCALE_SIZE = "length 128, scale 32, 1000 channels"
 # fmt: off
 NODES = (
     Claim(
+        "How a deep network learns can be probed by perturbing it with nodes that inject noise.",
+        (Part("a proposal", why=FRAMING),),
+    ),
+    Claim(
         "Nodes that inject uncorrelated noise through trainable weights of their own can be added to a feed-forward "
         "network while its optimiser stays as it is.",
         (Part("the construction", why="a definition; that the network is unchanged without noise is a unit test"),),
@@ -130,6 +134,10 @@ NODES = (
 )
 
 RESPONSE = (
+    Claim(
+        "A deep network is a powerful model of how the outputs of a data set depend on its inputs.",
+        (Part("a point of view", why=FRAMING),),
+    ),
     Claim(
         "A deep network is an adaptive system of many neurons whose training is a feedback loop through the loss.",
         (Part("a point of view", why=FRAMING),),

@@ -25,8 +25,8 @@ REPRODUCED, IN_PART, NOT, UNTESTED = "reproduced", "reproduced in part", "not re
 UNRUN = "not run at full size yet"
 INTRODUCTION = f"""# Claims
 
-Every sentence of the abstracts of four papers, paraphrased, with what we find. A sentence is split into its assertions;
-each part has the checks that must hold if it is true.
+Every sentence of the abstracts of four papers, paraphrased, with what we find; sentences that say two things are two
+rows here. Each is split into its assertions, and each of these has the checks that must hold if it is true.
 
 - **{REPRODUCED}**: all of its checks hold, and at least one of them has a rival.
 - **{IN_PART}**: some of its checks hold, or all do but none has a rival.
