@@ -127,6 +127,11 @@ class NoisyNetwork(nn.Module):
         noise = self._passing.given if noise is None else noise
         if noise is None and not self.training:
             return self.network(*inputs, **keywords)
+        if torch.compiler.is_compiling():
+            torch._dynamo.graph_break(
+                "a noisy network draws noise, and hooks the layers that receive it, outside the graph, so that "
+                "fullgraph=True cannot hold it; torch.compile(noisy) without fullgraph can."
+            )
         return Shift(self, noise).call(inputs, keywords)
 
     def without(self, *layers: str) -> "nn.Module":

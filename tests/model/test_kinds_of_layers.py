@@ -92,6 +92,12 @@ compiled, x = torch.compile(noisy, backend="eager"), torch.randn(5, 3)
 for _ in range(3):
     eps = noisy.draw(5)
     torch.testing.assert_close(compiled(x, eps), noisy(x, eps))
+try:
+    torch.compile(noisy, backend="eager", fullgraph=True)(x)
+except torch._dynamo.exc.Unsupported as error:
+    assert "fullgraph=True cannot hold it" in str(error)
+else:
+    raise AssertionError("a graph without the noise")
 """
 
 
