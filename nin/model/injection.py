@@ -12,6 +12,7 @@ from nin.model.layers import weight_like
 from nin.model.nodes import NoisyNetwork
 from nin.model.noise import LAWS
 from nin.model.sites import Site, find_site
+from nin.model.views import Inputs
 from nin.support.arguments import check_choice, check_count, check_number
 
 CALLS = ("once", "same", "each")
@@ -25,7 +26,7 @@ def inject(
     nodes: int | Sequence[int] | Mapping[str, int] = 1,
     niw_std: float | Sequence[float] | Mapping[str, float] | None = None,
     at: str | Sequence[str] | Mapping[str, str] | None = None,
-    example: Tensor | None = None,
+    example: Inputs | None = None,
     law: str | Sequence[str] | Mapping[str, str] = "gaussian",
     calls: str = "once",
     batch_axis: int | None = None,
@@ -41,7 +42,8 @@ def inject(
     at         "preactivation": one weight per output feature (eq. (1)), or per output channel, the same at all pixels;
                "input": one weight per input feature, or per channel and pixel of the representation that enters a
                convolution (eq. (2)); None: "input" for a convolution, else "preactivation"
-    example    a batch of the model's inputs; gives the number of pixels before a convolution, not needed otherwise
+    example    a batch of the model's inputs (a sequence or mapping for several): the number of pixels before a
+               convolution; not needed otherwise
     law        "gaussian" (default), "uniform", "rademacher"; all of standard deviation sigma
     calls      for a layer that a forward pass calls several times: "same" noise in all its calls, or new noise in
                "each" (noise that is given then has shape (calls, batch, nodes)); "once" (default) refuses it

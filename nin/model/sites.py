@@ -9,6 +9,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from nin.model.evaluating import evaluating
 from nin.model.layers import feature_count, find_layer, second_axis, weight_like
+from nin.model.views import Inputs, viewed
 from nin.support.arguments import check_choice
 
 PLACES = ("preactivation", "input")
@@ -68,7 +69,7 @@ def find_site(
     layer: str,
     *,
     at: str | None = None,
-    example: Tensor | None = None,
+    example: Inputs | None = None,
     batch_axis: int | None = None,
 ) -> Site:
     """The site of a layer: by default the pre-activation, and for a convolution the input (eq. (2)).
@@ -131,13 +132,14 @@ def _check_weight(model: nn.Module, layer: str, weight: Tensor) -> None:
         raise ValueError(f"model is spread over several devices: {', '.join(devices)}. Move it to one first.")
 
 
-def _seen(model: nn.Module, module: nn.Module, layer: str, example: Tensor) -> tuple[int, ...]:
+def _seen(model: nn.Module, module: nn.Module, layer: str, example: Inputs) -> tuple[int, ...]:
     """The shape of one sample at the layer's input; the model is not changed."""
     seen: list[torch.Size] = []
     hook = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
     try:
+        view, samples = viewed(model, None, example)
         with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
-            model(example)
+            view(samples)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         shape = tuple(getattr(example, "shape", ()))
         raise ValueError(f"the model rejects an example of shape {shape}: {error}") from error
@@ -148,9 +150,9 @@ def _seen(model: nn.Module, module: nn.Module, layer: str, example: Tensor) -> t
             f"layer={layer!r} is called {len(seen)} times in one forward pass, on inputs of shapes "
             f"{sorted({tuple(shape) for shape in seen})}; a node needs one shape."
         )
-    if seen[0][0] != len(example):
+    if seen[0][0] != len(samples):
         raise ValueError(
-            f"layer={layer!r} receives {seen[0][0]} rows for an example of {len(example)} samples; a node needs one "
+            f"layer={layer!r} receives {seen[0][0]} rows for an example of {len(samples)} samples; a node needs one "
             "row for each sample."
         )
     return tuple(seen[0][1:])

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.stats import norm
-from torch import Tensor
 
 from nin.model.nodes import NoisyNetwork
+from nin.model.views import Forward, Inputs
 from nin.phases import DECAYED as KEPT  # of |W_NI| at the end, below which a run has decayed
 from nin.phases import PHASES
 from nin.probes.curvature.critical import JUDGES, TRIALS, CriticalRate, Descent, NotFiniteError
@@ -112,8 +112,8 @@ class Prediction:
 
 def predict(
     noisy: NoisyNetwork,
-    x: Tensor,
-    y: Tensor,
+    x: Inputs,
+    y: Inputs,
     *,
     loss: Loss,
     lr: float,
@@ -126,6 +126,7 @@ def predict(
     trials: int = TRIALS,
     judges: int = JUDGES,
     chunk: int | None = None,
+    forward: Forward | None = None,
 ) -> Prediction:
     """The phase of a run under plain SGD, predicted at its start: catapult for lr > eta_1, i.e. kappa_1 > 2.
 
@@ -150,7 +151,7 @@ def predict(
     Raises ValueError as `critical_rate` does, and for lr or steps out of range.
     """
     drawn = _draw(noisy, x, y, lr, steps, ahead, loss=loss, batch_size=batch_size, generator=generator,
-                  trials=trials, judges=judges, chunk=chunk)  # fmt: skip
+                  trials=trials, judges=judges, chunk=chunk, forward=forward)  # fmt: skip
     sigmas = drawn.sigmas(sigma)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         descent, end = Descent(drawn, sigmas), _divergence(ahead)
@@ -176,7 +177,7 @@ def predict(
 
 
 def rates(
-    noisy: NoisyNetwork, x: Tensor, y: Tensor, *, sigmas: Sequence[float], tolerance: float = TOLERANCE, **drawing: Any
+    noisy: NoisyNetwork, x: Inputs, y: Inputs, *, sigmas: Sequence[float], tolerance: float = TOLERANCE, **drawing: Any
 ) -> list[tuple[CriticalRate, float]]:
     """At each noise scale `critical_rate` and the learning rate from which runs diverge, one step ahead (DIVERGENCE).
 
@@ -186,18 +187,16 @@ def rates(
     """
     drawn = Trials(noisy, x, y, **drawing)
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        descents = (Descent(drawn, drawn.sigmas(sigma)) for sigma in sigmas)
-        return [
-            (descent.critical_rate(tolerance), DIVERGENCE.at * descent.critical_rate(tolerance, DIVERGENCE.rise).rate)
-            for descent in descents
-        ]
+        descents = [Descent(drawn, drawn.sigmas(sigma)) for sigma in sigmas]
+        found = [(one.critical_rate(tolerance), one.critical_rate(tolerance, DIVERGENCE.rise)) for one in descents]
+    return [(critical, DIVERGENCE.at * risen.rate) for critical, risen in found]
 
 
 def noise_scale(
     phase: Literal["decay", "catapult", "divergent"],
     noisy: NoisyNetwork,
-    x: Tensor,
-    y: Tensor,
+    x: Inputs,
+    y: Inputs,
     *,
     loss: Loss,
     lr: float,
@@ -209,6 +208,7 @@ def noise_scale(
     trials: int = TRIALS,
     judges: int = JUDGES,
     chunk: int | None = None,
+    forward: Forward | None = None,
 ) -> NoiseScale:
     """The smallest sigma at which a phase begins at this learning rate: which sigma do I take?
 
@@ -224,12 +224,12 @@ def noise_scale(
     """
     check_choice("phase", phase, PHASES[1:])
     drawn = _draw(noisy, x, y, lr, steps, ahead, loss=loss, batch_size=batch_size, generator=generator,
-                  trials=trials, judges=judges, chunk=chunk)  # fmt: skip
+                  trials=trials, judges=judges, chunk=chunk, forward=forward)  # fmt: skip
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         return _begin(phase, drawn, drawn.sigmas(sigma), lr, steps, _divergence(ahead))
 
 
-def _draw(noisy: NoisyNetwork, x: Tensor, y: Tensor, lr: float, steps: int, ahead: int, **options: Any) -> Trials:
+def _draw(noisy: NoisyNetwork, x: Inputs, y: Inputs, lr: float, steps: int, ahead: int, **options: Any) -> Trials:
     """The samples and noise that a run's first `ahead` steps are tried on; ValueError for numbers out of range."""
     check_number("lr", lr, exclusive=True)
     check_count("steps", steps)

@@ -9,27 +9,29 @@ from torch import Tensor, nn
 from nin.model.evaluating import evaluating
 from nin.model.nodes import NoisyNetwork
 from nin.model.sites import find_site
+from nin.model.views import Forward, Inputs, targeted, viewed
 from nin.support.arguments import check_count, check_number
 
 
 def noise_averaged(
     model: nn.Module,
     layer: str,
-    x: Tensor,
-    y: Tensor,
+    x: Inputs,
+    y: Inputs,
     *,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: Callable[..., Tensor],
     direction: Float[Tensor, " d"],
     amplitude: float,
     pairs: int = 32,
     generator: torch.Generator | None = None,
+    forward: Forward | None = None,
 ) -> tuple[float, float]:
     """v.E[eps dl/dz(z + eps v)] / A^2 along a unit vector v, eps ~ N(0, A^2), and its standard error over draws.
 
     This is dL/dW_NI along W_NI = v, |v| = 1, under noise of amplitude A (equation (4) of the reference), estimated from
     `pairs` antithetic draws +-eps for every sample; for a smooth loss it equals v.<H>v + O(A^2).
 
-    loss       loss(outputs, y) -> the mean or the per-sample losses
+    loss       loss(outputs, y) -> the mean or the per-sample losses; x, y and forward as in `local_hessian`
     direction  v (d,), of any length
     amplitude  A, in the units of the pre-activation
     generator  a CPU generator; None: one with seed 0
@@ -38,6 +40,7 @@ def noise_averaged(
     check_number("amplitude", amplitude, exclusive=True)
     check_count("pairs", pairs, minimum=2)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
+    (model, x), (loss, y) = viewed(model, forward, x), targeted(loss, y)
     site = find_site(model, layer, example=x[:2])
     v = (direction / direction.norm()).view(1, *site.shape)
     noisy = NoisyNetwork(model, [site], niw=[v], sigma=[amplitude], law="gaussian", generator=generator)

@@ -12,6 +12,7 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from nin.model.nodes import NoisyNetwork
+from nin.model.views import Forward, Inputs
 from nin.probes.curvature.crossing import TOLERANCE, first_crossing
 from nin.probes.curvature.trials import Gradient, Loss, Samples, Sigmas, Trial, Trials
 from nin.support.arguments import check_choice, check_number
@@ -60,8 +61,8 @@ class CriticalRate:
 
 def critical_rate(
     noisy: NoisyNetwork,
-    x: Tensor,
-    y: Tensor,
+    x: Inputs,
+    y: Inputs,
     *,
     loss: Loss,
     batch_size: int,
@@ -75,6 +76,7 @@ def critical_rate(
     judges: int = JUDGES,
     chunk: int | None = None,
     tolerance: float = TOLERANCE,
+    forward: Forward | None = None,
 ) -> CriticalRate:
     """eta_1 = the smallest eta at which one SGD step no longer lowers the expected noisy loss, before it is taken:
 
@@ -83,7 +85,9 @@ def critical_rate(
     g_B is the gradient on a batch B with noise. For a quadratic loss along its steepest mode, and in the wide linear
     net, eta_1 = 2 / lambda, so that kappa_1 = 2 lr / eta_1 is the paper's kappa; a catapult begins near kappa_1 = 2.
 
+    x, y        tensors with one row for each sample, or sequences or mappings: noisy(x), noisy(*x), noisy(**x)
     loss        loss(outputs, y) -> the mean or the per-sample losses
+    forward     forward(noisy, x) -> outputs, in place of noisy(x), such as lambda noisy, x: noisy(**x).logits
     batch_size  |B|, samples per training step
     generator   a CPU generator of batches, judges and noise; its state fixes the result
     sigma       noise scale in place of the network's own: one number, or one for each layer; 0 gives plain SGD's eta_1
@@ -115,15 +119,15 @@ def critical_rate(
     """
     options = {"loss": loss, "batch_size": batch_size, "generator": generator, "optimizer": optimizer, "judged": judged}
     options["rise"] = rise
-    drawing = {"trials": trials, "judges": judges, "steps": steps, "chunk": chunk}
+    drawing = {"trials": trials, "judges": judges, "steps": steps, "chunk": chunk, "forward": forward}
     (found,) = critical_rates(noisy, x, y, sigmas=[sigma], **options, tolerance=tolerance, **drawing)
     return found
 
 
 def critical_rates(
     noisy: NoisyNetwork,
-    x: Tensor,
-    y: Tensor,
+    x: Inputs,
+    y: Inputs,
     *,
     sigmas: Sequence[float | Sequence[float] | Mapping[str, float] | None],
     loss: Loss,
@@ -137,6 +141,7 @@ def critical_rates(
     judges: int = JUDGES,
     steps: int = 1,
     chunk: int | None = None,
+    forward: Forward | None = None,
 ) -> list[CriticalRate]:
     """`critical_rate` at each of several noise scales, on the same samples and the same noise in units of sigma."""
     check_choice("judged", judged, ("any", "last"))
@@ -144,7 +149,7 @@ def critical_rates(
     check_number("rise", rise, minimum=1.0)
     drawn = Trials(
         noisy, x, y, loss=loss, batch_size=batch_size, generator=generator,
-        trials=trials, judges=judges, steps=steps, chunk=chunk,
+        trials=trials, judges=judges, steps=steps, chunk=chunk, forward=forward,
     )  # fmt: skip
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         descents = (Descent(drawn, drawn.sigmas(sigma), optimizer=optimizer, judged=judged) for sigma in sigmas)

@@ -15,6 +15,7 @@ from nin.model.independence import batch_statistics, check_independent, check_re
 from nin.model.layers import weight_like
 from nin.model.nodes import NoisyNetwork
 from nin.model.sites import find_site
+from nin.model.views import Forward, Inputs, targeted, viewed
 from nin.probes.curvature.differentiable import Loss, check_finite, check_mean, check_samples, twice_differentiable
 from nin.probes.curvature.lanczos import Mode, lanczos
 from nin.support.arguments import check_choice, check_count
@@ -28,12 +29,13 @@ AT_ONCE = 8  # directions per vectorised product: the memory of 16 gradient pass
 def local_hessian(
     model: nn.Module,
     layer: str,
-    x: Tensor,
-    y: Tensor,
+    x: Inputs,
+    y: Inputs,
     *,
     loss: Loss,
     at: str | None = None,
     batch_size: int | None = None,
+    forward: Forward | None = None,
 ) -> Float[Tensor, "d d"]:
     """<H> = mean_i d^2 ell_i / dz_i dz_i^T at the pre-activation z of a layer, without noise.
 
@@ -41,7 +43,9 @@ def local_hessian(
     all samples; it takes d gradient passes. Autograd omits the delta functions at the kinks of ReLU. The model is
     measured in eval mode and not changed.
 
+    x, y        tensors with one row for each sample, or sequences or mappings of them: model(x), model(*x), model(**x)
     loss        loss(outputs, y) -> the mean or the per-sample losses, which are averaged
+    forward     forward(model, x) -> outputs, in place of model(x), such as lambda model, x: model(**x).logits
     at          where a node would be added, as in `nin.inject`; None: z is the pre-activation of a linear layer, or the
                 flattened input of a convolution
     batch_size  samples per batch (None: all); batches are weighted by their size; bounds the memory
@@ -50,20 +54,21 @@ def local_hessian(
     not finite, a model that draws in eval mode, and for a batch_size with a model whose samples see each other or with
     a loss that is not a mean over samples (one that ignores targets must return a loss for each sample).
     """
-    curvature = LocalHessian(model, layer, x, y, loss=loss, at=at, batch_size=batch_size)
+    curvature = LocalHessian(model, layer, x, y, loss=loss, at=at, batch_size=batch_size, forward=forward)
     return curvature @ torch.eye(curvature.d).to(curvature.delta)
 
 
 def extremes(
     model: nn.Module,
     layer: str,
-    x: Tensor,
-    y: Tensor,
+    x: Inputs,
+    y: Inputs,
     *,
     loss: Loss,
     count: int = 1,
     at: str | None = None,
     batch_size: int | None = None,
+    forward: Forward | None = None,
 ) -> tuple[list[Mode], list[Mode]]:
     """The `count` algebraically largest and the `count` smallest eigenvalues of <H>, each list outermost first.
 
@@ -71,7 +76,7 @@ def extremes(
     its residual. Other arguments and errors as in `local_hessian`; also raises ValueError unless 2 count < d.
     """
     check_count("count", count)
-    curvature = LocalHessian(model, layer, x, y, loss=loss, at=at, batch_size=batch_size)
+    curvature = LocalHessian(model, layer, x, y, loss=loss, at=at, batch_size=batch_size, forward=forward)
     if 2 * count >= curvature.d:
         raise ValueError(
             f"count={count} at both ends is too many for d={curvature.d} units; use the eigenvalues of local_hessian."
@@ -81,12 +86,12 @@ def extremes(
     return top[::-1], bottom
 
 
-def top_mode(model: nn.Module, layer: str, x: Tensor, y: Tensor, *, loss: Loss) -> Mode:
+def top_mode(model: nn.Module, layer: str, x: Inputs, y: Inputs, *, loss: Loss, forward: Forward | None = None) -> Mode:
     """The algebraically largest eigenvalue of <H> and its eigenvector, whose largest entry is positive.
 
     Dense up to DENSE_LIMIT units, above it Lanczos (scipy's eigsh) on exact Hessian-vector products.
     """
-    curvature = LocalHessian(model, layer, x, y, loss=loss)
+    curvature = LocalHessian(model, layer, x, y, loss=loss, forward=forward)
     if curvature.d > DENSE_LIMIT:
         return lanczos(curvature.product, curvature.d, like=curvature.delta)[0]
     hessian = (curvature @ torch.eye(curvature.d).to(curvature.delta)).double()
@@ -97,13 +102,14 @@ def top_mode(model: nn.Module, layer: str, x: Tensor, y: Tensor, *, loss: Loss) 
 
 def sharpness(
     model: nn.Module,
-    x: Tensor,
-    y: Tensor,
+    x: Inputs,
+    y: Inputs,
     *inputs: Tensor,
     loss: Loss,
     batch_norm: Literal["running", "batch"] | str = "running",
     frozen: bool = False,
     batch_size: int | None = None,
+    forward: Forward | None = None,
 ) -> Mode:
     """The largest eigenvalue of the Hessian of mean_i ell(f(x_i), y_i) in the trainable parameters, as a Mode.
 
@@ -111,6 +117,7 @@ def sharpness(
     eigenvector (p,) is ordered as model.named_parameters(). Autograd omits the kinks of ReLU. The model is in eval
     mode, without dropout, and is not changed.
 
+    x, y, loss, forward   as in `local_hessian`
     inputs      further arguments of the model: sharpness(noisy, x, y, eps, loss=loss) includes the noise injection
                 weights, under the noise eps
     batch_norm  "running" (default): the running statistics, as in evaluation; "batch": the statistics of x, hence the
@@ -121,6 +128,11 @@ def sharpness(
     mode, an empty batch, and for a batch_size with batch_norm="batch" or with a loss that is not a mean over samples.
     """
     check_choice("batch_norm", batch_norm, ("running", "batch"))
+    if inputs and not (forward is None and isinstance(x, Tensor)):
+        raise ValueError(
+            "inputs: further arguments are for model(x, *inputs); put all of them into x, or into forward."
+        )
+    (model, x), (loss, y) = viewed(model, forward, x), targeted(loss, y)
     check_samples(x, y)
     if batch_size is not None:
         check_count("batch_size", batch_size)
@@ -172,15 +184,17 @@ class LocalHessian:
         self,
         model: nn.Module,
         layer: str,
-        x: Tensor,
-        y: Tensor,
+        x: Inputs,
+        y: Inputs,
         *,
         loss: Loss,
         at: str | None = None,
         batch_size: int | None = None,
+        forward: Forward | None = None,
     ) -> None:
         if batch_size is not None:
             check_count("batch_size", batch_size)
+        (model, x), (loss, y) = viewed(model, forward, x), targeted(loss, y)
         check_samples(x, y)
         check_finite(dict(model.named_parameters()))
         check_repeats(model, x)

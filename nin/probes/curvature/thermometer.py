@@ -14,6 +14,7 @@ from nin.model.evaluating import evaluating
 from nin.model.layers import weight_like
 from nin.model.nodes import NoisyNetwork
 from nin.model.sites import find_layer, find_site
+from nin.model.views import Forward, Inputs, targeted, viewed
 from nin.probes.curvature.ladder import Ladder
 from nin.support.arguments import check_count, check_number
 
@@ -61,6 +62,7 @@ class Thermometer:
     memory     number of readings that the longest average spans
     at         where the nodes enter, as in `nin.inject`
     seed       for the initial directions, and for the assignment of signs to samples
+    forward    forward(model, x) -> outputs, in place of model(x), as in `local_hessian`
 
     Defaults: nodes and amplitude from the first trial in the reference, memory from benchmarks/thermometer.py.
     Source: an extension of arXiv 2210.13599, equation (8); section 8 of the reference.
@@ -78,32 +80,36 @@ class Thermometer:
         memory: int = 16,
         at: str | None = None,
         seed: int = 0,
+        forward: Forward | None = None,
     ) -> None:
         find_layer(model, layer)
         check_count("nodes", nodes)
         check_number("amplitude", amplitude, exclusive=True)
         check_count("memory", memory)
-        self.model, self.layer, self.at = model, layer, at
+        self.model, self.layer, self.at, self.forward = model, layer, at, forward
         self.nodes, self.amplitude, self.memory = nodes, amplitude, memory
         self._rng = np.random.default_rng(seed)
         self._signs = hadamard(1 << (nodes - 1).bit_length())[:, :nodes]
         self._count = 0
 
-    def read(self, x: Tensor, y: Tensor, *, loss: Callable[[Tensor, Tensor], Tensor]) -> Reading:
+    def read(self, x: Inputs, y: Inputs, *, loss: Callable[..., Tensor]) -> Reading:
         """Take a reading on a batch, and return the average so far.
 
-        loss(outputs, y) gives the mean or the per-sample losses, which are averaged. A batch that training has not yet
-        seen in this epoch has a larger loss and curvature than the whole training set: to read <H> over all training
-        samples, draw the batches independently of the training.
+        x and y are tensors with one row for each sample, or sequences or mappings of them; loss(outputs, y) gives the
+        mean or the per-sample losses, which are averaged. A batch that training has not yet seen in this epoch has a
+        larger loss and curvature than the whole training set: to read <H> over all training samples, draw the batches
+        independently of the training.
         A batch with a gradient that is not finite, or beyond HUGE, gives NaN and leaves the average unchanged.
         Raises ValueError for a batch of fewer samples than nodes, or than 2, and for inputs that `nin.inject` rejects.
         """
+        (view, x), (loss, y) = viewed(self.model, self.forward, x), targeted(loss, y)
         if len(x) < max(2, self.nodes):
             raise ValueError(
                 f"x has {len(x)} samples for nodes={self.nodes}; pass a batch of at least as many, and of 2."
             )
         if not self._count:
-            self._start(x)
+            self._start(view, x)
+        self._noisy.network = view
         pulled = self._pull(x, y, loss)  # (groups, nodes, d)
         if not (np.abs(pulled) < HUGE).all():
             nothing = torch.full((self.nodes,), torch.nan, dtype=torch.float64)
@@ -124,8 +130,8 @@ class Thermometer:
         rung = self._ladder.choose(of_sum)
         return self._turn(rung or 0), rung
 
-    def _start(self, x: Tensor) -> None:
-        site = find_site(self.model, self.layer, at=self.at, example=x[:2])
+    def _start(self, view: nn.Module, x: Tensor) -> None:
+        site = find_site(view, self.layer, at=self.at, example=x[:2])
         d = math.prod(site.shape)
         if self.nodes > d:
             raise ValueError(f"nodes={self.nodes} is more than the {d} units of {self.layer!r} there; use fewer nodes.")

@@ -12,9 +12,10 @@ from torch import Tensor
 from nin.model.layer_weights import by_layer
 from nin.model.nodes import NoisyNetwork
 from nin.model.noise import draw_noise
+from nin.model.views import Forward, Inputs, targeted, viewed
 from nin.support.arguments import check_count, check_number
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[..., Tensor]
 Gradient = dict[str, Tensor]  # by the name of the parameter
 Sigmas = tuple[float, ...]  # one for each layer with nodes
 
@@ -57,8 +58,8 @@ class Trials:
     def __init__(
         self,
         noisy: NoisyNetwork,
-        x: Tensor,
-        y: Tensor,
+        x: Inputs,
+        y: Inputs,
         *,
         loss: Loss,
         batch_size: int,
@@ -67,9 +68,13 @@ class Trials:
         judges: int,
         steps: int = 1,
         chunk: int | None = None,
+        forward: Forward | None = None,
     ) -> None:
         if not isinstance(noisy, NoisyNetwork):
             raise ValueError(f"noisy is a {type(noisy).__name__}; pass nin.inject(model, layer, sigma=...).")
+        self.network = copy.deepcopy(noisy).eval()
+        (self.view, x), (self.loss, y) = viewed(self.network, forward, x), targeted(loss, y)
+        self.chunk = chunk
         if not len(x) or len(x) != len(y):
             raise ValueError(f"x has {len(x)} and y has {len(y)} samples; pass the same number, at least one.")
         check_count("batch_size", batch_size)
@@ -80,7 +85,6 @@ class Trials:
         check_count("steps", steps)
         if chunk is not None:
             check_count("chunk", chunk)
-        self.network, self.loss, self.chunk = copy.deepcopy(noisy).eval(), loss, chunk
         self.parameters = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise ValueError("noisy has no parameter with requires_grad=True, so that no step changes it.")
@@ -129,7 +133,7 @@ class Trials:
             eps = [sigma * noise[part] for sigma, noise in zip(sigmas, samples.noise, strict=True)]
             x, y = samples.x[part], samples.y[part]
             with self.network.using(dict(zip(self.network.layers, eps, strict=True))):
-                outputs = self.network(x)
+                outputs = self.view(x)
             losses = self.loss(outputs, y)
             if not isinstance(losses, Tensor) or (losses.dim() and len(losses) != len(y)):
                 what = f"shape {tuple(losses.shape)}" if isinstance(losses, Tensor) else type(losses).__name__

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Num
+from jaxtyping import Bool, Num, Shaped
 from torch import Tensor, nn
 
 from nin.model.evaluating import evaluating
 from nin.model.losses import accuracy
+from nin.model.views import Forward, viewed
 from nin.probes.interactions import comparison
 from nin.probes.interactions.games_of_layers import (
     VALUES,
@@ -48,12 +49,12 @@ class Noise:
 
 def layerwise(
     model: nn.Module,
-    x: Float[Tensor, "images ..."],
+    x: Shaped[Tensor, "images ..."],
     y: Num[Tensor, " labels"],
     *,
     layers: Sequence[str] | None = None,
     patches: Bool[Tensor, "..."] | None = None,
-    baseline: Float[Tensor, "..."] | None = None,
+    baseline: Shaped[Tensor, "..."] | None = None,
     train: tuple[Tensor, Tensor] | None = None,
     untrained: nn.Module | bool = True,
     second: nn.Module | None = None,
@@ -69,6 +70,7 @@ def layerwise(
     seed: int = 0,
     chunk: int = 256,
     progress: bool = False,
+    forward: Forward | None = None,
 ) -> pd.DataFrame:
     """Overlap, forgetting and novelty of every layer's AND and OR interactions against those of the final layer.
 
@@ -84,7 +86,8 @@ def layerwise(
     value       "log_odds" as in the paper, or "margin", which adds no interactions itself
     kappa, tie_break, iterations    see `split` (0.04 in the paper; 0; 6000)
     threshold, per    see `comparison.salient` (0.05 in the paper)
-    noise       see `Noise`; None: its defaults
+    noise       see `Noise`; None: its defaults, and no noise for integer x (tokens)
+    forward     forward(model, x) -> logits, in place of model(x), such as lambda model, x: model(x).logits
     resamples   of the images, for the 95 % intervals (percentile bootstrap); 200: ours
 
     One row for each network ("model", "permuted": its interactions permuted within order, "untrained", "second"),
@@ -102,12 +105,14 @@ def layerwise(
     check_count("resamples", resamples)
     if len(x) != len(y) or len(x) < 2:
         raise ValueError(f"x has {len(x)} images and y has {len(y)} labels; give the same number, at least 2.")
-    noise = Noise() if noise is None else noise
     names = default_layers(model) if layers is None else list(layers)
     train = (x, y) if train is None else train
+    if not x.is_floating_point():
+        noise = _of_tokens(x, patches, baseline, noise)
+    noise = Noise() if noise is None else noise
     baseline = train[0].mean(0) if baseline is None else baseline
     patches = image_patches(x, patches, baseline, N)
-    networks = _networks(model, untrained, second, seed)
+    networks = {name: viewed(one, forward, x)[0] for name, one in _networks(model, untrained, second, seed).items()}
     readouts, accuracies, found = {}, {}, {}
 
     def read(name: str, x: Tensor, y: Tensor, patches: Tensor) -> LayerInteractions:
@@ -134,6 +139,16 @@ def layerwise(
     order = ["model", "permuted", *(name for name in found if name != "model")]
     tables = [table(name, found["model"].layers, accuracies[name], ratios, weights) for name in order]
     return pd.concat(tables, ignore_index=True)
+
+
+def _of_tokens(x: Tensor, patches: Tensor | None, baseline: Tensor | None, noise: Noise | None) -> Noise:
+    """No noise; ValueError for integer x if something is asked for that only real numbers have."""
+    if patches is None or baseline is None or (noise is not None and noise.draws):
+        raise ValueError(
+            f"x of {x.dtype} has neither a mean nor a foreground nor noise: pass patches (which tokens each variable "
+            "covers), baseline (for example the token of a mask everywhere), and noise=None or Noise(draws=0)."
+        )
+    return Noise(draws=0)
 
 
 def _networks(

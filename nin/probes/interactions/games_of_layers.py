@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Bool, Float, Num
+from jaxtyping import Bool, Float, Num, Shaped
 from torch import Tensor, nn
 
 from nin.model.evaluating import evaluating
+from nin.model.views import Forward, check_tensor, viewed
 from nin.probes.interactions.masking import OUTPUT, log_odds, margin, masked_outputs
 from nin.probes.interactions.patches import foreground_patches
 from nin.probes.interactions.readouts import Readout
@@ -78,15 +79,16 @@ def layer_interactions(
 
 def layer_games(
     model: nn.Module,
-    x: Float[Tensor, "images ..."],
+    x: Shaped[Tensor, "images ..."],
     y: Num[Tensor, " images"],
     *,
     readouts: Mapping[str, Readout],
     patches: Bool[Tensor, "images n ..."],
-    baseline: Float[Tensor, "..."],
+    baseline: Shaped[Tensor, "..."],
     value: str = "log_odds",
     chunk: int = 256,
     progress: bool = False,
+    forward: Forward | None = None,
 ) -> dict[str, Float[Tensor, "images coalitions"]]:
     """v of every coalition at every layer: each image masked in all 2^n ways, all layers read from the same passes.
 
@@ -95,8 +97,10 @@ def layer_games(
     The games are float64. Raises ValueError as `masked_outputs` does.
     """
     check_choice("value", value, VALUES)
+    model = viewed(model, forward, x)[0]
     with evaluating(model), torch.no_grad():
         logits = model(x)
+    check_tensor(logits)
     labels, rivals = y.tolist(), rival_classes(logits, y)
     to_logits = {**readouts, OUTPUT: nn.Identity()}
 
@@ -141,9 +145,9 @@ def default_layers(model: nn.Module) -> list[str]:
 
 
 def image_patches(
-    x: Float[Tensor, "images ..."],
+    x: Shaped[Tensor, "images ..."],
     patches: Bool[Tensor, "..."] | None,
-    baseline: Float[Tensor, "..."],
+    baseline: Shaped[Tensor, "..."],
     n: int,
     *,
     size: int = 3,

@@ -12,10 +12,11 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Num
+from jaxtyping import Bool, Float, Num, Shaped
 from torch import Tensor, nn
 
 from nin.model.evaluating import evaluating
+from nin.model.views import Forward, check_tensor, viewed
 from nin.probes.interactions.games import by_order, moebius, or_interactions
 from nin.probes.interactions.games_of_layers import image_patches, rival_classes
 from nin.probes.interactions.masking import check_patches, masked_inputs
@@ -76,7 +77,7 @@ class Ledger:
 
 def residual_ledger(
     model: nn.Module,
-    x: Float[Tensor, "images ..."],
+    x: Shaped[Tensor, "images ..."],
     y: Num[Tensor, " images"],
     *,
     blocks: Sequence[str],
@@ -85,9 +86,10 @@ def residual_ledger(
     stem: str | None = None,
     value: str = "margin",
     patches: Bool[Tensor, "..."] | None = None,
-    baseline: Float[Tensor, "..."] | None = None,
+    baseline: Shaped[Tensor, "..."] | None = None,
     chunk: int = 256,
     progress: bool = False,
+    forward: Forward | None = None,
 ) -> Ledger:
     """Interactions that the stem and each residual block add to the output, on all 2^n masked versions of each image.
 
@@ -99,7 +101,7 @@ def residual_ledger(
                lambda h: model.head(h.mean((2, 3))). Its constant is counted with the stem
     value      "margin" z_y - z_c over the most likely other class c, or the "logit" z_y. Log-odds are not offered:
                they are not linear in the logits
-    patches, baseline    as in `layerwise`; baseline None: the mean of x
+    patches, baseline, forward    as in `layerwise`; baseline None: the mean of x
     The effect of a ReLU after each addition, as in the usual ResNet, is in the remainder if blocks are named by their
     branches ("output"), as is that of a normalisation before the readout.
     Raises ValueError for unknown names, a block that is not called exactly once or whose output and input differ in
@@ -112,13 +114,18 @@ def residual_ledger(
         raise ValueError("blocks=[] names no block; give the dotted names of the residual blocks.")
     if (stem is None) != (adds == "difference"):
         raise ValueError(f"stem={stem!r} with adds={adds!r}: name the stem if, and only if, adds='output'.")
+    if baseline is None and not x.is_floating_point():
+        raise ValueError(f"x of {x.dtype} has no mean; pass baseline, for example the token of a mask everywhere.")
+    model = viewed(model, forward, x)[0]
     baseline = x.mean(0) if baseline is None else baseline
     patches = image_patches(x, patches, baseline, 10)
     names = list(blocks) if stem is None else [stem, *blocks]
     entries = ("stem", *blocks, "remainder")
     games, outputs = [], []
     with evaluating(model), torch.no_grad():
-        rivals = rival_classes(model(x), y)
+        logits = model(x)
+        check_tensor(logits)
+        rivals = rival_classes(logits, y)
         added = Additions(model, names, adds)
         try:
             for i in ProgressBar(range(len(x)), progress=progress, desc="ledger", unit="image"):

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
+from nin.model.views import Forward, check_tensor, viewed
 from nin.probes.interactions.games import LARGEST
 from nin.probes.watching import watching
 from nin.support.arguments import check_count
@@ -14,46 +15,53 @@ OUTPUT = "output"  # the name of the network's own output
 
 
 def masked_inputs(
-    x: Float[Tensor, "..."],
+    x: Shaped[Tensor, "..."],
     patches: Bool[Tensor, "n ..."],
-    baseline: Float[Tensor, "..."],
+    baseline: Shaped[Tensor, "..."],
     coalitions: Int[Tensor, " count"],
-) -> Float[Tensor, "count ..."]:
+) -> Shaped[Tensor, "count ..."]:
     """x_T for some coalitions T (integers, bit i = patch i present): the patches missing from T take the baseline.
 
     Pixels that no patch covers keep their value in x.
     """
     n = len(patches)
-    absent = 1.0 - ((coalitions[:, None] >> torch.arange(n)) & 1).to(x)  # (count, n)
+    absent = 1.0 - ((coalitions[:, None] >> torch.arange(n)) & 1).to(x if x.is_floating_point() else torch.float32)
+    if not x.is_floating_point():  # tokens, of which the baseline is one, such as that of a mask
+        hidden = (absent.to(x.device) @ patches.flatten(1).to(absent)).view(-1, *x.shape) > 0
+        return torch.where(hidden, baseline.to(x), x)
     hidden = (absent.to(x.device) @ patches.flatten(1).to(x)).view(-1, *x.shape)  # (count, ...)
     return torch.lerp(x.expand_as(hidden), baseline.to(x).expand_as(hidden), hidden)
 
 
 def masked_outputs(
     model: nn.Module,
-    x: Float[Tensor, "..."],
+    x: Shaped[Tensor, "..."],
     patches: Shaped[Tensor, "n ..."],
-    baseline: Float[Tensor, "..."],
+    baseline: Shaped[Tensor, "..."],
     layers: Sequence[str],
     *,
     read: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     chunk: int = 256,
+    forward: Forward | None = None,
 ) -> dict[str, Tensor]:
     """Outputs of layers, and of the network as "output", on all 2^n masked versions of one input (arXiv 2409.08712).
 
     x, baseline    one input without batch dimension, and the values that replace absent variables (in the paper, the
-                   mean over samples)
+                   mean over samples); for tokens, integers
     patches        which pixels each of the n variables covers; they must not overlap
     layers         dotted names; all layers are read from the same pass
     read           functions by name, features (count, d) -> (count, ...), that reduce a layer's output at once, such as
                    a readout's log-odds; without one, the flattened features (2^n, d) are kept
     chunk          masked inputs per pass, which bounds the memory; 256: ours
+    forward        forward(model, x) -> outputs for masked inputs x (count, ...), in place of model(x), such as
+                   lambda model, x: model(x).logits
     The row of coalition T has index T, bit i = patch i present. Runs in eval mode; the model is not changed.
     Raises ValueError for patches that overlap, are empty or do not have the shape of x, for n > 20, an unknown layer or
     one named "output", and outputs that are not finite.
     """
     check_count("chunk", chunk)
     check_patches(x, patches)
+    model = viewed(model, forward, x)[0]
     if OUTPUT in layers:
         raise ValueError(f"layers names {OUTPUT!r}, which is reserved for the network's own output; leave it out.")
     read = {} if read is None else read
@@ -74,6 +82,7 @@ def masked_outputs(
         with watching(model, layers, see) as run:
             for coalitions in torch.arange(2 ** len(patches)).split(chunk):
                 run(masked_inputs(x, patches, baseline, coalitions))
+                check_tensor(outputs[-1])
                 see(OUTPUT, outputs.pop())
     finally:
         handle.remove()

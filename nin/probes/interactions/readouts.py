@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Int, Num, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nin.model.evaluating import evaluating
 from nin.model.losses import accuracy
+from nin.model.views import Forward, check_tensor, viewed
 from nin.probes.watching import watching
 from nin.support.arguments import check_count, check_number
 
@@ -29,7 +30,7 @@ class Readout:
 
 def fit_readouts(
     model: nn.Module,
-    x: Float[Tensor, "n ..."],
+    x: Shaped[Tensor, "n ..."],
     y: Num[Tensor, " labels"],
     layers: Sequence[str],
     *,
@@ -38,6 +39,7 @@ def fit_readouts(
     l2: float = 1e-3,
     iterations: int = 100,
     chunk: int = 256,
+    forward: Forward | None = None,
 ) -> dict[str, Readout]:
     """Fit a softmax classifier on each layer's features: mean cross-entropy + (l2 / 2) |W|^2 of standardised features.
 
@@ -48,6 +50,7 @@ def fit_readouts(
     logits  None: classify the labels, as in the paper. Otherwise reproduce these logits of the samples by ridge
             regression, min |W f + b - z|^2 + l2 |W|^2 of standardised features. For a model's own logits and a layer
             that feeds a linear head, the readout tends to this head as l2 -> 0
+    forward  forward(model, x) -> outputs, in place of model(x), such as lambda model, x: model(x).logits
     Raises ValueError if x, y and logits differ in length, for an unknown layer, and for labels that are not integers.
     """
     check_number("l2", l2)
@@ -58,6 +61,7 @@ def fit_readouts(
         )
     if logits is not None and len(logits) != len(x):
         raise ValueError(f"logits of {len(logits)} samples; give one row for each of the {len(x)} samples of x.")
+    model = viewed(model, forward, x)[0]
     features = _features(model, x, layers, chunk)
     others = {name: None for name in features} if test is None else _features(model, test[0], layers, chunk)
     classes = int(y.max()) + 1
@@ -73,7 +77,14 @@ def fit_readouts(
 
 
 def head_readout(
-    model: nn.Module, layer: str, head: str, x: Float[Tensor, "n ..."], y: Num[Tensor, " labels"], *, chunk: int = 256
+    model: nn.Module,
+    layer: str,
+    head: str,
+    x: Shaped[Tensor, "n ..."],
+    y: Num[Tensor, " labels"],
+    *,
+    chunk: int = 256,
+    forward: Forward | None = None,
 ) -> Readout:
     """The linear map that makes the model's output from the flattened features of a layer: `model.get_submodule(head)`.
 
@@ -82,12 +93,15 @@ def head_readout(
     Raises ValueError if the head does not contain exactly one linear layer, or if it does not make the output from the
     layer, for example because an activation lies between them.
     """
+    model = viewed(model, forward, x)[0]
     inside = [module for module in model.get_submodule(head).modules() if isinstance(module, nn.Linear)]
     if len(inside) != 1:
         raise ValueError(f"head={head!r} contains {len(inside)} linear layers; name a module that contains one.")
     (f,) = _features(model, x, [layer], chunk).values()
     with evaluating(model), torch.no_grad():
-        outputs = torch.cat([model(part) for part in x.split(chunk)])
+        parts = [model(part) for part in x.split(chunk)]
+    check_tensor(parts[0])
+    outputs = torch.cat(parts)
     scale = getattr(inside[0], "scale", 1.0)  # of `nin.model.networks.ScaledLinear`
     weight, bias = inside[0].weight.detach() * scale, inside[0].bias
     bias = torch.zeros_like(weight[:, 0]) if bias is None else bias.detach().clone()

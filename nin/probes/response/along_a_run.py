@@ -5,9 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Shaped
 from torch import Tensor, nn
 
+from nin.model.views import Forward, viewed
 from nin.probes.response.features import effective_rank, live_units, participation
 from nin.probes.response.fragility import flips, margin, weight_noise, worst_neuron
 from nin.probes.response.one_step import Stepper
@@ -36,13 +37,15 @@ class ResponseLaw:
                 last; worst_neuron is then not measured
     responders  number of samples whose response is measured, by one step of a copy each; None: all
     seed     of the noise in `flips` and `weight_noise`
+    forward  forward(model, x) -> outputs, in place of model(x), such as lambda model, x: model(x).logits
+    For integer x (tokens) the distance counts the entries that differ, and flips and margin are not measured.
     Raises ValueError if the optimiser holds other parameters, the loss is not a scalar, or x and y differ in length.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        x: Float[Tensor, "n ..."],
+        x: Shaped[Tensor, "n ..."],
         y: Tensor,
         *,
         loss: Callable[[Tensor, Tensor], Tensor],
@@ -50,14 +53,15 @@ class ResponseLaw:
         features: list[str] | None = None,
         responders: int | None = None,
         seed: int = 0,
+        forward: Forward | None = None,
     ) -> None:
         if len(x) != len(y) or len(x) < 2:
             raise ValueError(f"x has {len(x)} samples and y has {len(y)}; give the same number, at least two.")
         if responders is not None:
             check_count("responders", responders)
-        self.model, self.x, self.y, self.optimizer = model, x, y, optimizer
+        self.model, self.x, self.y, self.optimizer = viewed(model, forward, x)[0], x, y, optimizer
         self.features, self.responders, self.seed = features, responders, seed
-        self._stepper = Stepper(model, optimizer, loss)
+        self._stepper = Stepper(model, optimizer, loss, forward)
         self._reference: Tensor | None = None
         self._tables: list[pd.DataFrame] = []
 
@@ -109,8 +113,10 @@ class ResponseLaw:
         i, j = torch.triu_indices(len(whole), len(whole), 1)
         pairs = (whole[i, j] / own.mean()).cpu().numpy()
         flat = self.x.flatten(1).double()
-        distance = (flat[i] - flat[j]).norm(dim=1).cpu().numpy()
-        if (flat.abs() == 1).all() and flat.min() < flat.max():  # strings of bits: Hamming
+        tokens = not self.x.is_floating_point()
+        apart = (flat[i] != flat[j]).sum(1) if tokens else (flat[i] - flat[j]).norm(dim=1)
+        distance = apart.double().cpu().numpy()
+        if not tokens and (flat.abs() == 1).all() and flat.min() < flat.max():  # strings of bits: Hamming
             distance = (distance**2 / 4).round()
         for value, place in _bins(distance):
             rows.append(("", "kernel_at", value, pairs[place].mean(), _stderr(pairs[place])))
@@ -134,11 +140,10 @@ class ResponseLaw:
 
     def _fragility(self) -> list[tuple]:
         x, y, generator = self.x, self.y, torch.Generator().manual_seed(self.seed)
-        rows = [
-            ("", "flips", flips(self.model, x, generator=generator)),
-            ("", "weight_noise", weight_noise(self.model, x, y, generator=generator)),
-            ("", "margin", margin(self.model, x)),
-        ]
+        moves = x.is_floating_point()
+        rows = [("", "flips", flips(self.model, x, generator=generator))] if moves else []
+        rows.append(("", "weight_noise", weight_noise(self.model, x, y, generator=generator)))
+        rows += [("", "margin", margin(self.model, x))] if moves else []
         if self.features is not None:
             rows += [(name, "worst_neuron", worst_neuron(self.model, x, y, layer=name)) for name in self.features]
         return [(layer, name, np.nan, value, np.nan) for layer, name, value in rows]

@@ -9,12 +9,14 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from nin.model.evaluating import evaluating
+from nin.model.views import Forward, Inputs, check_tensor, moved, viewed
 from nin.probes.watching import watching
 from nin.support.arguments import check_count, check_number
 
 
 def predictions(outputs: Float[Tensor, "n ..."]) -> Float[Tensor, " n"]:
     """The sign of a scalar output, otherwise the class with the largest output."""
+    check_tensor(outputs)
     outputs = _rows(outputs)
     return outputs[:, 0].sign() if outputs.shape[1] == 1 else outputs.argmax(1).to(outputs.dtype)
 
@@ -34,11 +36,22 @@ def error_rate(outputs: Float[Tensor, "n ..."], y: Shaped[Tensor, "n ..."]) -> f
 
 @torch.no_grad()
 def flips(
-    model: nn.Module, x: Float[Tensor, "n ..."], *, noise: float = 0.5, draws: int = 32, generator: torch.Generator
+    model: nn.Module,
+    x: Shaped[Tensor, "n ..."],
+    *,
+    noise: float = 0.5,
+    draws: int = 32,
+    generator: torch.Generator,
+    forward: Forward | None = None,
 ) -> float:
-    """The fraction of predictions that Gaussian noise on the inputs changes; `noise` is its standard deviation."""
+    """The fraction of predictions that Gaussian noise on the inputs changes; `noise` is its standard deviation.
+
+    forward  forward(model, x) -> outputs, in place of model(x), such as lambda model, x: model(x, mask).logits
+    Raises ValueError for inputs that are not real numbers.
+    """
     check_number("noise", noise)
     check_count("draws", draws)
+    model = moved(model, forward, x)
     with evaluating(model):
         quiet = predictions(model(x))
         changed = 0.0
@@ -50,15 +63,23 @@ def flips(
 
 @torch.no_grad()
 def worst_neuron(
-    model: nn.Module, x: Float[Tensor, "n ..."], y: Tensor, *, layer: str, axis: int | None = None
+    model: nn.Module,
+    x: Inputs,
+    y: Tensor,
+    *,
+    layer: str,
+    axis: int | None = None,
+    forward: Forward | None = None,
 ) -> float:
     """The largest error rate after setting the output of a single neuron (channel) of a layer to 0.
 
     axis    of the layer's output that counts its neurons; None: the last after a linear layer, the second after a
             convolution or for (samples, neurons) and (samples, channels, rows, columns)
+    x, forward   as in `response`
     Raises ValueError for an unknown layer, and for values (n, a, b) of another layer without an axis: a or b could be
     the tokens.
     """
+    model, x = viewed(model, forward, x)
     modules = dict(model.named_modules())
     if layer not in modules:
         raise ValueError(
@@ -98,16 +119,21 @@ def _silence(axis: int, neuron: int, module: nn.Module, inputs: tuple, output: T
 @torch.no_grad()
 def weight_noise(
     model: nn.Module,
-    x: Float[Tensor, "n ..."],
+    x: Inputs,
     y: Tensor,
     *,
     strength: float = 0.2,
     draws: int = 32,
     generator: torch.Generator,
+    forward: Forward | None = None,
 ) -> float:
-    """The mean error under multiplicative weight noise, w (1 + strength g), g ~ N(0, 1); 0.2 as in the reference."""
+    """The mean error under multiplicative weight noise, w (1 + strength g), g ~ N(0, 1); 0.2 as in the reference.
+
+    x, forward   as in `response`
+    """
     check_number("strength", strength)
     check_count("draws", draws)
+    model, x = viewed(model, forward, x)
     shaken, total = copy.deepcopy(model).eval(), 0.0
     for _ in range(draws):
         for ours, theirs in zip(shaken.parameters(), model.parameters(), strict=True):
@@ -117,8 +143,12 @@ def weight_noise(
     return total / draws
 
 
-def margin(model: nn.Module, x: Float[Tensor, "n ..."]) -> float:
-    """Median of |f| / |grad_x f|_1, the linearised l_inf distance to the boundary; f: output or top-two gap."""
+def margin(model: nn.Module, x: Shaped[Tensor, "n ..."], *, forward: Forward | None = None) -> float:
+    """Median of |f| / |grad_x f|_1, the linearised l_inf distance to the boundary; f: output or top-two gap.
+
+    forward  as in `flips`. Raises ValueError for inputs that are not real numbers.
+    """
+    model = moved(model, forward, x)
     x = x.detach().clone().requires_grad_()
     with evaluating(model), torch.enable_grad():
         outputs = _rows(model(x))

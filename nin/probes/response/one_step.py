@@ -5,13 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from nin.model.evaluating import evaluating
+from nin.model.views import Forward, Inputs, View, numbered
 from nin.probes.response.tangent_kernel import along, function_of
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -33,33 +34,38 @@ class Response:
 
 def response(
     model: nn.Module,
-    x: Shaped[Tensor, "batch ..."],
-    y: Tensor,
-    probe: Shaped[Tensor, "probes ..."],
+    x: Inputs,
+    y: Inputs,
+    probe: Inputs,
     *,
     loss: Loss,
     optimizer: torch.optim.Optimizer,
+    forward: Forward | None = None,
 ) -> Response:
     """R(probe | x, y) = f(probe; theta+) - f(probe; theta) for one step of the optimiser on (x, y) (equation (1)).
 
-    x, y     the datum as a batch of one, or a larger batch for the response to a step on all of it
+    x, y     the datum as a batch of one, or a larger batch for the response to a step on all of it; tensors, or
+             sequences or mappings of them: model(x), model(*x), model(**x)
     probe    samples, shaped like x, whose change of output is measured
     loss     loss(outputs, y) -> scalar
     optimizer    of the model's parameters; a copy of it, including its state, takes the step on a copy of the model
+    forward  forward(model, x) -> outputs, in place of model(x), such as lambda model, x: model(**x).logits
     For plain SGD the linear response is -eta Theta(probe, x) dl/df. The model is in eval mode: batch norm uses its
     running statistics without updating them, and dropout is off. Model, optimiser, gradients, random state and modes
     do not change. Raises ValueError for a probe of another shape, a loss that is not a scalar, an optimiser of
     other parameters, and gradients that are not finite.
     """
-    if probe.shape[1:] != x.shape[1:]:
+    if isinstance(x, Tensor) and isinstance(probe, Tensor) and probe.shape[1:] != x.shape[1:]:
         raise ValueError(f"probe of shape {tuple(probe.shape)} must have samples like x, {tuple(x.shape[1:])} each.")
-    return Stepper(model, optimizer, loss).step(x, y, probe)
+    return Stepper(model, optimizer, loss, forward).step(x, y, probe)
 
 
 class Stepper:
     """Takes steps with copies of a model and its optimiser, each from the current state of the originals."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss) -> None:
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, forward: Forward | None = None
+    ) -> None:
         own = {id(p) for p in model.parameters()}
         held = [p for group in optimizer.param_groups for p in group["params"]]
         foreign = [p for p in held if id(p) not in own]
@@ -68,7 +74,7 @@ class Stepper:
                 f"optimizer holds {len(held)} parameters, of which {len(foreign)} are not the model's; create it from "
                 "model.parameters(), after moving or copying the model."
             )
-        self.model, self.optimizer, self.loss = model, optimizer, loss
+        self.model, self.optimizer, self.loss, self.forward = model, optimizer, loss, forward
         if old := [name for name, m in model.named_modules() if any(isinstance(v, Tensor) and not v.is_leaf
                                                                     for v in vars(m).values())]:  # fmt: skip
             raise ValueError(
@@ -81,24 +87,26 @@ class Stepper:
             if name not in vars(self._optimizer) and not callable(value):
                 setattr(self._optimizer, name, copy.deepcopy(value, memo))
 
-    def step(self, x: Tensor, y: Tensor, probe: Tensor) -> Response:
+    def step(self, x: Inputs, y: Inputs, probe: Inputs) -> Response:
         """The response of the probe samples to a step on (x, y)."""
         self._restore()
+        rows, (x, probe) = numbered("x", x, probe)
+        model, copied = (View(network, rows, self.forward) for network in (self.model, self._copy))
         with torch.random.fork_rng(devices=[]):
-            self._optimizer.step(lambda: self._backward(x, y))
-        with evaluating(self.model), torch.no_grad():
-            f, before = function_of(self.model)
+            self._optimizer.step(lambda: self._backward(copied, x, y))
+        with evaluating(model), torch.no_grad():
+            f, before = function_of(model)
             after = dict(self._copy.named_parameters())
             change = {name: after[name].detach() - value for name, value in before.items()}
-            shape = self.model(probe).shape
+            shape = model(probe).shape
             quiet, linear = along(lambda p: f(p, probe), before, change)
             exact = f({name: after[name].detach() for name in before}, probe) - quiet
         return Response(exact.view(shape), linear.view(shape))
 
     @torch.enable_grad()
-    def _backward(self, x: Tensor, y: Tensor) -> Tensor:
+    def _backward(self, model: nn.Module, x: Tensor, y: Inputs) -> Tensor:
         self._optimizer.zero_grad()
-        value = self.loss(self._copy(x), y)
+        value = self.loss(model(x), y)
         if not isinstance(value, Tensor) or value.dim() > 0:
             what = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ValueError(f"loss returned {what}; it must return a scalar, for example the mean over the batch.")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import jacrev, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from nin.model.evaluating import evaluating
 from nin.model.functional import call_with, trainable
 from nin.model.independence import check_independent
+from nin.model.views import Forward, Inputs, check_tensor, viewed
 from nin.support.arguments import check_choice, check_count
 
 OUTPUTS = ("trace", "full")
@@ -30,38 +31,47 @@ class KernelEstimate:
 
 def kernel(
     model: nn.Module,
-    x: Shaped[Tensor, "n ..."],
-    x2: Shaped[Tensor, "m ..."] | None = None,
+    x: Inputs,
+    x2: Inputs | None = None,
     *,
     outputs: Literal["trace", "full"] | str = "trace",
     chunk: int | None = None,
+    forward: Forward | None = None,
 ) -> Float[Tensor, "n m"] | Float[Tensor, "n C m C"]:
     """Theta(x_i, x'_j) = sum_p df(x_i)/dtheta_p df(x'_j)/dtheta_p over all trainable parameters, exact (equation (2)).
 
+    x        a tensor with one row for each sample, or a sequence or mapping of them: model(x), model(*x), model(**x)
     x2       the second set of samples; None: x again
+    forward  forward(model, x) -> outputs, in place of model(x), such as lambda model, x: model(**x).logits
     outputs  for a network with C outputs: "trace", sum_c Theta_cc (n, m), or "full", Theta_cd (n, C, m, C)
     chunk    samples whose Jacobians are in memory at a time, C x parameters numbers each; None: what fits into 256 MiB
     The model is in eval mode: batch norm uses its running statistics, and dropout is off. It is not changed.
     Raises ValueError for a model without trainable parameters, samples of different shapes, outputs that are not (n,)
     or (n, C, ...), and a model that draws in eval mode or whose samples see each other, naming the module.
     """
-    return sum(_by_layer(model, x, x2, outputs, chunk, whole=True).values())
+    return sum(_by_layer(*_viewed(model, forward, x, x2), outputs, chunk, whole=True).values())
 
 
 def kernel_by_layer(
     model: nn.Module,
-    x: Shaped[Tensor, "n ..."],
-    x2: Shaped[Tensor, "m ..."] | None = None,
+    x: Inputs,
+    x2: Inputs | None = None,
     *,
     outputs: Literal["trace", "full"] | str = "trace",
     chunk: int | None = None,
+    forward: Forward | None = None,
 ) -> dict[str, Tensor]:
     """The contribution of each layer's parameters to `kernel`, by the layer's dotted name ("": the model itself)."""
-    return _by_layer(model, x, x2, outputs, chunk, whole=False)
+    return _by_layer(*_viewed(model, forward, x, x2), outputs, chunk, whole=False)
 
 
 def kernel_trace(
-    model: nn.Module, x: Shaped[Tensor, "n ..."], *, probes: int = 32, generator: torch.Generator | None = None
+    model: nn.Module,
+    x: Inputs,
+    *,
+    probes: int = 32,
+    generator: torch.Generator | None = None,
+    forward: Forward | None = None,
 ) -> KernelEstimate:
     """tr Theta = sum_i Theta(x_i, x_i), over samples and outputs, without Jacobians: the mean of |J^T s|^2, s = +-1.
 
@@ -69,6 +79,7 @@ def kernel_trace(
     """
     check_count("probes", probes, minimum=2)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
+    model, x = viewed(model, forward, x)
     check_independent(model, x)
     with evaluating(model):
         f, parameters = function_of(model)
@@ -82,7 +93,12 @@ def kernel_trace(
 
 
 def kernel_sketch(
-    model: nn.Module, x: Shaped[Tensor, "n ..."], *, probes: int = 256, generator: torch.Generator | None = None
+    model: nn.Module,
+    x: Inputs,
+    *,
+    probes: int = 256,
+    generator: torch.Generator | None = None,
+    forward: Forward | None = None,
 ) -> KernelEstimate:
     """Theta (n, n), traced over outputs, without Jacobians: the mean of (J g)(J g)^T over Gaussian directions g.
 
@@ -92,6 +108,7 @@ def kernel_sketch(
     """
     check_count("probes", probes, minimum=2)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
+    model, x = viewed(model, forward, x)
     check_independent(model, x)
     total = square = 0.0
     with evaluating(model):
@@ -115,6 +132,14 @@ def along(
     return values, push(direction)[0]
 
 
+def _viewed(
+    model: nn.Module, forward: Forward | None, x: Inputs, x2: Inputs | None
+) -> tuple[nn.Module, Tensor, Tensor | None]:
+    sets = (x,) if x2 is None else (x, x2)
+    model, *tensors = viewed(model, forward, *sets)
+    return model, tensors[0], None if x2 is None else tensors[1]
+
+
 def _mean(values: Tensor) -> KernelEstimate:
     return KernelEstimate(values.mean(), values.std() / math.sqrt(len(values)))
 
@@ -129,8 +154,10 @@ def function_of(model: nn.Module) -> tuple[Callable[[Mapping[str, Tensor], Tenso
         with sdpa_kernel(SDPBackend.MATH):  # the only attention kernel that can be vmapped and differentiated twice
             values = call_with(model, parameters, (x,))
         if not isinstance(values, Tensor) or values.shape[:1] != (len(x),):
-            what = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-            raise ValueError(f"model returned {what} for {len(x)} samples; the kernel needs (n,) or (n, outputs).")
+            check_tensor(values)
+            raise ValueError(
+                f"model returned {tuple(values.shape)} for {len(x)} samples; the kernel needs (n,) or (n, outputs)."
+            )
         return values.flatten(1) if values.dim() > 1 else values[:, None]
 
     return f, parameters

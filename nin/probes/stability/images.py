@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from nin.model.views import Forward, moved
 from nin.probes.stability.deformations import (
     Modes,
     check_images,
@@ -41,6 +42,7 @@ def sensitivities(
     chunk: int = 64,
     device: torch.device | str | None = None,
     generator: torch.Generator | None = None,
+    forward: Forward | None = None,
 ) -> pd.DataFrame:
     """Sensitivity of each layer to deformations, D_k, to noise of the same size, G_k, and their ratio R_k.
 
@@ -65,6 +67,7 @@ def sensitivities(
     chunk      samples that pass through the network at once, each 1 + 2 draws times; bounds the memory
     device     where to measure, on a copy of the model; None: where the model is
     generator  a CPU generator; None: one with seed 0, so that all networks get the same deformations and noise
+    forward    forward(model, x) -> outputs, in place of model(x), such as lambda model, x: model(x).logits
 
     Columns: layer, depth (0: input), D, D_stderr, G, G_stderr, R, R_stderr; standard errors over samples, deformations
     and noise together (median: from five groups of samples). The model is not changed.
@@ -72,6 +75,7 @@ def sensitivities(
     and c that allow no temperature, an unknown layer, and a layer without spatial extent if channel_mean needs one.
     """
     n = check_images("x", x)
+    model = moved(model, forward, x)
     check_count("draws", draws)
     check_choice("noise", noise, NOISES)
     options = Options(
@@ -87,8 +91,8 @@ def sensitivities(
 
     def chunks() -> Iterable[Chunk]:
         eta = torch.Generator().manual_seed(seed + 1)
-        for part, moved in _deformed(x, c, T, draws, modes, chunk, seed):
-            yield part, moved, part + matched_noise(moved - part, generator=eta, mean_square=size)
+        for part, changed in _deformed(x, c, T, draws, modes, chunk, seed):
+            yield part, changed, part + matched_noise(changed - part, generator=eta, mean_square=size)
 
     return measure(model, x, chunks, draws, options)
 
@@ -123,5 +127,5 @@ def _deformed(
 
 def _mean_square_change(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
     """< |tau x - x|^2 > over samples and draws."""
-    squares = [(moved - x).double().square().flatten(2).sum(2).flatten() for x, moved in pairs]
+    squares = [(changed - x).double().square().flatten(2).sum(2).flatten() for x, changed in pairs]
     return torch.cat(squares).mean().item()

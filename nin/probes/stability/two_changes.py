@@ -9,12 +9,13 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Shaped
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nin.model.evaluating import evaluating
+from nin.model.views import Forward, moved
 from nin.probes.watching import watched_layers, watching
 from nin.support.arguments import check_choice, check_count
 
@@ -46,9 +47,9 @@ class Options:
 
 def compare(
     model: nn.Module,
-    x: Float[Tensor, "samples ..."],
-    deformed: Float[Tensor, "draws samples ..."],
-    noisy: Float[Tensor, "noises samples ..."],
+    x: Shaped[Tensor, "samples ..."],
+    deformed: Shaped[Tensor, "draws samples ..."],
+    noisy: Shaped[Tensor, "noises samples ..."],
     *,
     layers: Sequence[str] | None = None,
     estimator: Literal["mean", "median"] | str = "mean",
@@ -56,6 +57,7 @@ def compare(
     batch_norm: Literal["auto", "running", "batch"] | str = "auto",
     chunk: int = 64,
     device: torch.device | str | None = None,
+    forward: Forward | None = None,
 ) -> pd.DataFrame:
     """Sensitivities of a network's layers to any two changes x' = deformed and x'' = noisy of samples of any shape.
 
@@ -63,10 +65,11 @@ def compare(
 
     Arguments, table and errors are those of `nin.probes.stability.sensitivities`, which draws x' and x'' itself.
     """
-    for name, moved in (("deformed", deformed), ("noisy", noisy)):
-        if moved.shape[1:] != x.shape or moved.shape != deformed.shape or len(moved) < 1:
+    model = moved(model, forward, x)
+    for name, changed in (("deformed", deformed), ("noisy", noisy)):
+        if changed.shape[1:] != x.shape or changed.shape != deformed.shape or len(changed) < 1:
             raise ValueError(
-                f"{name} of shape {tuple(moved.shape)} must be (draws, {', '.join(map(str, x.shape))}): every sample "
+                f"{name} of shape {tuple(changed.shape)} must be (draws, {', '.join(map(str, x.shape))}): every sample "
                 "of x, changed as many times in deformed as in noisy."
             )
     options = Options(
@@ -205,9 +208,9 @@ def _medians(f: Tensor, deformed: Tensor, noisy: Tensor) -> NDArray:
     sums = np.zeros(3)
     for start in range(0, f.shape[1], COORDINATES):
         part = f[:, start : start + COORDINATES]
-        moved = (values[..., start : start + COORDINATES] for values in (deformed, noisy))
+        both = (values[..., start : start + COORDINATES] for values in (deformed, noisy))
         others = torch.stack([part.roll(shift, 0) for shift in shifts])  # (shifts, samples, coordinates)
-        for place, values in enumerate((*moved, others)):
+        for place, values in enumerate((*both, others)):
             median = (values - part).square().flatten(0, 1).median(0).values
             sums[place] += median.sum(dtype=torch.float64).item()
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -45,7 +45,7 @@ def test_one_pull_is_v_times_the_hessian_plus_cross_talk():
     """T of each group against <eps eps^T V H_i> from torch's Hessian of its samples; the rest is of order A^2."""
     model, (x, y) = network(), batch(16)
     thermometer = Thermometer(model, "layers.0", nodes=4, amplitude=3e-4)
-    thermometer._start(x)
+    thermometer._start(model, x)
     v, rng = thermometer._v.copy(), copy.deepcopy(thermometer._rng)
     place = rng.permutation(16)
     eps, group = torch.from_numpy(thermometer._signs[place % 4]).double(), torch.from_numpy(place // 4)

@@ -288,7 +288,7 @@ def test_kernels_bad_input():
         kernel(model, x, chunk=0)
     with pytest.raises(ValueError, match="no trainable parameters"):
         kernel(nn.Flatten(), x)
-    with pytest.raises(ValueError, match="model returned tuple for 1 samples"):
+    with pytest.raises(ValueError, match="model returned tuple, not a tensor"):
         kernel(nn.LSTM(4, 2, batch_first=True, dtype=torch.float64), x[:, None])
 
 
