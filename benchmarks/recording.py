@@ -2,9 +2,13 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from unittest.mock import patch
 
 import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
 
 import nin
 from benchmarks.report import table
@@ -14,11 +18,25 @@ from nin.training.start import kappa_avg, members
 
 DEFAULT = nin.RunConfig()
 MEMBERS, ROUNDS = 16, 5
+OWN = {
+    "64-128-128-10": (
+        lambda: nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10)), "0",
+    ),
+    "64-512-512-10": (
+        lambda: nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10)), "0",
+    ),
+    "two convolutions": (
+        lambda: nn.Sequential(
+            nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU(),
+            nn.Flatten(), nn.Linear(512, 10),
+        ), "6",
+    ),
+}  # fmt: skip
 
 
 def run() -> str:
-    """Two tables."""
-    return f"{recording()}\n\n{dropping()}"
+    """Three tables."""
+    return f"{recording()}\n\n{own_loop()}\n\n{dropping()}"
 
 
 def recording() -> str:
@@ -33,6 +51,41 @@ def recording() -> str:
         "per cent of the time of the steps: median of five trainings (smallest-largest).\n\n"
         + table(("recorded", "costs (%)", "goal"), rows)
     )
+
+
+def own_loop() -> str:
+    rows = []
+    for name, (model, layer) in OWN.items():
+        for steps in (500, 1500):
+            loops = {
+                kind: partial(one_loop, model, layer, steps, record=kind == "with") for kind in ("with", "without")
+            }
+            taken = in_turn(loops, ROUNDS)
+            rows.append(
+                (name, steps, spread(100 * (taken["with"] / taken["without"] - 1), 1), "<= 5" if steps > 1000 else "")
+            )
+    return (
+        "nin.Record in a loop over the digits, batches of 128, CPU time above that of the loop without it: median of\n"
+        "five pairs (smallest-largest).\n\n" + table(("network", "steps", "costs (%)", "goal"), rows)
+    )
+
+
+def one_loop(model: Callable[[], nn.Module], layer: str, steps: int, *, record: bool) -> float:
+    """CPU seconds of a plain training loop, with or without a record."""
+    data = nin.load_data("digits")
+    noisy = nin.inject(model(), layer, sigma=8.0)
+    optimizer = torch.optim.SGD(noisy.parameters(), lr=0.05)
+    begin = time.process_time()
+    keep = nin.Record(noisy, optimizer, data.x_train, data.y_train, loss=F.cross_entropy) if record else None
+    for _ in range(steps):
+        batch = torch.randint(len(data.x_train), (128,))
+        loss = F.cross_entropy(noisy(data.x_train[batch]), data.y_train[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        if keep is not None:
+            keep(loss)
+        optimizer.step()
+    return time.process_time() - begin
 
 
 def one_training(configs: list[nin.RunConfig]) -> tuple[float, float]:

@@ -6,6 +6,7 @@ from importlib import import_module
 _HOME = {
     "Dataset": "model.data",
     "NoisyNetwork": "model.nodes",
+    "Record": "training.record",
     "RunConfig": "training.config",
     "Trajectories": "training.trajectories",
     "inject": "model.injection",

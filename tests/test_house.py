@@ -28,6 +28,7 @@ PUBLIC = [
     ("nin", "Dataset", "x_train y_train x_test y_test classes source"),
     ("nin", "load_data", "name n_train n_test seed"),
     ("nin", "Trajectories", ""),
+    ("nin", "Record", "noisy optimizer x y loss"),
     ("nin", "train", "configs data network snapshots device progress"),
     ("nin", "sweep", "base over executor store progress"),
     ("nin", "predict", "noisy x y loss lr batch_size steps generator sigma scales"),

@@ -21,6 +21,10 @@ STILL = 2e-3  # relative motion of |W_NI| over its last tenth below which the ne
 # Standard errors that make a spike. Expected losses: 2 would miss more spikes than it spares false ones (`python -m
 # benchmarks phases`). Batch losses: the largest of some 200 means is judged, and small batches have heavy tails.
 SURE, SURE_OF_BATCHES = 1.0, 4.5
+# The largest gap, as a fraction of the step where it begins (and at least 2 steps), between two measurements that show
+# any spike between them. Those of `nin.train` are a fifth apart; a catapult peaks after ln(width) steps, 4 to 7, and
+# falls as fast.
+SPARSE = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,9 @@ class Criteria:
     finite        whether the noisy loss and the NIW stay finite to the end
     limit         spike above which a run counts as a catapult
     expected      whether spike is that of the expected loss, not of mini-batches
+    gap           steps between two measurements of the loss within the spike window that are too far apart to show a
+                  spike between them (SPARSE), the first such pair; None if there is none
+    first         the step of the first measurement
     """
 
     spike: float
@@ -51,6 +58,8 @@ class Criteria:
     early_peak: float = np.nan
     motion: float = 0.0
     expected: bool = False
+    gap: tuple[float, float] | None = None
+    first: float = 0.0
 
     @property
     def spiked(self) -> bool:
@@ -110,13 +119,30 @@ class Criteria:
         return GROWING if self.kept > GREW else "decoupled"
 
     @property
+    def doubt(self) -> str:
+        """Why the label may be wrong whatever the errors are, in a clause; "" if nothing is known against it.
+
+        A run that is divergent, or a catapult, stays so however sparse its record is.
+        """
+        if self.phase in ("divergent", "catapult"):
+            return ""
+        if self.first > 0:
+            return f"the record begins at step {self.first:g}, and a spike before it would not be seen"
+        if self.gap is not None:
+            return f"nothing was measured between steps {self.gap[0]:g} and {self.gap[1]:g}, where a spike may lie"
+        return ""
+
+    @property
     def certainty(self) -> float:
         """Probability that the comparisons behind the label come out the same again, given the standard errors.
 
-        Normal errors of the spike and of kept are assumed; 1 for a run that is not finite; NaN if an error is unknown.
+        Normal errors of the spike and of kept are assumed; 1 for a run that is not finite; NaN if an error is unknown
+        or if there is a `doubt`.
         """
         if not self.finite:
             return 1.0
+        if self.doubt:
+            return np.nan
         sure = 1.0 if self.spike in (0, np.inf) or self.spike_stderr == 0 else _side(self._away)
         if self.phase in ("catapult", "divergent"):
             return sure
@@ -180,7 +206,18 @@ def criteria(
             finite=finite,
             limit=limit,
             expected=expected,
+            gap=_gap(steps[measured["expected_loss"].notna()] if expected else steps, spike_window),
+            first=float(steps[0]),
         )
+
+
+def _gap(steps: Float[np.ndarray, " n"], window: float) -> tuple[float, float] | None:
+    """The first two successive steps within the spike window that are too far apart (SPARSE)."""
+    past = steps - steps[0]
+    ends = np.append(past[past < window], min(past[-1], window))
+    apart = np.diff(ends) > np.maximum(2, SPARSE * ends[:-1])
+    place = int(np.argmax(apart)) if apart.any() else None
+    return None if place is None else (float(steps[0] + ends[place]), float(steps[0] + ends[place + 1]))
 
 
 def _weight_decay(frame: pd.DataFrame, steps: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

@@ -76,3 +76,24 @@ def test_summary_has_one_row_a_run(blobs):
     assert table["run"].tolist() == [0, 1, 2]
     assert table["phase"].iloc[2] == "divergent" and np.isnan(table["tau_train"].iloc[2])
     assert (table["tau_train"].iloc[:2] > 0).all()
+
+
+def catapult_every(every):
+    steps = np.arange(0, 1001)
+    bump = np.exp(-((steps - 5) ** 2) / 8)
+    loss, niw = np.exp(-steps / 300) * (1 + 3 * bump), np.exp(-steps / 500) * (1 + bump)
+    whole = pd.DataFrame({"step": steps, "noisy_loss": loss, "niw_norm": niw})
+    return whole[whole["step"] % every == 0]
+
+
+def test_rows_too_far_apart_leave_a_doubt():
+    """The same catapult with a row for every 1, 2, 10 and 50 steps."""
+    found = {every: criteria(catapult_every(every)) for every in (1, 2, 10, 50)}
+    assert [found[every].phase for every in found] == ["catapult", "catapult", "decay", "decay"]
+    assert [found[every].doubt for every in (1, 2)] == ["", ""] and found[1].certainty > 0.99
+    for every in (10, 50):
+        assert found[every].doubt == f"nothing was measured between steps 0 and {every}, where a spike may lie"
+        assert np.isnan(found[every].certainty)
+    late = criteria(catapult_every(1).iloc[100:])
+    assert late.doubt == "the record begins at step 100, and a spike before it would not be seen"
+    assert criteria(run(FALLING, np.exp(-STEPS / 500))).doubt == ""

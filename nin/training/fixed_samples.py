@@ -1,0 +1,124 @@
+"""The noisy and the clean loss of any network on samples and noise that never change."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nin.model.evaluating import evaluating
+from nin.model.independence import batch_statistics
+from nin.model.losses import accuracy
+from nin.model.nodes import NoisyNetwork
+from nin.model.noise import draw_noise
+from nin.model.views import Forward, Inputs, View, numbered, targeted
+
+CHUNK = 256  # samples per pass
+SHOWN = 512  # samples of the clean loss, half of `eval_samples` of RunConfig: the record should cost little
+GROUPS = 32  # of samples, whose mean losses give the standard error if the loss is a mean
+SEED = 0  # of the noise
+
+
+class FixedSamples:
+    """The expected noisy loss on `count` samples with draws +-eps, and the clean loss on the first SHOWN samples.
+
+    As `nin.training.expected`, for one network of any kind and a loss that may be a mean. The network is measured in
+    eval mode; batch norms use the statistics of the samples of a pass. The network is not changed.
+    """
+
+    def __init__(
+        self,
+        noisy: NoisyNetwork,
+        x: Inputs,
+        y: Inputs,
+        *,
+        loss: Callable[..., Tensor],
+        forward: Forward | None = None,
+        count: int,
+    ) -> None:
+        rows, (numbers,) = numbered("x", x)
+        self.x, (self.loss, self.y) = numbers, targeted(loss, y)
+        if not len(self.x) or len(self.x) != len(self.y):
+            raise ValueError(
+                f"x has {len(self.x)} and y has {len(self.y)} samples; pass the same number, at least one."
+            )
+        self.noisy, self.view, every = noisy, View(noisy, rows, forward), len(self.x)
+        self.index = torch.arange(count) * every // count if every >= count else torch.arange(count) % every
+        generator = torch.Generator().manual_seed(SEED)
+        self.draws = [
+            draw_noise(count, len(niw), law=law, generator=generator)
+            for niw, law in zip(noisy.weights.values(), noisy.laws, strict=True)
+        ]
+        self.labelled = isinstance(y, Tensor) and y.dim() == 1 and not y.is_floating_point()
+        self.start: Float[np.ndarray, " groups"] | None = None
+
+    def expected(self) -> tuple[float, float]:
+        """The expected noisy loss at the present weights, and the standard error of its ratio to the first one."""
+        chunks = [slice(begin, begin + CHUNK) for begin in range(0, len(self.index), CHUNK)]
+        with self._untouched():
+            parts = [self._noisy(chunk) for chunk in chunks]
+        mean = float(np.average([value for value, _ in parts], weights=[len(self.index[chunk]) for chunk in chunks]))
+        losses = np.concatenate([groups for _, groups in parts])
+        if self.start is None:
+            self.start = losses
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            begin = self.start.mean()
+            scale = max(losses.mean(), np.finfo(float).tiny)
+            away = losses / scale - self.start / begin
+            return mean, float(away.std(ddof=1) / np.sqrt(len(away)) * (scale / begin)) if len(away) > 1 else np.nan
+
+    def clean(self) -> tuple[float, float]:
+        """The mean loss and the accuracy (NaN unless outputs are classes) without noise."""
+        count, loss, right = min(len(self.x), SHOWN), 0.0, 0.0
+        with self._untouched(), self.noisy.using(0.0):
+            for x, y in zip(self.x[:count].split(CHUNK), self.y[:count].split(CHUNK), strict=True):
+                outputs = self.view(x)
+                loss += len(x) * self.loss(outputs, y).double().mean().item()
+                classes = self.labelled and isinstance(outputs, Tensor) and outputs.dim() == 2 and outputs.shape[1] > 1
+                right += accuracy(outputs, y).double().sum().item() if classes else np.nan
+        return loss / count, right / count
+
+    def shown(self) -> tuple[Tensor, Tensor]:
+        """The samples of the clean loss and their targets, as tensors."""
+        return self.x[:SHOWN], self.y[:SHOWN]
+
+    @contextmanager
+    def _untouched(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            stack.enter_context(evaluating(self.noisy))
+            stack.enter_context(batch_statistics(self.noisy))
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))
+            yield
+
+    def _noisy(self, chunk: slice) -> tuple[float, Float[np.ndarray, " groups"]]:
+        """The loss of some samples averaged over +-eps, and the same of groups of them."""
+        x, y = (values[self.index[chunk].to(values.device)] for values in (self.x, self.y))
+        scaled = [sigma * draws[chunk] for sigma, draws in zip(self.noisy.sigmas, self.draws, strict=True)]
+        whole, groups = [], []
+        for sign in (1.0, -1.0):
+            with self.noisy.using({layer: sign * eps for layer, eps in zip(self.noisy.layers, scaled, strict=True)}):
+                outputs = self.view(x)
+            value, parts = self._losses(outputs, y)
+            whole.append(value)
+            groups.append(parts)
+        return float(np.mean(whole)), np.mean(groups, axis=0)
+
+    def _losses(self, outputs: Any, y: Tensor) -> tuple[float, Float[np.ndarray, " groups"]]:
+        """The mean loss, and the loss of each sample, or of groups of samples if the loss is a mean."""
+        loss = self.loss(outputs, y)
+        if loss.dim():
+            by_sample = loss.detach().double().flatten(1).mean(1) if loss.dim() > 1 else loss.detach().double()
+            return by_sample.mean().item(), by_sample.cpu().numpy()
+        if not isinstance(outputs, Tensor) or len(outputs) != len(y):
+            return loss.item(), np.full(1, loss.item())
+        groups = max(1, min(GROUPS, len(y) // 2))
+        f, t = (values[: len(y) // groups * groups].unflatten(0, (groups, -1)) for values in (outputs, y))
+        try:
+            parts = torch.vmap(self.loss)(f, t)
+        except RuntimeError:  # a loss that branches on values
+            parts = torch.stack([self.loss(*pair) for pair in zip(f, t, strict=True)])
+        return loss.item(), parts.double().cpu().numpy()

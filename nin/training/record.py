@@ -1,0 +1,294 @@
+"""Record a run in any training loop: what `nin.train` records, without a change to the training."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from nin.model.nodes import NoisyNetwork
+from nin.model.views import Forward, Inputs
+from nin.phases import Criteria, criteria
+from nin.probes.asking import ask
+from nin.support.arguments import check_count
+from nin.training.expected import SAMPLES, expected_steps
+from nin.training.fixed_samples import FixedSamples
+from nin.training.recorder import EARLY
+from nin.training.trajectories import CURVES
+
+EVERY = 10  # as `record_every` of RunConfig
+EXPECTED = frozenset(expected_steps(EARLY))  # steps since the first at which the expected loss is measured
+DECOUPLED = ("AdamW",)  # optimisers whose weight decay multiplies a weight by 1 - lr decay
+GRADUAL = ("SGD",)  # the same, if they have no momentum
+
+
+@dataclass(frozen=True)
+class PhaseReading:
+    """The phase of a run so far, or None with the reason why it cannot be told.
+
+    certainty  probability that the comparisons behind the label come out the same again; NaN if unknown
+    criteria   the numbers that decide it (`nin.phases.criteria`)
+    """
+
+    phase: str | None
+    certainty: float
+    why: str
+    criteria: Criteria | None
+
+    def __str__(self) -> str:
+        if self.phase is None:
+            return f"cannot tell the phase: {self.why}"
+        sure = "" if np.isnan(self.certainty) else f", certainty {self.certainty:.2f}"
+        return f"{self.phase}{sure}" + (f" ({self.why})" if self.why else "")
+
+
+class Record:
+    """Records a run while any loop trains it: noisy loss, |W_NI|, expected and clean losses, and the phase.
+
+        record = nin.Record(noisy, optimizer, x, y, loss=loss)
+        for x_batch, y_batch in loader:
+            value = loss(noisy(x_batch), y_batch)
+            optimizer.zero_grad()
+            value.backward()
+            record(value)
+            optimizer.step()
+        print(record.phase())
+
+    noisy      the network in training, from `nin.inject`
+    optimizer  the one that trains it: its learning rate and weight decay are recorded with each row
+    x, y       training samples: 256 of them, spread evenly, with fixed noise +-eps, give the expected noisy loss that
+               `nin.train` records (and that decides the phase); the first 512 give the clean loss
+    loss       loss(outputs, y) -> the mean or the per-sample losses, as in training
+    test       x and y of other samples, for the clean test loss; None: it is NaN
+    every      steps between rows of the noisy loss and |W_NI| after step 50; before it, every step is recorded
+    probes     functions (network, x, y) -> table by name, called on the network without its node at the steps
+               `snapshots`, on the samples of the clean loss; their tables are those of `readings`
+    forward    forward(noisy, x) -> outputs, in place of noisy(x)
+    step       number of the first step, if training was under way before
+
+    `record(loss)` belongs between backward and the optimiser's step. The expected loss is measured at the steps of
+    `nin.train` up to 50, and with the clean losses at 0, 1, 2, 4, 8, ..., in eval mode; batch norms use the statistics
+    of the samples and do not change. Weights, gradients, buffers, modes, the node's generator and torch's random state
+    are as if nothing was recorded. `overhead` is the fraction of the time so far that the record took.
+    Raises ValueError for a network without a node, an optimiser that does not train it, a loss that is not a number, a
+    step that does not follow the one before, and weights that changed before the first call.
+    """
+
+    def __init__(
+        self,
+        noisy: NoisyNetwork,
+        optimizer: torch.optim.Optimizer,
+        x: Inputs,
+        y: Inputs,
+        *,
+        loss: Callable[..., Tensor],
+        test: tuple[Inputs, Inputs] | None = None,
+        every: int = EVERY,
+        probes: Mapping[str, Callable[[nn.Module, Any, Any], pd.DataFrame]] | None = None,
+        snapshots: Sequence[int] = (),
+        forward: Forward | None = None,
+        step: int = 0,
+    ) -> None:
+        if not isinstance(noisy, NoisyNetwork):
+            raise ValueError(f"noisy is a {type(noisy).__name__}; pass nin.inject(model, layer, sigma=...).")
+        check_count("every", every)
+        check_count("step", step, minimum=0)
+        for snapshot in snapshots:
+            check_count("snapshots", snapshot, minimum=0)
+        if bool(probes) != bool(len(snapshots)):
+            raise ValueError("probes and snapshots belong together: which probes, and at which steps.")
+        self.noisy, self.optimizer, self.every = noisy, optimizer, every
+        self.probes, self.snapshots = dict(probes or {}), frozenset(snapshots)
+        self._group = _group_of(optimizer, noisy)
+        self._samples = FixedSamples(noisy, x, y, loss=loss, forward=forward, count=SAMPLES)
+        self._test = None if test is None else FixedSamples(noisy, *test, loss=loss, forward=forward, count=1)
+        self._first = self._next = step
+        self._clean_next = step
+        self._rows: list[dict[str, float]] = []
+        self._norms: list[dict[str, Any]] = []
+        self._readings: list[pd.DataFrame] = []
+        self._decay = 1.0  # the factor by which weight decay alone has shrunk |W_NI|
+        self._why = ""  # what else than the record makes the phase unknown
+        self._spent, self._begun = 0.0, None
+        self.diverged_at = float("nan")
+        self._versions = [parameter._version for parameter in noisy.parameters()]
+
+    @torch.no_grad()
+    def __call__(self, loss: Tensor | float, *, step: int | None = None) -> None:
+        """Record the present step, whose loss this is; step: its number, by default one more than the last.
+
+        After a loss that is not finite nothing more is recorded: the run has diverged.
+        """
+        begun = time.perf_counter()
+        self._begun = begun if self._begun is None else self._begun
+        value = self._value(loss)
+        step = self._step(step)
+        if np.isnan(self.diverged_at):
+            if not np.isfinite(value):
+                self.diverged_at = float(step)
+            due = step - self._first <= EARLY or step % self.every == 0 or step >= self._clean_next
+            if due or not np.isfinite(value):
+                self._enter(step, value)
+            if step in self.snapshots:
+                self._ask(step)
+            self._count_weight_decay(skipped=step - self._next)
+        self._next = step + 1
+        self._spent += time.perf_counter() - begun
+
+    @property
+    def overhead(self) -> float:
+        """The time that the record took, over the time of training without it, from the first call until now."""
+        if self._begun is None:
+            return 0.0
+        return self._spent / max(time.perf_counter() - self._begun - self._spent, 1e-9)
+
+    def frame(self) -> pd.DataFrame:
+        """One row for each recorded step: the columns of `Trajectories.frame` that a loop knows of.
+
+        run (0), sigma, nodes, law, optimizer, step, lr, weight_decay, niw_decay (the factor by which weight decay
+        alone has shrunk |W_NI|, NaN if it cannot be known), the CURVES, diverged_at.
+        """
+        noisy = self.noisy
+        table = pd.DataFrame(self._rows, columns=["step", "lr", "weight_decay", "niw_decay", "sigma", *CURVES])
+        table.insert(0, "run", 0)
+        nodes = max(len(weights) for weights in noisy.weights.values())
+        kinds = {"nodes": nodes, "law": ", ".join(dict.fromkeys(noisy.laws)), "optimizer": self._name()}
+        return table.assign(**kinds, diverged_at=self.diverged_at)
+
+    def norms(self) -> pd.DataFrame:
+        """|W_NI| of each node: one row for each recorded step, layer and node, with the noise scale sigma there."""
+        return pd.DataFrame(self._norms, columns=["step", "layer", "node", "sigma", "niw_norm"])
+
+    def readings(self) -> pd.DataFrame:
+        """The tables of the probes, with the columns probe and step."""
+        return pd.concat(self._readings, ignore_index=True) if self._readings else pd.DataFrame()
+
+    def phase(self) -> PhaseReading:
+        """The phase of the run so far by `nin.phases.criteria`, the fall due to weight decay taken out of |W_NI|.
+
+        None, with the reason, if it cannot be told: a record that begins late or has gaps where a catapult may lie, a
+        weight decay whose effect on |W_NI| is not a known factor, noise scales or learning rates that changed.
+        """
+        if not self._rows:
+            return PhaseReading(None, np.nan, "nothing was recorded yet", None)
+        frame = self.frame()
+        frame["niw_norm"] /= frame["niw_decay"].fillna(1.0)
+        found = criteria(frame[["step", "noisy_loss", "expected_loss", "ratio_stderr", "niw_norm"]])
+        if self._first > 0:
+            found = replace(found, first=float(self._first))
+        known = found.phase in ("divergent", "catapult")
+        last = frame["step"].iloc[-1] - self._first
+        reasons = [
+            found.doubt,
+            "" if known or last >= EARLY else f"only {last} steps were recorded, and a catapult may take {EARLY}",
+            "" if known or frame["niw_decay"].notna().all() else
+            f"{self._name()} decays W_NI by an amount that is not a known factor; "
+            "use noisy.parameter_groups(weight_decay=...), which does not decay it",
+            "" if known or frame["sigma"].nunique() == 1 else "sigma changed during the run",
+        ]  # fmt: skip
+        why = "; ".join(reason for reason in reasons if reason)
+        if why:
+            return PhaseReading(None, np.nan, why, found)
+        note = (
+            "a spike that plain SGD may make by itself: nin.predict(...).own tells" if found.phase == "catapult" else ""
+        )
+        return PhaseReading(found.phase, found.certainty, note, found)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything recorded so far, for a checkpoint: numbers and tables of numbers only."""
+        return {name: getattr(self, name) for name in _STATE} | {"start": self._samples.start}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint; the weights must be those of the same checkpoint."""
+        for name in _STATE:
+            setattr(self, name, state[name])
+        self._samples.start = state["start"]
+        self._versions = None
+
+    def _value(self, loss: Tensor | float) -> float:
+        if isinstance(loss, Tensor):
+            if loss.numel() != 1:
+                raise ValueError(f"loss of shape {tuple(loss.shape)} must be one number, the loss of the batch.")
+            loss = loss.detach().item()
+        if isinstance(loss, bool) or not isinstance(loss, int | float | np.number):
+            raise ValueError(f"loss={loss!r} must be a number, the loss of the batch.")
+        return float(loss)
+
+    def _step(self, step: int | None) -> int:
+        """The number of this step; checks, before the first row, that nothing was trained in between."""
+        if self._versions is not None:
+            if self._versions != [parameter._version for parameter in self.noisy.parameters()]:
+                raise ValueError(
+                    "the weights changed since the record was made: call record(loss) before optimizer.step(), from "
+                    "the first step on, and make a new record for training that goes on."
+                )
+            if all(niw.grad is None for niw in self.noisy.weights.values() if niw.requires_grad):
+                raise ValueError("no gradient has reached W_NI: call record(loss) after loss.backward().")
+            self._versions = None
+        if step is None:
+            return self._next
+        check_count("step", step, minimum=0)
+        if step < self._next:
+            raise ValueError(
+                f"step={step} does not follow step {self._next - 1}; steps must increase, one run a record."
+            )
+        return step
+
+    def _enter(self, step: int, value: float) -> None:
+        """One row; the expected and clean losses where they are due."""
+        group, noisy = self._group, self.noisy
+        weights = noisy.weights
+        nodes = {layer: niw.detach().flatten(1).norm(dim=1).tolist() for layer, niw in weights.items()}
+        row = dict.fromkeys(CURVES, np.nan) | {"step": step, "noisy_loss": value, "sigma": max(noisy.sigmas)}
+        row |= {"lr": float(group["lr"]), "weight_decay": float(group.get("weight_decay", 0.0))}
+        row |= {"niw_norm": float(np.linalg.norm(np.concatenate(list(nodes.values())))), "niw_decay": self._decay}
+        past, clean = step - self._first, step >= self._clean_next
+        if np.isfinite(value) and (clean or past in EXPECTED):
+            row["expected_loss"], row["ratio_stderr"] = self._samples.expected()
+        if np.isfinite(value) and clean:
+            row["train_loss"], row["train_accuracy"] = self._samples.clean()
+            if self._test is not None:
+                row["test_loss"], row["test_accuracy"] = self._test.clean()
+            self._clean_next = self._first + max(1, 2 * past)
+        self._rows.append(row)
+        for (layer, norms), sigma in zip(nodes.items(), noisy.sigmas, strict=True):
+            self._norms += [
+                {"step": step, "layer": layer, "node": node, "sigma": sigma, "niw_norm": norm}
+                for node, norm in enumerate(norms)
+            ]
+
+    def _ask(self, step: int) -> None:
+        for name, probe in self.probes.items():
+            table = ask(name, probe, self.noisy, *self._samples.shown(), seed=step)
+            self._readings.append(table.assign(probe=name, step=step))
+
+    def _count_weight_decay(self, skipped: int) -> None:
+        """Multiply the factor of weight decay by that of the optimiser's next step, if it is known."""
+        decay, name = float(self._group.get("weight_decay", 0.0)), self._name()
+        if not decay:
+            return
+        exact = not skipped and (name in DECOUPLED or (name in GRADUAL and not self._group.get("momentum", 0.0)))
+        self._decay *= 1 - float(self._group["lr"]) * decay if exact else np.nan
+
+    def _name(self) -> str:
+        return type(self.optimizer).__name__
+
+
+_STATE = ("_first", "_next", "_clean_next", "_rows", "_norms", "_readings", "_decay", "_spent", "diverged_at")
+
+
+def _group_of(optimizer: torch.optim.Optimizer, noisy: NoisyNetwork) -> dict[str, Any]:
+    """The parameter group that holds the noise injection weights; ValueError unless the optimiser trains them."""
+    held = {id(p): group for group in optimizer.param_groups for p in group["params"]}
+    missing = [layer for layer, niw in noisy.weights.items() if niw.requires_grad and id(niw) not in held]
+    if missing or not held:
+        raise ValueError(
+            f"optimizer does not train the noise injection weights of {missing or list(noisy.layers)}; create it from "
+            "noisy.parameters(), or from noisy.parameter_groups()."
+        )
+    niw = next(iter(noisy.weights.values()))
+    return held.get(id(niw), optimizer.param_groups[0])
