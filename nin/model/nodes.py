@@ -1,6 +1,7 @@
 """The noise injection node: noise that enters a layer through trainable weights (arXiv 2210.13599)."""
 
 import contextlib
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -133,6 +134,12 @@ class NoisyNetwork(nn.Module):
                 "fullgraph=True cannot hold it; torch.compile(noisy) without fullgraph can."
             )
         return Shift(self, noise).call(inputs, keywords)
+
+    @property
+    def accepts_loss_kwargs(self) -> bool:
+        """Whether the network takes any keyword: Hugging Face's Trainer asks before it adds some."""
+        kinds = inspect.signature(self.network.forward).parameters.values()
+        return getattr(self.network, "accepts_loss_kwargs", any(p.kind is p.VAR_KEYWORD for p in kinds))
 
     def without(self, *layers: str) -> "nn.Module":
         """The network without the nodes of these layers; the weights of the others are shared. All: the network.

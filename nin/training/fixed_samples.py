@@ -75,15 +75,19 @@ class FixedSamples:
         count, loss, right = min(len(self.x), SHOWN), 0.0, 0.0
         with self._untouched(), self.noisy.using(0.0):
             for x, y in zip(self.x[:count].split(CHUNK), self.y[:count].split(CHUNK), strict=True):
+                x, y = x.to(self._device()), y.to(self._device())
                 outputs = self.view(x)
                 loss += len(x) * self.loss(outputs, y).double().mean().item()
                 classes = self.labelled and isinstance(outputs, Tensor) and outputs.dim() == 2 and outputs.shape[1] > 1
                 right += accuracy(outputs, y).double().sum().item() if classes else np.nan
         return loss / count, right / count
 
+    def _device(self) -> torch.device:
+        return next(iter(self.noisy.weights.values())).device
+
     def shown(self) -> tuple[Tensor, Tensor]:
         """The samples of the clean loss and their targets, as tensors."""
-        return self.x[:SHOWN], self.y[:SHOWN]
+        return self.x[:SHOWN].to(self._device()), self.y[:SHOWN].to(self._device())
 
     @contextmanager
     def _untouched(self) -> Iterator[None]:
@@ -96,7 +100,8 @@ class FixedSamples:
 
     def _noisy(self, chunk: slice) -> tuple[float, Float[np.ndarray, " groups"]]:
         """The loss of some samples averaged over +-eps, and the same of groups of them."""
-        x, y = (values[self.index[chunk].to(values.device)] for values in (self.x, self.y))
+        device = self._device()
+        x, y = (values[self.index[chunk].to(values.device)].to(device) for values in (self.x, self.y))
         scaled = [sigma * draws[chunk] for sigma, draws in zip(self.noisy.sigmas, self.draws, strict=True)]
         whole, groups = [], []
         for sign in (1.0, -1.0):

@@ -101,6 +101,7 @@ class Record:
             check_count("snapshots", snapshot, minimum=0)
         if bool(probes) != bool(len(snapshots)):
             raise ValueError("probes and snapshots belong together: which probes, and at which steps.")
+        optimizer = getattr(optimizer, "optimizer", optimizer)  # of Lightning and accelerate, which wrap it
         self.noisy, self.optimizer, self.every = noisy, optimizer, every
         self.probes, self.snapshots = dict(probes or {}), frozenset(snapshots)
         self._group = _group_of(optimizer, noisy)
@@ -145,6 +146,11 @@ class Record:
         if self._begun is None:
             return 0.0
         return self._spent / max(time.perf_counter() - self._begun - self._spent, 1e-9)
+
+    @property
+    def last(self) -> dict[str, float] | None:
+        """The last row that was recorded; None before the first."""
+        return self._rows[-1] if self._rows else None
 
     def frame(self) -> pd.DataFrame:
         """One row for each recorded step: the columns of `Trajectories.frame` that a loop knows of.
