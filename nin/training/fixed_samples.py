@@ -54,6 +54,7 @@ class FixedSamples:
         ]
         self.labelled = isinstance(y, Tensor) and y.dim() == 1 and not y.is_floating_point()
         self.start: Float[np.ndarray, " groups"] | None = None
+        self.at_start = (np.nan, np.nan)  # the first clean loss, and the same on shuffled targets
 
     def expected(self) -> tuple[float, float]:
         """The expected noisy loss at the present weights, and the standard error of its ratio to the first one."""
@@ -72,14 +73,22 @@ class FixedSamples:
 
     def clean(self) -> tuple[float, float]:
         """The mean loss and the accuracy (NaN unless outputs are classes) without noise."""
-        count, loss, right = min(len(self.x), SHOWN), 0.0, 0.0
+        count, device = min(len(self.x), SHOWN), self._device()
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(SEED))
+        loss = right = shuffled = 0.0
         with self._untouched(), self.noisy.using(0.0):
-            for x, y in zip(self.x[:count].split(CHUNK), self.y[:count].split(CHUNK), strict=True):
-                x, y = x.to(self._device()), y.to(self._device())
+            for part in torch.arange(count).split(CHUNK):
+                x, y, others = (
+                    values[index.to(values.device)].to(device)
+                    for values, index in ((self.x, part), (self.y, part), (self.y, order[part]))
+                )
                 outputs = self.view(x)
                 loss += len(x) * self.loss(outputs, y).double().mean().item()
+                shuffled += len(x) * self.loss(outputs, others).double().mean().item()
                 classes = self.labelled and isinstance(outputs, Tensor) and outputs.dim() == 2 and outputs.shape[1] > 1
                 right += accuracy(outputs, y).double().sum().item() if classes else np.nan
+        if np.isnan(self.at_start[0]):
+            self.at_start = loss / count, shuffled / count
         return loss / count, right / count
 
     def _device(self) -> torch.device:

@@ -1,8 +1,8 @@
 """Record a run in any training loop: what `nin.train` records, without a change to the training."""
 
+import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from nin.model.nodes import NoisyNetwork
 from nin.model.views import Forward, Inputs
-from nin.phases import Criteria, criteria
 from nin.probes.asking import ask
 from nin.support.arguments import check_count
 from nin.training.expected import SAMPLES, expected_steps
 from nin.training.fixed_samples import FixedSamples
+from nin.training.phase_reading import PhaseReading, read_phase
 from nin.training.recorder import EARLY
 from nin.training.trajectories import CURVES
 
@@ -24,26 +24,6 @@ EVERY = 10  # as `record_every` of RunConfig
 EXPECTED = frozenset(expected_steps(EARLY))  # steps since the first at which the expected loss is measured
 DECOUPLED = ("AdamW",)  # optimisers whose weight decay multiplies a weight by 1 - lr decay
 GRADUAL = ("SGD",)  # the same, if they have no momentum
-
-
-@dataclass(frozen=True)
-class PhaseReading:
-    """The phase of a run so far, or None with the reason why it cannot be told.
-
-    certainty  probability that the comparisons behind the label come out the same again; NaN if unknown
-    criteria   the numbers that decide it (`nin.phases.criteria`)
-    """
-
-    phase: str | None
-    certainty: float
-    why: str
-    criteria: Criteria | None
-
-    def __str__(self) -> str:
-        if self.phase is None:
-            return f"cannot tell the phase: {self.why}"
-        sure = "" if np.isnan(self.certainty) else f", certainty {self.certainty:.2f}"
-        return f"{self.phase}{sure}" + (f" ({self.why})" if self.why else "")
 
 
 class Record:
@@ -113,7 +93,6 @@ class Record:
         self._norms: list[dict[str, Any]] = []
         self._readings: list[pd.DataFrame] = []
         self._decay = 1.0  # the factor by which weight decay alone has shrunk |W_NI|
-        self._why = ""  # what else than the record makes the phase unknown
         self._spent, self._begun = 0.0, None
         self.diverged_at = float("nan")
         self._versions = [parameter._version for parameter in noisy.parameters()]
@@ -176,43 +155,26 @@ class Record:
     def phase(self) -> PhaseReading:
         """The phase of the run so far by `nin.phases.criteria`, the fall due to weight decay taken out of |W_NI|.
 
-        None, with the reason, if it cannot be told: a record that begins late or has gaps where a catapult may lie, a
-        weight decay whose effect on |W_NI| is not a known factor, noise scales or learning rates that changed.
+        None, with the reason, if it cannot be told: a record that begins late, ends within the first 50 steps, or has
+        gaps where a catapult may lie, a weight decay whose effect on |W_NI| is not a known factor, a sigma that
+        changed. A network that was trained before is named beside the phase.
         """
-        if not self._rows:
-            return PhaseReading(None, np.nan, "nothing was recorded yet", None)
-        frame = self.frame()
-        frame["niw_norm"] /= frame["niw_decay"].fillna(1.0)
-        found = criteria(frame[["step", "noisy_loss", "expected_loss", "ratio_stderr", "niw_norm"]])
-        if self._first > 0:
-            found = replace(found, first=float(self._first))
-        known = found.phase in ("divergent", "catapult")
-        last = frame["step"].iloc[-1] - self._first
-        reasons = [
-            found.doubt,
-            "" if known or last >= EARLY else f"only {last} steps were recorded, and a catapult may take {EARLY}",
-            "" if known or frame["niw_decay"].notna().all() else
-            f"{self._name()} decays W_NI by an amount that is not a known factor; "
-            "use noisy.parameter_groups(weight_decay=...), which does not decay it",
-            "" if known or frame["sigma"].nunique() == 1 else "sigma changed during the run",
-        ]  # fmt: skip
-        why = "; ".join(reason for reason in reasons if reason)
-        if why:
-            return PhaseReading(None, np.nan, why, found)
-        note = (
-            "a spike that plain SGD may make by itself: nin.predict(...).own tells" if found.phase == "catapult" else ""
-        )
-        return PhaseReading(found.phase, found.certainty, note, found)
+        return read_phase(self.frame(), self.norms(), first=self._first, at_start=self._samples.at_start)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything recorded so far, for a checkpoint: numbers and tables of numbers only."""
-        return {name: getattr(self, name) for name in _STATE} | {"start": self._samples.start}
+        """Everything recorded so far, for a checkpoint: lists and mappings of numbers and text only."""
+        state = {name: copy.deepcopy(getattr(self, name)) for name in _STATE}
+        state["readings"] = [table.to_dict("list") for table in self._readings]
+        start = self._samples.start
+        return state | {"start": None if start is None else start.tolist(), "at_start": list(self._samples.at_start)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint; the weights must be those of the same checkpoint."""
         for name in _STATE:
-            setattr(self, name, state[name])
-        self._samples.start = state["start"]
+            setattr(self, name, copy.deepcopy(state[name]))
+        self._readings = [pd.DataFrame(table) for table in state["readings"]]
+        self._samples.start = None if state["start"] is None else np.array(state["start"])
+        self._samples.at_start = tuple(state["at_start"])
         self._versions = None
 
     def _value(self, loss: Tensor | float) -> float:
@@ -284,7 +246,7 @@ class Record:
         return type(self.optimizer).__name__
 
 
-_STATE = ("_first", "_next", "_clean_next", "_rows", "_norms", "_readings", "_decay", "_spent", "diverged_at")
+_STATE = ("_first", "_next", "_clean_next", "_rows", "_norms", "_decay", "_spent", "diverged_at")
 
 
 def _group_of(optimizer: torch.optim.Optimizer, noisy: NoisyNetwork) -> dict[str, Any]:

@@ -138,6 +138,17 @@ def test_a_record_that_begins_late_or_ends_early_cannot_tell(blobs):
     assert short.phase().phase is None and "only 19 steps were recorded" in short.phase().why
 
 
+def test_a_network_that_was_trained_before_is_named(blobs):
+    """A new node in a trained network: the label holds, with the two losses beside it."""
+    noisy = injected(0.0)
+    trained(blobs, noisy, sgd(noisy), record=None, steps=300)
+    fresh = nin.inject(noisy.network, "0", sigma=0.5)
+    reading = trained(blobs, fresh, sgd(fresh), steps=80).phase()
+    assert reading.phase == "decoupled" and "the network was trained before: clean loss 0.0" in reading.why
+    new = injected(0.5)
+    assert trained(blobs, new, sgd(new), steps=80).phase().why == ""
+
+
 def test_weight_decay_is_divided_out_or_named(blobs):
     """Of a node of sigma = 0 only weight decay changes |W_NI|; without it the node stands still."""
     noisy = injected(0.0)
@@ -198,7 +209,7 @@ def test_saved_and_resumed_it_goes_on(blobs, tmp_path):
     go(*whole, 90)
     go(*first, 30)
     torch.save([part.state_dict() for part in first], tmp_path / "checkpoint.pt")
-    for part, state in zip(second, torch.load(tmp_path / "checkpoint.pt", weights_only=False), strict=True):
+    for part, state in zip(second, torch.load(tmp_path / "checkpoint.pt"), strict=True):
         part.load_state_dict(state)
     go(*second, 60)
     pd.testing.assert_frame_equal(second[2].frame(), whole[2].frame())
