@@ -3,22 +3,23 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import jacrev, vjp, vmap
+from torch.func import vjp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nin.model.evaluating import evaluating
 from nin.model.functional import call_with, trainable
 from nin.model.independence import check_independent
 from nin.model.views import Forward, Inputs, check_tensor, viewed
+from nin.probes.response.jacobians import Jacobian, cuts
 from nin.support.arguments import check_choice, check_count
 
 OUTPUTS = ("trace", "full")
-CHUNK_BYTES = 2**28  # of Jacobians in memory at a time; twice that for two different sets of samples
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,10 @@ def kernel(
     x2       the second set of samples; None: x again
     forward  forward(model, x) -> outputs, in place of model(x), such as lambda model, x: model(**x).logits
     outputs  for a network with C outputs: "trace", sum_c Theta_cc (n, m), or "full", Theta_cd (n, C, m, C)
-    chunk    samples whose Jacobians are in memory at a time, C x parameters numbers each; None: what fits into 256 MiB
+    chunk    samples whose Jacobians are in memory at a time; None: all of them, if 1 GiB holds one output of each.
+             Jacobians of more than 256 MiB, C x p numbers for each sample, are computed in parts
+    Costs (n + m) C backward passes of one sample (x2=None: n C), for Jacobians of more than 1 GiB and "full" several
+    times as many, and n m C p multiply-adds for the trace, n m C^2 p for "full".
     The model is in eval mode: batch norm uses its running statistics, and dropout is off. It is not changed.
     Raises ValueError for a model without trainable parameters, samples of different shapes, outputs that are not (n,)
     or (n, C, ...), and a model that draws in eval mode or whose samples see each other, naming the module.
@@ -174,65 +178,61 @@ def _by_layer(
     check_independent(model, x)
     with evaluating(model), torch.no_grad():
         f, parameters = function_of(model)
-        classes = f(parameters, x[:1]).shape[1]
-        size = classes * sum(p.numel() * p.element_size() for p in parameters.values())
-        chunk = max(CHUNK_BYTES // size, 1) if chunk is None else chunk
-
         recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
-
-        def jacobian(part: Tensor) -> dict[str, Tensor]:
-            if recurrent:  # torch cannot vmap these
-                return _one_by_one(f, parameters, part)
-            one = vmap(jacrev(lambda p, sample: f(p, sample[None])[0]), in_dims=(None, 0))
-            return {name: value.flatten(2) for name, value in one(parameters, part).items()}  # (n, C, parameters)
-
-        same = x2 is None and len(x) <= chunk
-        others = x if x2 is None else x2
-        rows = [
-            _block(left, jacobian, others, chunk, outputs, same=same, whole=whole)
-            for left in map(jacobian, x.split(chunk))
-        ]
-    return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+        jacobian = Jacobian.of(f, parameters, x[:1], vectorised=not recurrent)
+        by = dict.fromkeys(parameters, "") if whole else {name: name.rpartition(".")[0] for name in parameters}
+        return _trace(jacobian, x, x2, chunk, by) if outputs == "trace" else _full(jacobian, x, x2, chunk, by)
 
 
-@torch.enable_grad()
-def _one_by_one(f: Callable[..., Tensor], parameters: Mapping[str, Tensor], x: Tensor) -> dict[str, Tensor]:
-    """The Jacobian (n, C, parameters) by name, one backward pass for each sample and output."""
-    leaves = {name: value.clone().requires_grad_() for name, value in parameters.items()}
-    rows = []
-    for sample in x:
-        outputs = f(leaves, sample[None])[0]
-        options = {"retain_graph": True, "materialize_grads": True}
-        rows.append([torch.autograd.grad(output, list(leaves.values()), **options) for output in outputs])
-    return {
-        name: torch.stack([torch.stack([gradient[place].flatten() for gradient in row]) for row in rows])
-        for place, name in enumerate(leaves)
-    }
+def _trace(
+    jacobian: Jacobian, x: Tensor, x2: Tensor | None, chunk: int | None, by: Mapping[str, str]
+) -> dict[str, Float[Tensor, "n m"]]:
+    """sum_c J_c J_c^T by layer: each row of J is computed once if the rows of one output fit into memory together."""
+    others = x if x2 is None else x2
+    size, width = jacobian.cut(len(x) + (len(others) if x2 is not None else 0), chunk, alone=True)
+    theta = {layer: torch.zeros(len(x), len(others), dtype=torch.float64) for layer in by.values()}
+    for outputs in cuts(jacobian.outputs, width):
+        for i in cuts(len(x), size):
+            left = jacobian.rows(x[i], outputs)
+            for j in cuts(len(others), size):
+                if x2 is None and j.start < i.start:
+                    continue
+                right = left if x2 is None and i == j else jacobian.rows(others[j], outputs)
+                for layer, block in _products(left, right, by, lambda a, b: a.flatten(1) @ b.flatten(1).T).items():
+                    theta[layer][i, j] += block.cpu().double()
+                    if x2 is None and i != j:
+                        theta[layer][j, i] += block.T.cpu().double()
+    return {layer: total.to(jacobian.like) for layer, total in theta.items()}
 
 
-def _block(
+def _full(
+    jacobian: Jacobian, x: Tensor, x2: Tensor | None, chunk: int | None, by: Mapping[str, str]
+) -> dict[str, Float[Tensor, "n C m C"]]:
+    """J J^T by layer; the rows of a block are computed again for each block that they meet."""
+    others, C = x if x2 is None else x2, jacobian.outputs
+    size, width = jacobian.cut(len(x) + (len(others) if x2 is not None else 0), chunk, alone=False)
+    theta = {layer: jacobian.like.new_empty(len(x), C, len(others), C) for layer in by.values()}
+    blocks, against = ([(i, c) for i in cuts(len(z), size) for c in cuts(C, width)] for z in (x, others))
+    for place, (i, c) in enumerate(blocks):
+        left = jacobian.rows(x[i], c)
+        for j, d in against[place:] if x2 is None else against:
+            right = left if x2 is None and (i, c) == (j, d) else jacobian.rows(others[j], d)
+            for layer, block in _products(left, right, by, partial(torch.einsum, "icp,jdp->icjd")).items():
+                theta[layer][i, c, j, d] = block
+                if x2 is None:
+                    theta[layer][j, d, i, c] = block.permute(2, 3, 0, 1)
+    return theta
+
+
+def _products(
     left: Mapping[str, Tensor],
-    jacobian: Callable[[Tensor], Mapping[str, Tensor]],
-    x2: Tensor,
-    chunk: int,
-    outputs: str,
-    *,
-    same: bool,
-    whole: bool,
+    right: Mapping[str, Tensor],
+    by: Mapping[str, str],
+    product: Callable[[Tensor, Tensor], Tensor],
 ) -> dict[str, Tensor]:
-    """The rows of the kernel for the samples of `left`, by layer, against all of x2."""
-    blocks: dict[str, list[Tensor]] = {}
-    for right in [left] if same else map(jacobian, x2.split(chunk)):
-        found: dict[str, Tensor] = {}
-        for name in left:
-            layer = "" if whole else name.rpartition(".")[0]
-            a, b = left[name], right[name]
-            if outputs == "trace":
-                block = a.flatten(1) @ b.flatten(1).T  # (n, m)
-            else:
-                block = torch.einsum("icp,jdp->icjd", a, b)  # (n, C, m, C)
-            found[layer] = found[layer] + block if layer in found else block
-        for layer, block in found.items():
-            blocks.setdefault(layer, []).append(block)
-    axis = 1 if outputs == "trace" else 2
-    return {layer: torch.cat(parts, axis) for layer, parts in blocks.items()}
+    """The product of the rows of two blocks, summed over the parameters of a layer."""
+    found: dict[str, Tensor] = {}
+    for name, layer in by.items():
+        block = product(left[name], right[name])
+        found[layer] = found[layer] + block if layer in found else block
+    return found
