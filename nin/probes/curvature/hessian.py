@@ -19,10 +19,12 @@ from nin.model.views import Forward, Inputs, targeted, viewed
 from nin.probes.curvature.differentiable import Loss, check_finite, check_mean, check_samples, twice_differentiable
 from nin.probes.curvature.lanczos import Mode, lanczos
 from nin.support.arguments import check_choice, check_count
+from nin.support.memory import check_memory, kept
 from nin.support.threads import threads
 
 DENSE_LIMIT = 256  # with more units top_mode is matrix-free: about 20 Hessian-vector products instead of d
 Part = tuple[Tensor, Tensor, tuple[Tensor, ...]]  # samples, targets, further inputs
+GRAPHS = 6  # times what a forward pass keeps: what a Hessian-vector product in the parameters takes, measured
 AT_ONCE = 8  # directions per vectorised product: the memory of 16 gradient passes
 
 
@@ -40,8 +42,8 @@ def local_hessian(
     """<H> = mean_i d^2 ell_i / dz_i dz_i^T at the pre-activation z of a layer, without noise.
 
     This is the exact Hessian, at delta = 0, of delta -> mean_i ell(f(x_i; z_i + delta), y_i) with one shift shared by
-    all samples; it takes d gradient passes. Autograd omits the delta functions at the kinks of ReLU. The model is
-    measured in eval mode and not changed.
+    all samples; it takes d gradient passes and 3 d^2 numbers of memory. Autograd omits the delta functions at the kinks
+    of ReLU. The model is measured in eval mode and not changed.
 
     x, y        tensors with one row for each sample, or sequences or mappings of them: model(x), model(*x), model(**x)
     loss        loss(outputs, y) -> the mean or the per-sample losses, which are averaged
@@ -52,9 +54,16 @@ def local_hessian(
     Source: arXiv 2210.13599, the curvature that sets the decay rate of the NIW.
     Raises ValueError for an unknown layer, listing the candidates, batch_size < 1, an empty batch, parameters that are
     not finite, a model that draws in eval mode, and for a batch_size with a model whose samples see each other or with
-    a loss that is not a mean over samples (one that ignores targets must return a loss for each sample).
+    a loss that is not a mean over samples (one that ignores targets must return a loss for each sample), and for d too
+    large for the memory: use `extremes`.
     """
     curvature = LocalHessian(model, layer, x, y, loss=loss, at=at, batch_size=batch_size, forward=forward)
+    check_memory(
+        f"the Hessian of layer={layer!r}, d = {curvature.d},",
+        3 * curvature.delta.element_size() * curvature.d**2,
+        "use extremes, which needs products with vectors alone",
+        device=curvature.delta.device,
+    )
     return curvature @ torch.eye(curvature.d).to(curvature.delta)
 
 
@@ -72,8 +81,9 @@ def extremes(
 ) -> tuple[list[Mode], list[Mode]]:
     """The `count` algebraically largest and the `count` smallest eigenvalues of <H>, each list outermost first.
 
-    Lanczos (ARPACK through scipy's eigsh) on exact Hessian-vector products, without a d x d matrix. Each Mode carries
-    its residual. Other arguments and errors as in `local_hessian`; also raises ValueError unless 2 count < d.
+    Lanczos (ARPACK through scipy's eigsh) on exact Hessian-vector products, without a d x d matrix: tens of products at
+    each end, of two gradient passes each. Each Mode carries its residual. Other arguments and errors as in
+    `local_hessian`; also raises ValueError unless 2 count < d.
     """
     check_count("count", count)
     curvature = LocalHessian(model, layer, x, y, loss=loss, at=at, batch_size=batch_size, forward=forward)
@@ -123,9 +133,10 @@ def sharpness(
     batch_norm  "running" (default): the running statistics, as in evaluation; "batch": the statistics of x, hence the
                 loss that is trained on a batch x
     frozen      whether parameters with requires_grad=False count too
-    batch_size  samples at a time (None: all), which bounds the memory
-    Raises ValueError for a model without such parameters, with parameters that are not finite, one that draws in eval
-    mode, an empty batch, and for a batch_size with batch_norm="batch" or with a loss that is not a mean over samples.
+    batch_size  samples at a time (None: all), which bounds the memory: about six times what a forward pass keeps
+    Takes about 20 products, of two gradient passes each. Raises ValueError for a model without such parameters, with
+    parameters that are not finite, one that draws in eval mode, an empty batch, one too large for the memory, and for a
+    batch_size with batch_norm="batch" or with a loss that is not a mean over samples.
     """
     check_choice("batch_norm", batch_norm, ("running", "batch"))
     if inputs and not (forward is None and isinstance(x, Tensor)):
@@ -155,6 +166,16 @@ def sharpness(
     def pulled(part: Part) -> Callable[[dict[str, Tensor]], tuple[dict[str, Tensor]]]:
         return torch.func.vjp(torch.func.grad(partial(total, *part)), parameters)[1]
 
+    with evaluating(model), twice_differentiable(model):
+        leaves = {name: parameter.detach().requires_grad_() for name, parameter in parameters.items()}
+        one = tuple(z[:1] for z in (x, *inputs))
+        _, bytes_kept = kept(lambda: call_with(model, leaves, one), model.parameters())
+    check_memory(
+        f"the Hessian of the loss over {min(size, len(x))} samples at a time",
+        GRAPHS * min(size, len(x)) * sum(bytes_kept),
+        "pass a smaller batch_size" if batch_norm == "running" else "use fewer samples",
+        device=like.device,
+    )
     statistics = batch_statistics(model) if batch_norm == "batch" else nullcontext()
     with evaluating(model), statistics, torch.no_grad(), twice_differentiable(model):
         if len(parts) > 1:

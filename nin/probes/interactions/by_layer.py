@@ -23,6 +23,7 @@ from nin.probes.interactions.games_of_layers import (
 )
 from nin.probes.interactions.layer_table import compared, resampled, steady, table
 from nin.probes.interactions.readouts import fit_readouts, head_readout
+from nin.probes.interactions.sparsest import check_splits
 from nin.support.arguments import check_choice, check_count, check_number
 
 N = 10  # foreground patches, as in the paper
@@ -97,7 +98,9 @@ def layerwise(
     same layer of `second`; for `second` itself, with the model), stability, each with its interval in ..._low and
     ..._high. Strengths are in units of E_x |v(x_N) - v(x_empty)|. Ratios are of sums over images; they are NaN if there
     is nothing to compare (no salient interaction, no second network).
-    Raises ValueError as `layer_games` and `layer_interactions` do, and for arguments that do not fit together.
+    Costs 2^n forward passes for each image and network (model, untrained, second), and for each draw of the noise.
+    Raises ValueError as `layer_games` and `layer_interactions` do, for arguments that do not fit together, and for
+    games too large for the memory: 8 (4^n + 20 games 2^n) bytes, for a game of each image and layer.
     """
     check_choice("value", value, VALUES)
     check_choice("per", per, comparison.PER)
@@ -112,6 +115,7 @@ def layerwise(
     noise = Noise() if noise is None else noise
     baseline = train[0].mean(0) if baseline is None else baseline
     patches = image_patches(x, patches, baseline, N)
+    check_splits(patches.shape[1], (len(x) + noise.draws * min(noise.images, len(x))) * (len(names) + 1))
     networks = {name: viewed(one, forward, x)[0] for name, one in _networks(model, untrained, second, seed).items()}
     readouts, accuracies, found = {}, {}, {}
 

@@ -10,6 +10,7 @@ from nin.model.views import Forward, check_tensor, viewed
 from nin.probes.interactions.games import LARGEST
 from nin.probes.watching import watching
 from nin.support.arguments import check_count
+from nin.support.memory import check_memory
 
 OUTPUT = "output"  # the name of the network's own output
 
@@ -55,9 +56,10 @@ def masked_outputs(
     chunk          masked inputs per pass, which bounds the memory; 256: ours
     forward        forward(model, x) -> outputs for masked inputs x (count, ...), in place of model(x), such as
                    lambda model, x: model(x).logits
+    Costs 2^n forward passes of one sample; keeps 2^n times the values of the layers.
     The row of coalition T has index T, bit i = patch i present. Runs in eval mode; the model is not changed.
     Raises ValueError for patches that overlap, are empty or do not have the shape of x, for n > 20, an unknown layer or
-    one named "output", and outputs that are not finite.
+    one named "output", outputs that are not finite, and, after the first pass, values that do not fit into memory.
     """
     check_count("chunk", chunk)
     check_patches(x, patches)
@@ -84,9 +86,21 @@ def masked_outputs(
                 run(masked_inputs(x, patches, baseline, coalitions))
                 check_tensor(outputs[-1])
                 see(OUTPUT, outputs.pop())
+                if not int(coalitions[0]):
+                    _check_memory(found, 2 ** len(patches))
     finally:
         handle.remove()
     return {name: torch.cat(parts) for name, parts in found.items()}
+
+
+def _check_memory(found: Mapping[str, Sequence[Tensor]], coalitions: int) -> None:
+    """ValueError if what the first masked inputs gave does not fit into memory for all of them."""
+    first = [parts[0] for parts in found.values()]
+    check_memory(
+        f"keeping {', '.join(found)} on all {coalitions} masked inputs",
+        sum(values[0].numel() * values.element_size() for values in first) * coalitions,
+        "name fewer layers, reduce them by `read`, or use fewer patches",
+    )
 
 
 def check_patches(x: Tensor, patches: Tensor) -> None:

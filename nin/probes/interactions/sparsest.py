@@ -9,6 +9,9 @@ from torch import Tensor
 from nin.probes.interactions.games import Game, check_values, inverse_moebius, or_values, orders
 from nin.probes.interactions.solver import solve
 from nin.support.arguments import check_count, check_number
+from nin.support.memory import check_memory
+
+ARRAYS = 20  # of all games, that the iteration holds at a time
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,7 @@ def split(
     check_count("iterations", iterations)
     values = check_values(values)
     size = values.shape[-1]
-    if size > 2**13:
-        n = size.bit_length() - 1
-        raise ValueError(f"values of n = {n}: the split takes an inverse of {8 * 4**n / 2**30:.0f} GB; at most n = 13.")
+    check_splits(size.bit_length() - 1, values.numel() // size)
     games = values.reshape(-1, size).double()  # (games, 2^n), as are b, and_, or_ and delta
     b = games - games[:, :1]
     room = kappa * b[:, -1:].abs()  # (games, 1)
@@ -78,3 +79,11 @@ def split(
     parts = (part.view(values.shape).to(values) for part in (and_, or_, delta))
     totals = ((total * scale[:, 0]).view(values.shape[:-1]) for total in (found.objective, found.bound))
     return Split(*parts, *totals)
+
+
+def check_splits(n: int, games: int) -> None:
+    """ValueError if that many games of n variables cannot be split: n > 13, or more than fits into memory."""
+    if n > 13:
+        raise ValueError(f"values of n = {n}: the split takes an inverse of {8 * 4**n / 2**30:.0f} GB; at most n = 13.")
+    needed = 8 * (4**n + ARRAYS * games * 2**n)
+    check_memory(f"the split of {games} games of n = {n} variables", needed, "use fewer images, layers or variables")

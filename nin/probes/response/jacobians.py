@@ -1,14 +1,15 @@
 """The Jacobian of a network in blocks of samples and outputs, cut so that memory is bounded and few rows come twice."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
 from torch.func import jacrev, vmap
+
+from nin.support.memory import kept
 
 Function = Callable[[Mapping[str, Tensor], Tensor], Tensor]  # (parameters, x) -> (n, C)
 
@@ -38,18 +39,18 @@ class Jacobian:
     vectorised: bool
 
     @classmethod
-    def of(cls, f: Function, parameters: Mapping[str, Tensor], one: Tensor, *, vectorised: bool) -> "Jacobian":
-        """The Jacobian of f; one: a batch of a single sample."""
-        own, kept = {p.data_ptr() for p in parameters.values()}, {}
-
-        def see(saved: Tensor) -> Tensor:
-            kept[saved.data_ptr()] = saved.numel() * saved.element_size()
-            return saved
-
-        with torch.enable_grad(), saved_tensors_hooks(see, lambda saved: saved):
-            leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
-            outputs = f(leaves, one)
-        sizes = [size for place, size in kept.items() if place not in own]
+    def of(
+        cls,
+        f: Function,
+        parameters: Mapping[str, Tensor],
+        one: Tensor,
+        *,
+        present: Iterable[Tensor],
+        vectorised: bool,
+    ) -> "Jacobian":
+        """The Jacobian of f; one: a batch of a single sample; present: tensors that are in memory anyway."""
+        leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
+        outputs, sizes = kept(lambda: f(leaves, one), present)
         entries = sum(p.numel() * p.element_size() for p in parameters.values())
         row = entries + (BACK * max(sizes, default=0) if vectorised else 0)
         return cls(f, parameters, outputs.shape[1], entries, row, sum(sizes), vectorised)
@@ -97,6 +98,10 @@ class Jacobian:
             return samples, max(min(self.outputs, fast, most), 1)
         outputs = max(min(self.outputs, MOST // 2 // self.row // (chunk or 1)), 1)
         return chunk or max(min(count, MOST // 2 // (outputs * self.row + self.graph)), 1), outputs
+
+    def memory(self, samples: int, outputs: int, *, blocks: int) -> float:
+        """The bytes that blocks of this size take together, while one of them is computed."""
+        return samples * (outputs * (self.row + (blocks - 1) * self.entries) + self.graph)
 
 
 def cuts(length: int, size: int) -> Iterator[slice]:

@@ -18,6 +18,7 @@ from nin.model.independence import check_independent
 from nin.model.views import Forward, Inputs, check_tensor, viewed
 from nin.probes.response.jacobians import Jacobian, cuts
 from nin.support.arguments import check_choice, check_count
+from nin.support.memory import check_memory
 
 OUTPUTS = ("trace", "full")
 
@@ -51,7 +52,8 @@ def kernel(
     times as many, and n m C p multiply-adds for the trace, n m C^2 p for "full".
     The model is in eval mode: batch norm uses its running statistics, and dropout is off. It is not changed.
     Raises ValueError for a model without trainable parameters, samples of different shapes, outputs that are not (n,)
-    or (n, C, ...), and a model that draws in eval mode or whose samples see each other, naming the module.
+    or (n, C, ...), a kernel that does not fit into memory (8 n m bytes, times C^2 for "full", and the Jacobians), and a
+    model that draws in eval mode or whose samples see each other, naming the module.
     """
     return sum(_by_layer(*_viewed(model, forward, x, x2), outputs, chunk, whole=True).values())
 
@@ -179,17 +181,35 @@ def _by_layer(
     with evaluating(model), torch.no_grad():
         f, parameters = function_of(model)
         recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
-        jacobian = Jacobian.of(f, parameters, x[:1], vectorised=not recurrent)
+        jacobian = Jacobian.of(f, parameters, x[:1], present=model.parameters(), vectorised=not recurrent)
         by = dict.fromkeys(parameters, "") if whole else {name: name.rpartition(".")[0] for name in parameters}
-        return _trace(jacobian, x, x2, chunk, by) if outputs == "trace" else _full(jacobian, x, x2, chunk, by)
+        n, m, alone = len(x), len(x if x2 is None else x2), outputs == "trace"
+        size, width = jacobian.cut(n if x2 is None else n + m, chunk, alone=alone)
+        _check_memory(jacobian, n, m, size, width, layers=len(set(by.values())), alone=alone, same=x2 is None)
+        return (_trace if alone else _full)(jacobian, x, x2, size, width, by)
+
+
+def _check_memory(
+    jacobian: Jacobian, n: int, m: int, size: int, width: int, *, layers: int, alone: bool, same: bool
+) -> None:
+    """ValueError for a kernel, or for blocks of its Jacobian, that do not fit into memory."""
+    C, entries = jacobian.outputs, n * m * layers
+    result = 8 * entries if alone else jacobian.like.element_size() * entries * C**2
+    whole = same and size >= n and (alone or width == C)
+    fewer = "lower n, or use kernel_sketch" if alone else "lower n, or use outputs='trace' or kernel_sketch"
+    check_memory(
+        f"the kernel of n = {n} and m = {m} samples with C = {C} outputs, in blocks of {size} x {width},",
+        result + jacobian.memory(size, width, blocks=1 if whole else 2),
+        f"{fewer}, or, for smaller blocks, chunk=1",
+        device=jacobian.like.device,
+    )
 
 
 def _trace(
-    jacobian: Jacobian, x: Tensor, x2: Tensor | None, chunk: int | None, by: Mapping[str, str]
+    jacobian: Jacobian, x: Tensor, x2: Tensor | None, size: int, width: int, by: Mapping[str, str]
 ) -> dict[str, Float[Tensor, "n m"]]:
     """sum_c J_c J_c^T by layer: each row of J is computed once if the rows of one output fit into memory together."""
     others = x if x2 is None else x2
-    size, width = jacobian.cut(len(x) + (len(others) if x2 is not None else 0), chunk, alone=True)
     theta = {layer: torch.zeros(len(x), len(others), dtype=torch.float64) for layer in by.values()}
     for outputs in cuts(jacobian.outputs, width):
         for i in cuts(len(x), size):
@@ -206,11 +226,10 @@ def _trace(
 
 
 def _full(
-    jacobian: Jacobian, x: Tensor, x2: Tensor | None, chunk: int | None, by: Mapping[str, str]
+    jacobian: Jacobian, x: Tensor, x2: Tensor | None, size: int, width: int, by: Mapping[str, str]
 ) -> dict[str, Float[Tensor, "n C m C"]]:
     """J J^T by layer; the rows of a block are computed again for each block that they meet."""
     others, C = x if x2 is None else x2, jacobian.outputs
-    size, width = jacobian.cut(len(x) + (len(others) if x2 is not None else 0), chunk, alone=False)
     theta = {layer: jacobian.like.new_empty(len(x), C, len(others), C) for layer in by.values()}
     blocks, against = ([(i, c) for i in cuts(len(z), size) for c in cuts(C, width)] for z in (x, others))
     for place, (i, c) in enumerate(blocks):

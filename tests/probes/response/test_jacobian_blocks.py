@@ -1,4 +1,4 @@
-"""Catches: a kernel that changes with the way its Jacobian is cut into blocks, rows that are computed more than once."""
+"""Catches: a kernel that changes with the blocks its Jacobian is cut into, rows that are computed more than once."""
 
 import pytest
 import torch
@@ -37,7 +37,7 @@ def naive(model, x, x2):
 # the bytes of one row of this network are 8 (15 + 6 + 78 + 35) = 1072
 CUTS = {
     "whole": {},
-    "pieces of outputs": {"WHOLE": 14_000, "PIECE": 12_000},
+    "pieces of outputs": {"WHOLE": 17_000, "PIECE": 12_000},
     "one output at a time": {"WHOLE": 1, "PIECE": 1},
     "samples cut too": {"WHOLE": 1, "PIECE": 1, "MOST": 6_000},
     "single rows": {"WHOLE": 1, "PIECE": 1, "MOST": 1},

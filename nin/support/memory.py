@@ -1,0 +1,54 @@
+"""How much memory a computation may take, and the refusal, before it starts, of one that needs more."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+Result = TypeVar("Result")
+
+MEMORY = Path("/proc/meminfo")  # of Linux; elsewhere nothing is refused
+CONTAINER = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def limit(device: torch.device | None = None) -> float:
+    """The bytes that are free on a device, for the CPU at most the limit of its container; inf if unknown."""
+    if device is not None and device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    if device is not None and device.type != "cpu":
+        return float("inf")
+    return min(_found(), default=float("inf"))
+
+
+def check_memory(what: str, needed: float, advice: str, *, device: torch.device | None = None) -> None:
+    """ValueError if a computation needs more bytes than `limit`; what: its name and sizes, advice: what to do."""
+    if needed > (most := limit(device)):
+        raise ValueError(f"{what} takes {needed / 1e9:.3g} GB of memory (limit: {most / 1e9:.3g} GB); {advice}.")
+
+
+def kept(compute: Callable[[], Result], without: Iterable[Tensor]) -> tuple[Result, list[int]]:
+    """A result, and the bytes of each tensor that autograd keeps for its gradient, except the tensors of `without`."""
+    sizes: dict[int, int] = {}
+
+    def see(saved: Tensor) -> Tensor:
+        place = saved.untyped_storage().data_ptr()
+        sizes[place] = max(saved.numel() * saved.element_size(), sizes.get(place, 0))
+        return saved
+
+    with torch.enable_grad(), saved_tensors_hooks(see, lambda saved: saved):
+        result = compute()
+    own = {tensor.untyped_storage().data_ptr() for tensor in without}
+    return result, [size for place, size in sizes.items() if place not in own]
+
+
+def _found() -> Iterator[float]:
+    for path in CONTAINER:
+        with contextlib.suppress(OSError, ValueError):  # "max": no limit
+            yield float(path.read_text())
+    with contextlib.suppress(OSError, ValueError):
+        lines = (line.split() for line in MEMORY.read_text().splitlines())
+        yield from (1024 * float(line[1]) for line in lines if line[:1] == ["MemAvailable:"])
