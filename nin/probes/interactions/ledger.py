@@ -1,11 +1,12 @@
 """What each block of a residual network adds to the interactions of its output, exactly and without fitted readouts.
 
 Interactions are linear in the game. If the output is a linear function w of a stream to which blocks add, then
-I(S | output) = I(S | w.stem) + sum_l I(S | w.block_l) for every S that is not empty. The effect of any nonlinearity
-between the last addition and w (a normalisation, an activation) is the remainder.
+I(S | output) = I(S | w.stem) + sum_l I(S | w.block_l) for every S that is not empty. Where a shortcut maps the stream
+by an affine P, as where a ResNet changes its resolution, all earlier parts pass through P. The effect of any
+nonlinearity between the last addition and w (a normalisation, an activation) is the remainder.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -84,6 +85,7 @@ def residual_ledger(
     readout: Callable[[Tensor], Tensor],
     adds: str = "difference",
     stem: str | None = None,
+    shortcuts: Mapping[str, str | Callable[[Tensor], Tensor]] | None = None,
     value: str = "margin",
     patches: Bool[Tensor, "..."] | None = None,
     baseline: Shaped[Tensor, "..."] | None = None,
@@ -99,13 +101,18 @@ def residual_ledger(
                elsewhere; `stem` names the module to whose output the first branch is added
     readout    stream (batch, ...) -> logits (batch, classes): the last part of the model, such as
                lambda h: model.head(h.mean((2, 3))). Its constant is counted with the stem
+    shortcuts  for blocks that return P(stream) + their addition: the dotted name of the module P, or a function, as in
+               {"layer2.0": "layer2.0.downsample"}. P is affine in eval mode (convolution, batch norm, pooling); its
+               constant is counted with the stem
     value      "margin" z_y - z_c over the most likely other class c, or the "logit" z_y. Log-odds are not offered:
                they are not linear in the logits
     patches, baseline, forward    as in `layerwise`; baseline None: the mean of x
     The effect of a ReLU after each addition, as in the usual ResNet, is in the remainder if blocks are named by their
     branches ("output"), as is that of a normalisation before the readout.
-    Raises ValueError for unknown names, a block that is not called exactly once or whose output and input differ in
-    shape, a stem that does not fit `adds`, and a readout that is not linear or does not give the model's classes.
+    Costs 2^n forward passes for each image. Raises ValueError for unknown names, a block that is not called exactly
+    once, one without a shortcut whose output and input differ in shape, a shortcut that is not affine or that does not
+    receive the input of its block, a stem that does not fit `adds`, and a readout that is not linear or does not give
+    the model's classes.
     """
     check_choice("value", value, VALUES)
     check_choice("adds", adds, ADDS)
@@ -117,6 +124,8 @@ def residual_ledger(
     if baseline is None and not x.is_floating_point():
         raise ValueError(f"x of {x.dtype} has no mean; pass baseline, for example the token of a mask everywhere.")
     model = viewed(model, forward, x)[0]
+    if unknown := set(shortcuts or ()) - set(blocks):
+        raise ValueError(f"shortcuts names {sorted(unknown)}, which are not among blocks: {', '.join(blocks)}.")
     baseline = x.mean(0) if baseline is None else baseline
     patches = image_patches(x, patches, baseline, 10)
     names = list(blocks) if stem is None else [stem, *blocks]
@@ -126,7 +135,7 @@ def residual_ledger(
         logits = model(x)
         check_tensor(logits)
         rivals = rival_classes(logits, y)
-        added = Additions(model, names, adds)
+        added = Additions(model, names, adds, shortcuts or {})
         try:
             for i in ProgressBar(range(len(x)), progress=progress, desc="ledger", unit="image"):
                 check_patches(x[i], patches[i])
@@ -166,23 +175,55 @@ def _read(readout: Callable[[Tensor], Tensor], parts: Sequence[Tensor], logits: 
     return read
 
 
-class Additions:
-    """Hooks that keep the addition of each block in a pass: its output minus its input, or its output alone."""
+def _through(shortcut: Callable[[Tensor], Tensor], parts: Sequence[Tensor], block: str) -> list[Tensor]:
+    """The parts of the stream after an affine map, its constant with the first; ValueError if it is not affine."""
+    constant = shortcut(torch.zeros_like(parts[0][:1]))
+    mapped = [shortcut(parts[0]), *(shortcut(part) - constant for part in parts[1:])]
+    # at -2 times the stream: neither odd nor positively homogeneous functions pass
+    whole, size = shortcut(-2 * torch.stack(parts).sum(0)), torch.stack(mapped).abs().amax()
+    if (whole + 2 * torch.stack(mapped).sum(0) - 3 * constant).abs().amax() > 1e-4 * size:
+        raise ValueError(
+            f"the shortcut of block {block!r} is not affine: shortcut(sum of parts) differs from the sum of its "
+            "values. Name a module without activations, or begin after this block and leave it in the stem."
+        )
+    return mapped
 
-    def __init__(self, model: nn.Module, names: Sequence[str], adds: str) -> None:
+
+class Additions:
+    """Hooks that keep the addition of each block in a pass: its output minus its input, or its output alone.
+
+    With a shortcut P, the addition is the output minus P(input), and the parts before it pass through P.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        names: Sequence[str],
+        adds: str,
+        shortcuts: Mapping[str, str | Callable[[Tensor], Tensor]],
+    ) -> None:
         self.names, self.adds = names, adds
         self.inputs: dict[str, Tensor] = {}
         self.found: dict[str, Tensor] = {}
+        self.shortcuts = {b: watched_layers(model, [s])[s] if isinstance(s, str) else s for b, s in shortcuts.items()}
+        self.passed: dict[str, tuple[Tensor, Tensor]] = {}  # what entered and left the shortcut of a block in the pass
         self.handles = []
         for name, module in watched_layers(model, names).items():
             if adds == "difference":  # the input is kept before a block overwrites it
                 self.handles.append(module.register_forward_pre_hook(partial(self._before, name)))
             self.handles.append(module.register_forward_hook(partial(self._after, name)))
+        for name, shortcut in self.shortcuts.items():
+            if adds == "difference" and isinstance(shortcut, nn.Module):
+                self.handles.append(shortcut.register_forward_hook(partial(self._pass, name)))
 
     def _before(self, name: str, module: nn.Module, inputs: tuple) -> None:
         if not inputs or not isinstance(inputs[0], Tensor):
             raise ValueError(f"block {name!r} does not take a tensor; name its branch instead, with adds='output'.")
         self.inputs.setdefault(name, inputs[0].clone())
+
+    def _pass(self, name: str, module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        if name not in self.found:  # else the parts pass through it
+            self.passed[name] = (inputs[0].clone(), output.clone())
 
     def _after(self, name: str, module: nn.Module, inputs: tuple, output: object) -> None:
         if name in self.found:
@@ -192,23 +233,42 @@ class Additions:
         if self.adds == "output":
             self.found[name] = output.clone()
             return
-        before = self.inputs[name]
+        before = self._stream(name)
         if before.shape != output.shape:
             raise ValueError(
                 f"block {name!r} turns {tuple(before.shape)} into {tuple(output.shape)}: output minus input needs one "
-                "shape. Leave the block in the stem, or name branches (adds='output')."
+                f"shape. Name the module that maps the stream there, shortcuts={{{name!r}: ...}}, leave the block in "
+                "the stem, or name branches (adds='output')."
             )
         self.found[name] = output - before
+
+    def _stream(self, name: str) -> Tensor:
+        """The stream to which a block adds: its input, or what its shortcut makes of it."""
+        before, shortcut = self.inputs[name], self.shortcuts.get(name)
+        if shortcut is None:
+            return before
+        if not isinstance(shortcut, nn.Module):
+            return shortcut(before)
+        entered, left = self.passed.get(name, (None, None))
+        if entered is None or entered.shape != before.shape or not torch.equal(entered, before):
+            what = "is not called in its" if entered is None else "does not receive the input of its"
+            raise ValueError(
+                f"shortcuts: the module of block {name!r} {what} block, so that it does not map the stream. Name "
+                "the one that does, or leave the block in the stem."
+            )
+        return left
 
     def parts(self) -> list[Tensor]:
         """Stem and blocks of the last pass, in the order of the names; the hooks then start afresh."""
         missing = [name for name in self.names if name not in self.found]
         if missing:
             raise ValueError(f"block {missing[0]!r} is not called in a forward pass; leave it out.")
-        parts = [self.found[name] for name in self.names]
-        if self.adds == "difference":
-            parts.insert(0, self.inputs[self.names[0]])
-        self.found, self.inputs = {}, {}
+        parts = [self.inputs[self.names[0]]] if self.adds == "difference" else []
+        for name in self.names:
+            if name in self.shortcuts:
+                parts = _through(self.shortcuts[name], parts, name)
+            parts.append(self.found[name])
+        self.found, self.inputs, self.passed = {}, {}, {}
         return parts
 
     def remove(self) -> None:
