@@ -1,6 +1,7 @@
 """What each layer of a network adds and forgets, with intervals and controls (arXiv 2409.08712)."""
 
 import copy
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -185,9 +186,13 @@ def _accuracy(network: nn.Module, x: Tensor, y: Tensor, chunk: int) -> float:
 
 @torch.no_grad()
 def reinitialised(model: nn.Module, *, seed: int = 0) -> nn.Module:
-    """An untrained copy of the model: layers draw their weights anew, by their own `reset_parameters`.
+    """An untrained copy of the model, initialised as the model does it where it says how.
 
-    Parameters of all other modules are shuffled, which keeps their distribution and destroys everything else.
+    Layers draw their weights anew by their own `reset_parameters`; parameters of all other modules are shuffled, which
+    keeps their distribution and destroys everything else. Then modules that contain others initialise these in their
+    own way, the outermost last: by `reset_parameters()`, by `_init_weights(module)` for each module inside (Hugging
+    Face), and by `init_weights()` (timm). What a model does in its constructor alone cannot be repeated: pass a new
+    network as `untrained` instead, also for one whose `init_weights` loads pretrained weights.
     """
     fresh = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)
@@ -200,4 +205,24 @@ def reinitialised(model: nn.Module, *, seed: int = 0) -> nn.Module:
             for parameter in own if not hasattr(module, "reset_parameters") else ():
                 order = torch.randperm(parameter.numel(), generator=generator).to(parameter.device)
                 parameter.copy_(parameter.flatten()[order].view_as(parameter))
+        for part in (*fresh.modules(), *fresh.parameters()):  # else Hugging Face leaves what has been loaded as it is
+            vars(part).pop("_is_hf_initialized", None)
+        for module in reversed(list(fresh.modules())):
+            if any(module.children()):
+                _initialise(module)
     return fresh
+
+
+def _initialise(module: nn.Module) -> None:
+    """Call what a module offers to initialise itself and the modules inside."""
+    for name in ("reset_parameters", "_reset_parameters", "_init_weights", "init_weights"):
+        if not callable(getattr(type(module), name, None)):
+            continue
+        own = getattr(module, name)
+        free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        named = [p for p in inspect.signature(own).parameters.values() if p.kind not in free]
+        required = [p for p in named if p.default is inspect.Parameter.empty]
+        if not required:
+            own()
+        elif name == "_init_weights" and len(required) == 1:
+            module.apply(own)
