@@ -55,9 +55,9 @@ def inject(
     `noisy.network` is the model without nodes.
     Source: arXiv 2210.13599 and 2210.15764, reference equations (1) and (2).
     Raises ValueError for an unknown layer (the candidates are listed), one that cannot take a node, a convolution
-    without an example, an example that the model rejects, half precision, several devices, a model that is compiled or
-    distributed, sigma or niw_std negative or not finite, a number of values that differs from the number of layers,
-    nodes < 1, an unknown law, and for a model with batch_first=False without batch_axis.
+    without an example, an example that the model rejects, half precision, several devices, a model that is compiled,
+    scripted or distributed, sigma or niw_std negative or not finite, a number of values that differs from the number of
+    layers, nodes < 1, an unknown law, and for a model with batch_first=False without batch_axis.
     """
     layers = (layer,) if isinstance(layer, str) else tuple(layer)
     if not layers or len(set(layers)) < len(layers):

@@ -1,5 +1,6 @@
 """Which layers of a network can take a node: linear layers of any library, convolutions and embeddings."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import UninitializedTensorMixin
@@ -73,10 +74,15 @@ def _is_transposed_linear(module: nn.Module) -> bool:
 
 
 def _check_not_wrapped(model: nn.Module, layer: str, modules: dict[str, nn.Module]) -> None:
-    """ValueError if a module that holds the layer is compiled or distributed: it would not call or sync the node."""
+    """ValueError if a module that holds the layer is compiled or distributed, where nodes do not work."""
     above = [(name, m) for name, m in modules.items() if not name or layer == name or layer.startswith(f"{name}.")]
     for name, module in above:
         what = f"its module {name!r}" if name else "model"
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ValueError(
+                f"{what} is scripted or traced by torch.jit, whose layers cannot be hooked. Inject into the nn.Module "
+                "that it was made from."
+            )
         if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
             raise ValueError(
                 f"{what} is compiled, and a compiled module does not call the node at {layer!r}. Inject first, then "

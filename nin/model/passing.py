@@ -42,10 +42,13 @@ def split(
 
 
 def parameters_of(network: nn.Module) -> tuple[list[str] | None, Mapping[str, inspect.Parameter]]:
-    """The positional arguments of a network's forward (None: any number), and all its named ones."""
+    """The positional arguments of a network's forward (None: any number, or unknown), and all its named ones."""
     while "_orig_mod" in network._modules:
         network = network._modules["_orig_mod"]
-    signature = inspect.signature(network.forward)
+    try:
+        signature = inspect.signature(network.forward)
+    except (ValueError, TypeError):  # of a traced module, or of one whose forward is not Python
+        return None, {}
     kinds = inspect.Parameter
     named = {
         name: p for name, p in signature.parameters.items() if p.kind not in (kinds.VAR_KEYWORD, kinds.VAR_POSITIONAL)

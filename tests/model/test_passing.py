@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from nin import inject
+from nin.model.passing import parameters_of
 
 
 def noisy_network(network, layer="linear", **options):
@@ -127,3 +128,15 @@ def test_a_layer_that_is_called_twice():
     drawn[1].load_state_dict(drawn[0].state_dict())
     both = torch.stack([drawn[1].draw(5) for _ in range(2)])
     torch.testing.assert_close(drawn[0](x), drawn[0](x, both))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_scripted_and_traced_networks_are_refused_by_name():
+    plain, x = Repeated(), torch.ones(2, 3)
+    traced, scripted = torch.jit.trace(plain, (x,)), torch.jit.script(plain)
+    assert parameters_of(traced) == (None, {}) and parameters_of(scripted)[0] == ["x"]
+    for model, layer in ((scripted, "linear"), (traced, "linear"), (nn.Sequential(scripted), "0.linear")):
+        with pytest.raises(ValueError, match="scripted or traced by torch.jit.* that it was made from"):
+            inject(model, layer, sigma=1.0)
+    beside = noisy_network(nn.Sequential(torch.jit.script(nn.Tanh()), nn.Linear(3, 3)), "1")
+    assert beside(values(5, 3), values(5, 1)).shape == (5, 3)  # a scripted module elsewhere does no harm
