@@ -22,7 +22,8 @@ class NoisyNetwork(nn.Module):
 
     network  the wrapped model; its parameters are shared and trained, its structure and hooks do not change
     niw      Parameter (nodes, *shape), the noise injection weights W_NI; for several layers a mapping by layer
-    sigma    standard deviation of eps; for several layers a mapping by layer; can be set, also during training
+    sigma    standard deviation of eps; for several layers a mapping by layer; can be set, also during training:
+             `nin.model.schedule.SigmaSchedule`
 
     `noisy(...)` takes the inputs of the network, draws eps (batch, nodes) in training mode, one number per sample and
     node that all tokens or pixels of the sample share, and uses no noise in eval mode. The number of samples is that of
