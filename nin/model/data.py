@@ -77,8 +77,9 @@ class Dataset:
 
     def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> "Dataset":
         """A copy on a device with floating-point tensors of this dtype; labels stay integers."""
-        moved = {part: getattr(self, part).to(device) for part in PARTS}
-        moved = {part: t.to(dtype) if t.is_floating_point() else t for part, t in moved.items()}
+        parts = {part: getattr(self, part) for part in PARTS}
+        cast = {part: t.to(dtype) if t.is_floating_point() else t for part, t in parts.items()}
+        moved = {part: t.to(device) for part, t in cast.items()}
         return dataclasses.replace(self, **moved)
 
 

@@ -14,6 +14,7 @@ from nin.model.noise import LAWS
 from nin.model.sites import Site, find_site
 from nin.model.views import Inputs
 from nin.support.arguments import check_choice, check_count, check_number
+from nin.support.precision import matching
 
 CALLS = ("once", "same", "each")
 
@@ -80,7 +81,7 @@ def inject(
     if generator is None:
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
     niw = [
-        _initial(site, count, scale, generator).to(weight_like(model, site.layer))
+        matching(_initial(site, count, scale, generator), weight_like(model, site.layer))
         for site, count, scale in zip(sites, counts, scales, strict=True)
     ]
     return NoisyNetwork(model, sites, niw=niw, sigma=sigmas, law=laws, generator=generator, calls=calls)

@@ -15,6 +15,7 @@ from nin.model.passing import Noise, split
 from nin.model.shift import Passing, Shift
 from nin.model.sites import Site
 from nin.support.arguments import check_choice, check_count, check_number
+from nin.support.precision import matching
 
 
 class NoisyNetwork(nn.Module):
@@ -110,7 +111,7 @@ class NoisyNetwork(nn.Module):
         """As `draw`, a list with the noise of each layer."""
         generator = of_rank(self.generator)
         return [
-            (sigma * draw_noise(count, len(niw), law=law, generator=generator)).to(niw)
+            matching(sigma * draw_noise(count, len(niw), law=law, generator=generator), niw)
             for sigma, law, niw in zip(self.sigmas, self.laws, self.weights.values(), strict=True)
         ]
 

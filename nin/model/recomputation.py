@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils import checkpoint
 
+from nin.support.precision import widest
+
 MEMORY = 64  # calls of a layer that can wait for their backward pass; more micro-batches than a step commonly has
 _FILE = checkpoint.__file__
 
@@ -81,5 +83,5 @@ class Calls:
 @torch.no_grad()
 def _brief(values: Tensor) -> Float[Tensor, "3"]:
     """Three sums over all values, which a repeated computation gives bit for bit."""
-    flat = values.detach().flatten().double().nan_to_num()
+    flat = values.detach().flatten().to(widest(values)).nan_to_num()
     return torch.stack([flat.sum(), flat.square().sum(), (flat * torch.arange(len(flat), device=flat.device)).sum()])

@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from nin.model.passing import Noise, tensors
 from nin.model.recomputation import Calls, checkpointed, in_backward
+from nin.support.precision import matching
 
 if TYPE_CHECKING:
     from nin.model.nodes import NoisyNetwork
@@ -92,7 +93,7 @@ class Shift:
             )
         if where is not None and in_backward() and self.given is None:
             return site.add(values, noisy._passing.repeats.find(index, values, site.layer), niw)
-        eps = self._eps(index, call, rows).to(niw)
+        eps = matching(self._eps(index, call, rows), niw)
         if where is not None:
             noisy._passing.repeats.remember(index, values, eps)
             self.checkpointed |= where == "inside"

@@ -22,6 +22,7 @@ from nin.probes.response import Stepper
 from nin.probes.response.features import effective_rank
 from nin.probes.response.tangent_kernel import kernel
 from nin.probes.stability import sensitivities
+from nin.support.precision import widened
 from nin.support.threads import threads
 
 COLUMNS = ["quantity", "layer", "order", "value", "error"]
@@ -95,7 +96,7 @@ def training_response(
     stepper = Stepper(model, torch.optim.SGD(model.parameters(), lr=lr), F.cross_entropy)
     ones = [slice(i, i + 1) for i in range(responders)]
     answers = torch.stack([stepper.step(x[one], y[one], x[one]).exact.abs().mean() for one in ones])
-    theta = kernel(model, x[:samples]).detach().double()
+    theta = widened(kernel(model, x[:samples]).detach())
     rows = [_mean("response", answers), _mean("self_kernel", theta.diagonal())]
     rows.append(("effective_rank", "", 0, effective_rank(_readout_features(model, x)), np.nan))
     upper = torch.triu_indices(len(theta), len(theta))
@@ -184,7 +185,7 @@ def _readout_features(model: nn.Module, x: Rows) -> Tensor:
 
 
 def _mean(quantity: str, values: Float[Tensor, " n"]) -> tuple[str, str, int, float, float]:
-    values = values.detach().double()
+    values = widened(values.detach())
     return quantity, "", 0, values.mean().item(), (values.std() / len(values) ** 0.5).item()
 
 

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from nin.model.nodes import NoisyNetwork
 from nin.model.passing import Noise
 from nin.support.arguments import check_count, check_number
+from nin.support.precision import widened
 
 
 class Indexed(torch.utils.data.Dataset):
@@ -150,5 +151,5 @@ class MemorisationMeter:
 def node_norms(noisy: NoisyNetwork) -> Float[np.ndarray, " nodes"]:
     """|W_m| of each node m, those of several layers one after the other."""
     weights = noisy.niw.values() if isinstance(noisy.niw, Mapping) else [noisy.niw]
-    norms = [torch.linalg.vector_norm(niw.detach().flatten(1).double(), dim=1).cpu() for niw in weights]
+    norms = [torch.linalg.vector_norm(widened(niw.detach().flatten(1)), dim=1).cpu() for niw in weights]
     return torch.cat(norms).numpy()

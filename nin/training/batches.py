@@ -8,6 +8,7 @@ from torch import Tensor
 
 from nin.model.data import Dataset
 from nin.model.noise import draw_noise
+from nin.support.precision import matching
 from nin.training.config import RunConfig
 
 AHEAD = 32  # steps whose samples are gathered at once: one call instead of many
@@ -70,7 +71,7 @@ class StackedBatches:
         x, y = self._spread(self._x[step], self._stream), self._spread(self._y[step], self._stream)
         if self._noise is None:
             return x, y, None
-        return x, y, (self._sigma * self._spread(self._noise[step], self._stream.cpu())).to(x)
+        return x, y, matching(self._sigma * self._spread(self._noise[step], self._stream.cpu()), x)
 
     def _draw(self) -> None:
         """Draw the next steps of all streams: (steps, streams, batch, ...)."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from nin.model.data import Dataset
 from nin.model.losses import LOSSES
 from nin.model.noise import draw_noise
+from nin.support.precision import matching, widened
 from nin.training.config import RunConfig
 from nin.training.ensemble import CHUNK, Ensemble
 
@@ -74,7 +75,7 @@ class ExpectedLoss:
         """The loss of each pair, averaged over +eps and -eps, in float64."""
         if ensemble.niw is None:
             return torch.cat([self._chunk(ensemble, x, y, None) for x, y in self._chunks()], 1)
-        eps = torch.stack([config.sigma * self._draws[config.law] for config in configs]).to(self._x)
+        eps = matching(torch.stack([config.sigma * self._draws[config.law] for config in configs]), self._x)
         parts = [
             (self._chunk(ensemble, x, y, noise) + self._chunk(ensemble, x, y, -noise)) / 2
             for (x, y), noise in zip(self._chunks(), eps.split(CHUNK, dim=1), strict=True)
@@ -88,4 +89,4 @@ class ExpectedLoss:
         self, ensemble: Ensemble, x: Tensor, y: Tensor, noise: Float[Tensor, "K chunk nodes"] | None
     ) -> Float[Tensor, "K chunk"]:
         outputs = ensemble(x.expand(len(ensemble), *x.shape), noise)  # (K, chunk, outputs)
-        return self.loss(outputs, y.expand(len(ensemble), *y.shape)).double()
+        return widened(self.loss(outputs, y.expand(len(ensemble), *y.shape)))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from nin.model.data import Dataset, load_data
 from nin.support.arguments import check_count
+from nin.support.precision import matching
 from nin.support.progress import ProgressBar
 from nin.support.threads import threads, threads_for
 from nin.training.batches import StackedBatches
@@ -99,7 +100,7 @@ def _train(
     feed = StackedBatches(configs, data)
     feed.keep(alive)
     optimizer, scale = make_optimizer(configs, ensemble)
-    scale = scale.to(data.x_train)[alive]
+    scale = matching(scale, data.x_train)[alive]
     bar = {"total": first.steps, "progress": progress, "desc": f"{runs} runs", "unit": "step"}
     for step in ProgressBar(range(first.steps + 1), **bar):
         if step == first.steps or (step in snapshots and observe is None):

@@ -12,6 +12,7 @@ from nin.model.data import Dataset
 from nin.model.losses import LOSSES, accuracy
 from nin.phases.spikes import Spike, expected_spike
 from nin.probes.curvature import Mode
+from nin.support.precision import widened
 from nin.training.config import RunConfig
 from nin.training.ensemble import CHUNK, Ensemble, member
 from nin.training.expected import ExpectedLoss, expected_steps
@@ -127,6 +128,6 @@ class Recorder:
         for part_x, part_y in zip(x.split(CHUNK), y.split(CHUNK), strict=True):
             outputs = ensemble(part_x.expand(len(ensemble), *part_x.shape))  # (K, chunk, outputs)
             labels = part_y.expand(len(ensemble), *part_y.shape)  # (K, chunk, ...)
-            loss = loss + self.loss(outputs, labels).double().sum(1)
-            correct = correct + accuracy(outputs, labels).double().sum(1)
+            loss = loss + widened(self.loss(outputs, labels)).sum(1)
+            correct = correct + widened(accuracy(outputs, labels)).sum(1)
         return loss / len(x), correct / len(x)

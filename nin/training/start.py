@@ -16,6 +16,7 @@ from nin.model.networks import MLP, linear_net
 from nin.model.noise import draw_noise
 from nin.model.sites import linear_layers
 from nin.probes.curvature import Mode, top_mode
+from nin.support.precision import matching, widened
 from nin.training.config import DTYPES, RunConfig
 from nin.training.ensemble import CHUNK, Ensemble
 
@@ -125,10 +126,10 @@ def _top_mode(
 ) -> Mode:
     x, y = data.x_train[: config.eval_samples], data.y_train[: config.eval_samples]
     if factory is None and config.network == "linear" and config.loss == "mse" and data.classes == 1:
-        readout = network.layers[1].weight.detach()[0].double()  # <H> = v v^T / N, of rank one
+        readout = network.layers[1].weight.detach()[0].cpu().double()  # <H> = v v^T / N, of rank one
         return Mode(lam=float(readout @ readout) / len(readout), vector=None, residual=0.0)
     dtype = DTYPES[config.dtype]
-    x, y = (part.to(device, dtype) if part.is_floating_point() else part.to(device) for part in (x, y))
+    x, y = (part.to(dtype).to(device) if part.is_floating_point() else part.to(device) for part in (x, y))
     mode = top_mode(network.to(device), layer_name(config, network), x, y, loss=LOSSES[config.loss])
     network.cpu()
     return mode
@@ -153,14 +154,14 @@ def kappa_avg(ensemble: Ensemble, configs: Sequence[RunConfig], data: Dataset) -
             config.sigma * draw_noise(len(x), config.nodes, law=config.law, generator=generator)
             for config, generator in zip(configs, generators, strict=True)
         ]
-        eps = torch.stack(draws).to(x)  # (K, samples, nodes)
+        eps = matching(torch.stack(draws), x)  # (K, samples, nodes)
         for part_x, part_y, part_eps in zip(x.split(CHUNK), y.split(CHUNK), eps.split(CHUNK, dim=1), strict=True):
             inputs = part_x.expand(len(configs), *part_x.shape)  # (K, chunk, d)
             labels = part_y.expand(len(configs), *part_y.shape)  # (K, chunk, ...)
             for noise in (part_eps, -part_eps):
                 ensemble.backward(inputs, labels, noise, loss=first.loss, scale=float(len(part_x)))
-                pull += (ensemble.niw.detach() * ensemble.niw.grad).flatten(1).sum(1).double().cpu()  # (K,)
+                pull += (ensemble.niw.detach() * ensemble.niw.grad).flatten(1).sum(1).cpu().double()  # (K,)
     pull = pull.numpy() / (2 * first.curvature_pairs * len(x))
-    square = ensemble.niw.detach().double().square().flatten(1).sum(1).cpu().numpy()  # (K,)
+    square = widened(ensemble.niw.detach()).square().flatten(1).sum(1).cpu().numpy()  # (K,)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.array([config.lr for config in configs]) * pull / square

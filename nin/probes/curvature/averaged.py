@@ -44,7 +44,7 @@ def noise_averaged(
     site = find_site(model, layer, example=x[:2])
     v = (direction / direction.norm()).view(1, *site.shape)
     noisy = NoisyNetwork(model, [site], niw=[v], sigma=[amplitude], law="gaussian", generator=generator)
-    pulls = [(gradient * v).sum().double() for _, gradient in antithetic(noisy, x, y, loss=loss, pairs=pairs)]
+    pulls = [(gradient * v).sum().cpu().double() for _, gradient in antithetic(noisy, x, y, loss=loss, pairs=pairs)]
     draws = torch.stack(pulls) / amplitude**2
     return draws.mean().item(), (draws.std() / pairs**0.5).item()
 

@@ -16,6 +16,7 @@ from nin.model.views import Forward, Inputs
 from nin.probes.curvature.crossing import TOLERANCE, first_crossing
 from nin.probes.curvature.trials import Gradient, Loss, Samples, Sigmas, Trial, Trials
 from nin.support.arguments import check_choice, check_number
+from nin.support.precision import widened
 
 TRIALS, JUDGES = 4, 32  # a standard error of 15 to 25 %, near the scatter of the onset itself: benchmarks/critical.py
 
@@ -171,7 +172,7 @@ class Descent:
         if not np.isfinite(self.initial).all():
             raise NotFiniteError(f"the noisy loss is not finite at the start; lower sigma={sigmas} or niw_std.")
         pulls = np.array([sum((weights[name] * g).sum().item() for name, g in pull.items()) for _, pull in at_start])
-        square = sum(w.double().square().sum().item() for w in weights.values())
+        square = sum(widened(w).square().sum().item() for w in weights.values())
         self.decays = pulls / (square or np.nan) if weights else pulls  # (K,)
         self._seen: dict[float, np.ndarray] = {}
 

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nin.support.arguments import check_number
+from nin.support.precision import matching, widened
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def from_decay(
     """
     check_number("eta", eta, exclusive=True)
     check_number("sigma", sigma, exclusive=True)
-    history = niw.detach().double()
+    history = widened(niw.detach())
     history = history[:, None] if history.dim() == 2 else history
     if history.dim() != 3 or len(history) < 3:
         raise ValueError(
@@ -58,10 +59,10 @@ def from_decay(
     if not falls.any():
         raise ValueError("niw never moves; there is no decay to read.")
     total = falls.sum(0)  # (nodes, d)
-    u = torch.linalg.svd(total, full_matrices=False).Vh[0] if direction is None else direction.detach().to(history)
+    u = torch.linalg.svd(total, full_matrices=False).Vh[0] if direction is None else widened(direction.detach())
     u = u / u.norm() * torch.sign(u[u.abs().argmax()])
     held, fall = (history[:-1] @ u).flatten(), (falls @ u).flatten()  # (steps - 1) nodes each
     square = held @ held
     lam = held @ fall / square
     scatter = (fall - lam * held).square().sum() / (len(fall) - 1)
-    return DecayReading(float(lam), float((scatter / square).sqrt()), u.to(niw))
+    return DecayReading(float(lam), float((scatter / square).sqrt()), matching(u, niw))

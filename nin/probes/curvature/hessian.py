@@ -20,6 +20,7 @@ from nin.probes.curvature.differentiable import Loss, check_finite, check_mean, 
 from nin.probes.curvature.lanczos import Mode, lanczos
 from nin.support.arguments import check_choice, check_count
 from nin.support.memory import check_memory, kept
+from nin.support.precision import widened
 from nin.support.threads import threads
 
 DENSE_LIMIT = 256  # with more units top_mode is matrix-free: about 20 Hessian-vector products instead of d
@@ -104,7 +105,7 @@ def top_mode(model: nn.Module, layer: str, x: Inputs, y: Inputs, *, loss: Loss, 
     curvature = LocalHessian(model, layer, x, y, loss=loss, forward=forward)
     if curvature.d > DENSE_LIMIT:
         return lanczos(curvature.product, curvature.d, like=curvature.delta)[0]
-    hessian = (curvature @ torch.eye(curvature.d).to(curvature.delta)).double()
+    hessian = widened(curvature @ torch.eye(curvature.d).to(curvature.delta))
     with threads(1):  # on more, LAPACK rounds differently
         values, vectors = torch.linalg.eigh(hessian)
     return Mode.of(values[-1], vectors[:, -1], hessian @ vectors[:, -1], like=curvature.delta)

@@ -11,6 +11,8 @@ from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
+from nin.support.precision import matching
+
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-10}  # what rounding in the products allows
 SPARE = 10  # vectors beyond 2 count: the top of a trained network takes 13 to 19 products; with scipy's 18, 21
 
@@ -33,7 +35,7 @@ class Mode:
         """The mode of an eigenpair in float64 with product = A v; its vector gets the dtype and device of `like`."""
         residual = torch.linalg.vector_norm(product - lam * vector)
         vector = vector * torch.sign(vector[vector.abs().argmax()])
-        return cls(lam=float(lam), vector=vector.to(like), residual=float(residual))
+        return cls(lam=float(lam), vector=matching(vector, like), residual=float(residual))
 
 
 def lanczos(
@@ -50,8 +52,8 @@ def lanczos(
         raise ValueError(f"the parameters are {like.dtype}, too coarse for eigenvalues; use model.float().")
 
     def multiply(v: np.ndarray) -> np.ndarray:
-        column = torch.from_numpy(np.ascontiguousarray(v).reshape(-1)).to(like)
-        found = product(column).double().cpu().numpy()
+        column = matching(torch.from_numpy(np.ascontiguousarray(v).reshape(-1)), like)
+        found = product(column).cpu().double().numpy()
         if not np.isfinite(found).all():
             raise ValueError("a Hessian-vector product is not finite: the network has diverged, or its inputs have.")
         return found

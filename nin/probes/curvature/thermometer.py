@@ -17,6 +17,7 @@ from nin.model.sites import find_layer, find_site
 from nin.model.views import Forward, Inputs, targeted, viewed
 from nin.probes.curvature.ladder import Ladder
 from nin.support.arguments import check_count, check_number
+from nin.support.precision import matching
 
 
 @dataclass(frozen=True)
@@ -162,12 +163,12 @@ class Thermometer:
         signs = np.zeros((count, groups, self.nodes))
         signs[np.arange(count), group] = self._signs[place % rows]
         signs = signs.reshape(count, -1)
-        eps = torch.from_numpy(self.amplitude * np.concatenate([signs, -signs])).to(niw)
-        niw.data = torch.from_numpy(self._v).to(niw).repeat(groups, 1).view(-1, *niw.shape[1:])
+        eps = matching(torch.from_numpy(self.amplitude * np.concatenate([signs, -signs])), niw)
+        niw.data = matching(torch.from_numpy(self._v), niw).repeat(groups, 1).view(-1, *niw.shape[1:])
         with evaluating(self.model), torch.enable_grad(), self._noisy.using(eps):
             outputs = self._noisy(torch.cat([x, x]))
             (gradient,) = torch.autograd.grad(loss(outputs, torch.cat([y, y])).mean(), niw)
-        pulled = gradient.flatten(1).double().cpu().numpy().reshape(groups, self.nodes, -1) / self.amplitude**2
+        pulled = gradient.flatten(1).cpu().double().numpy().reshape(groups, self.nodes, -1) / self.amplitude**2
         return pulled * (count / np.bincount(group, minlength=groups))[:, None, None]
 
     def _turn(self, rung: int) -> np.ndarray:

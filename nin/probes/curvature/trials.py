@@ -14,6 +14,7 @@ from nin.model.nodes import NoisyNetwork
 from nin.model.noise import draw_noise
 from nin.model.views import Forward, Inputs, targeted, viewed
 from nin.support.arguments import check_count, check_number
+from nin.support.precision import matching
 
 Loss = Callable[..., Tensor]
 Gradient = dict[str, Tensor]  # by the name of the parameter
@@ -170,7 +171,7 @@ class Trials:
 
     def _samples(self, x: Tensor, y: Tensor, index: Tensor) -> Samples:
         noise = [
-            draw_noise(len(index), len(weights), law=law, generator=self._generator).to(weights.detach())
+            matching(draw_noise(len(index), len(weights), law=law, generator=self._generator), weights.detach())
             for law, weights in zip(self.network.laws, self.network.weights.values(), strict=True)
         ]
         return Samples(x[index.to(x.device)], y[index.to(y.device)], tuple(noise))

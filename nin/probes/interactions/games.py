@@ -13,6 +13,8 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from nin.support.precision import widened
+
 BITS = 5  # of a coalition, transformed by one product: matrices of 32 x 32 stay in cache
 LARGEST = 20  # variables: 2^20 values, 8 MB a game
 
@@ -83,7 +85,7 @@ def by_order(values: Float[Tensor, "... coalitions"]) -> Float[Tensor, "... n"]:
 def check_values(values: Game, name: str = "values") -> Float[Tensor, "... coalitions"]:
     """The values as a floating-point tensor; ValueError unless finite and with a last axis 2^n, 1 <= n <= 20."""
     values = torch.as_tensor(values)
-    values = values if values.dtype in (torch.float32, torch.float64) else values.double()
+    values = values if values.dtype in (torch.float32, torch.float64) else widened(values)
     size = values.shape[-1] if values.dim() else 0
     if size < 2 or size & (size - 1):
         raise ValueError(f"{name} of shape {tuple(values.shape)} must have a last axis of 2^n coalitions, n >= 1.")

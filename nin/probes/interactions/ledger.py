@@ -143,7 +143,7 @@ def residual_ledger(
                 for coalitions in torch.arange(2 ** patches.shape[1]).split(chunk):
                     logits = model(masked_inputs(x[i], patches[i], baseline, coalitions))
                     read = torch.stack([*_read(readout, added.parts(), logits), logits])  # (parts + 1, chunk, classes)
-                    read = read.double().cpu()
+                    read = read.cpu().double()
                     against = read[..., rivals[i]] if value == "margin" else 0
                     chunks.append(read[..., int(y[i])] - against)
                 game = torch.cat(chunks, 1)  # (parts + 1, 2^n), the output last

@@ -13,6 +13,7 @@ from nin.model.losses import accuracy
 from nin.model.views import Forward, check_tensor, viewed
 from nin.probes.watching import watching
 from nin.support.arguments import check_count, check_number
+from nin.support.precision import matching, widened
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,13 @@ def fit_readouts(
     classes = int(y.max()) + 1
     found = {}
     for name, f in features.items():
-        fitted = _fit(f, y.to(f.device), classes, l2, iterations) if logits is None else _ridge(f, logits.to(f), l2)
+        fitted = (
+            _fit(f, y.to(f.device), classes, l2, iterations) if logits is None else _ridge(f, matching(logits, f), l2)
+        )
         W, b = fitted
-        right = accuracy(f @ W.T + b, y.to(f.device)).double().mean().item()
+        right = accuracy(f @ W.T + b, y.to(f.device)).cpu().double().mean().item()
         g = others[name]
-        beyond = float("nan") if g is None else accuracy(g @ W.T + b, test[1].to(g.device)).double().mean().item()
+        beyond = float("nan") if g is None else accuracy(g @ W.T + b, test[1].to(g.device)).cpu().double().mean().item()
         found[name] = Readout(W, b, right, beyond)
     return found
 
@@ -112,7 +115,7 @@ def head_readout(
             f"head={head!r} does not make the output from layer {layer!r}: name the layer whose output, flattened, is "
             "the input of the head."
         )
-    return Readout(weight, bias, accuracy(outputs, y.to(outputs.device)).double().mean().item(), float("nan"))
+    return Readout(weight, bias, accuracy(outputs, y.to(outputs.device)).cpu().double().mean().item(), float("nan"))
 
 
 def _features(model: nn.Module, x: Tensor, layers: Sequence[str], chunk: int) -> dict[str, Float[Tensor, "n _"]]:
@@ -147,8 +150,9 @@ def _ridge(
     f: Float[Tensor, "n d"], logits: Float[Tensor, "n classes"], l2: float
 ) -> tuple[Float[Tensor, "classes d"], Float[Tensor, " classes"]]:
     """min (1/n) |F W^T - Z|^2 + l2 |W|^2 in float64, by the smaller of the two normal equations."""
-    mean, center = f.double().mean(0), logits.double().mean(0)
-    inputs, targets = f.double() - mean, logits.double() - center  # (n, d), (n, classes)
+    wide, z = widened(f), widened(logits)
+    mean, center = wide.mean(0), z.mean(0)
+    inputs, targets = wide - mean, z - center  # (n, d), (n, classes)
     scale = inputs.square().mean().sqrt().clamp(min=torch.finfo(f.dtype).tiny)
     inputs = inputs / scale
     n, d = inputs.shape
@@ -158,4 +162,4 @@ def _ridge(
     else:
         W = (inputs.T @ torch.linalg.solve(inputs @ inputs.T + unit, targets)).T
     weight = W / scale
-    return weight.to(f), (center - weight @ mean).to(f)
+    return matching(weight, f), matching(center - weight @ mean, f)

@@ -10,6 +10,7 @@ from nin.probes.interactions.games import Game, check_values, inverse_moebius, o
 from nin.probes.interactions.solver import solve
 from nin.support.arguments import check_count, check_number
 from nin.support.memory import check_memory
+from nin.support.precision import matching, widened
 
 ARRAYS = 20  # of all games, that the iteration holds at a time
 
@@ -60,7 +61,7 @@ def split(
     values = check_values(values)
     size = values.shape[-1]
     check_splits(size.bit_length() - 1, values.numel() // size)
-    games = values.reshape(-1, size).double()  # (games, 2^n), as are b, and_, or_ and delta
+    games = widened(values.reshape(-1, size))  # (games, 2^n), as are b, and_, or_ and delta
     b = games - games[:, :1]
     room = kappa * b[:, -1:].abs()  # (games, 1)
     flat = (room[:, 0] == 0).nonzero()[:, 0]
@@ -76,7 +77,7 @@ def split(
     and_, or_ = found.a * scale, found.o * scale
     delta = b - inverse_moebius(and_) - or_values(or_)
     and_[:, 0] = games[:, 0]
-    parts = (part.view(values.shape).to(values) for part in (and_, or_, delta))
+    parts = (matching(part.view(values.shape), values) for part in (and_, or_, delta))
     totals = ((total * scale[:, 0]).view(values.shape[:-1]) for total in (found.objective, found.bound))
     return Split(*parts, *totals)
 

@@ -31,7 +31,7 @@ def error_rate(outputs: Float[Tensor, "n ..."], y: Shaped[Tensor, "n ..."]) -> f
     guess = predictions(outputs)
     wanted = y.reshape(len(guess)).to(guess.dtype)
     scalar = outputs.dim() == 1 or outputs[0].numel() == 1
-    return (guess != (wanted.sign() if scalar else wanted)).double().mean().item()
+    return (guess != (wanted.sign() if scalar else wanted)).cpu().double().mean().item()
 
 
 @torch.no_grad()
@@ -57,7 +57,7 @@ def flips(
         changed = 0.0
         for _ in range(draws):
             eta = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
-            changed += (predictions(model(x + noise * eta)) != quiet).double().mean().item()
+            changed += (predictions(model(x + noise * eta)) != quiet).cpu().double().mean().item()
     return changed / draws
 
 

@@ -19,6 +19,7 @@ from nin.model.views import Forward, Inputs, check_tensor, viewed
 from nin.probes.response.jacobians import Jacobian, cuts
 from nin.support.arguments import check_choice, check_count
 from nin.support.memory import check_memory
+from nin.support.precision import matching, widened
 
 OUTPUTS = ("trace", "full")
 
@@ -94,7 +95,7 @@ def kernel_trace(
         for _ in range(probes):
             signs = 2.0 * torch.randint(2, values.shape, generator=generator) - 1
             (gradient,) = pull(signs.to(values))
-            squares.append(sum(part.double().square().sum() for part in gradient.values()))
+            squares.append(sum(widened(part).square().sum() for part in gradient.values()))
     return _mean(torch.stack(squares))
 
 
@@ -122,7 +123,7 @@ def kernel_sketch(
         for _ in range(probes):
             drawn = {name: torch.randn(p.shape, generator=generator, dtype=p.dtype) for name, p in parameters.items()}
             direction = {name: value.to(parameters[name].device) for name, value in drawn.items()}
-            moved = along(lambda p: f(p, x), parameters, direction)[1].double()
+            moved = widened(along(lambda p: f(p, x), parameters, direction)[1])
             outer = moved @ moved.T  # (n, n)
             total, square = total + outer, square + outer.square()
     mean = total / probes
@@ -222,7 +223,7 @@ def _trace(
                     theta[layer][i, j] += block.cpu().double()
                     if x2 is None and i != j:
                         theta[layer][j, i] += block.T.cpu().double()
-    return {layer: total.to(jacobian.like) for layer, total in theta.items()}
+    return {layer: matching(total, jacobian.like) for layer, total in theta.items()}
 
 
 def _full(

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nin.support.arguments import check_choice, check_count, check_number
+from nin.support.precision import matching
 
 Modes = Literal["published", "disk"] | str  # any other string raises ValueError
 MODES = ("published", "disk")
@@ -166,8 +167,8 @@ def synthesise(
     order = torch.arange(1, coefficients.shape[-1] + 1, dtype=torch.float64)
     sine = torch.sin(torch.pi * order[:, None] * torch.linspace(0, 1, n, dtype=torch.float64))  # (modes, n)
     sine[:, [0, -1]] = 0
-    sine = sine.to(device, dtype)
-    return n * torch.einsum("bkij,iu,jv->bkuv", coefficients.to(device, dtype), sine, sine)  # (count, 2, n, n)
+    sine = sine.to(dtype).to(device)
+    return n * torch.einsum("bkij,iu,jv->bkuv", coefficients.to(dtype).to(device), sine, sine)  # (count, 2, n, n)
 
 
 def deform(
@@ -187,7 +188,7 @@ def deform(
         )
     place = torch.linspace(-1, 1, n, device=images.device, dtype=images.dtype)
     still = torch.stack(torch.meshgrid(place, place, indexing="xy"), -1)  # grid_sample takes (column, row) in [-1, 1]
-    moves = field.to(images).flip(1).movedim(1, -1)  # (fields, n, n, 2)
+    moves = matching(field, images).flip(1).movedim(1, -1)  # (fields, n, n, 2)
     grid = torch.sub(still, moves, alpha=2 / (n - 1)).expand(len(images), -1, -1, -1)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=True)
 

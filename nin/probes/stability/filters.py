@@ -85,7 +85,7 @@ def convolutions(model: nn.Module, layers: Sequence[str] | None = None) -> dict[
 def _spatial_weights(model: nn.Module, layers: Sequence[str] | None) -> dict[str, np.ndarray]:
     """The weights (out, in, *kernel), float64, of the convolutions with spatial extent."""
     weights = {
-        name: module.weight.detach().double().cpu().numpy() for name, module in convolutions(model, layers).items()
+        name: module.weight.detach().cpu().double().numpy() for name, module in convolutions(model, layers).items()
     }
     points = [name for name, weight in weights.items() if np.prod(weight.shape[2:]) == 1]
     if points and (layers is not None or len(points) == len(weights)):

@@ -21,6 +21,7 @@ from nin.probes.stability.deformations import (
 )
 from nin.probes.stability.two_changes import Chunk, Options, measure
 from nin.support.arguments import check_choice, check_count
+from nin.support.precision import widened
 
 NOISES = ("image", "average")
 
@@ -127,5 +128,5 @@ def _deformed(
 
 def _mean_square_change(pairs: Iterable[tuple[Tensor, Tensor]]) -> float:
     """< |tau x - x|^2 > over samples and draws."""
-    squares = [(changed - x).double().square().flatten(2).sum(2).flatten() for x, changed in pairs]
+    squares = [widened(changed - x).square().flatten(2).sum(2).flatten() for x, changed in pairs]
     return torch.cat(squares).mean().item()

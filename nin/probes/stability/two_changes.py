@@ -18,6 +18,7 @@ from nin.model.evaluating import evaluating
 from nin.model.views import Forward, moved
 from nin.probes.watching import watched_layers, watching
 from nin.support.arguments import check_choice, check_count
+from nin.support.precision import matching, widest
 
 INPUT = "input"  # layer 0
 COLUMNS = ["layer", "depth", "D", "D_stderr", "G", "G_stderr", "R", "R_stderr"]
@@ -132,14 +133,14 @@ class _Reader:
     def squares(self, clean: Sequence[Tensor], chunks: Chunks) -> dict[str, list[NDArray]]:
         """|f(x') - f(x)|^2 and |f(x'') - f(x)|^2 (draws, samples), and |f(x) - <f>|^2 (1, samples), by layer."""
         sums: dict[str, Tensor] = {}
-        for part in self.read(clean, lambda name, f: f.sum(0, dtype=torch.float64)):
+        for part in self.read(clean, lambda name, f: f.sum(0, dtype=widest(f))):
             sums = {name: sums.get(name, 0) + value for name, value in part.items()}
         means = {name: value / sum(map(len, clean)) for name, value in sums.items()}
 
         def distances(name: str, f: Tensor) -> list[NDArray]:
             f, deformed, noisy = self._parts(f)
-            changes = deformed - f, noisy - f, (f - means[name].to(f))[None]
-            return [change.square().sum(-1, dtype=torch.float64).cpu().numpy() for change in changes]
+            changes = deformed - f, noisy - f, (f - matching(means[name], f))[None]
+            return [change.square().sum(-1, dtype=widest(change)).cpu().double().numpy() for change in changes]
 
         read = list(self.read(map(_together, chunks()), distances))
         by_layer = {name: zip(*(part[name] for part in read), strict=True) for name in means}
@@ -212,7 +213,7 @@ def _medians(f: Tensor, deformed: Tensor, noisy: Tensor) -> NDArray:
         others = torch.stack([part.roll(shift, 0) for shift in shifts])  # (shifts, samples, coordinates)
         for place, values in enumerate((*both, others)):
             median = (values - part).square().flatten(0, 1).median(0).values
-            sums[place] += median.sum(dtype=torch.float64).item()
+            sums[place] += median.sum(dtype=widest(median)).item()
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.array([sums[0] / sums[2], sums[1] / sums[2], sums[0] / sums[1]])
 
