@@ -15,6 +15,7 @@ from nin.model.losses import accuracy
 from nin.model.nodes import NoisyNetwork
 from nin.model.noise import draw_noise
 from nin.model.views import Forward, Inputs, View, numbered, targeted
+from nin.support.precision import widened
 
 CHUNK = 256  # samples per pass
 SHOWN = 512  # samples of the clean loss, half of `eval_samples` of RunConfig: the record should cost little
@@ -83,10 +84,10 @@ class FixedSamples:
                     for values, index in ((self.x, part), (self.y, part), (self.y, order[part]))
                 )
                 outputs = self.view(x)
-                loss += len(x) * self.loss(outputs, y).double().mean().item()
-                shuffled += len(x) * self.loss(outputs, others).double().mean().item()
+                loss += len(x) * widened(self.loss(outputs, y)).mean().item()
+                shuffled += len(x) * widened(self.loss(outputs, others)).mean().item()
                 classes = self.labelled and isinstance(outputs, Tensor) and outputs.dim() == 2 and outputs.shape[1] > 1
-                right += accuracy(outputs, y).double().sum().item() if classes else np.nan
+                right += widened(accuracy(outputs, y)).sum().item() if classes else np.nan
         if np.isnan(self.at_start[0]):
             self.at_start = loss / count, shuffled / count
         return loss / count, right / count
@@ -125,7 +126,8 @@ class FixedSamples:
         """The mean loss, and the loss of each sample, or of groups of samples if the loss is a mean."""
         loss = self.loss(outputs, y)
         if loss.dim():
-            by_sample = loss.detach().double().flatten(1).mean(1) if loss.dim() > 1 else loss.detach().double()
+            by_sample = widened(loss.detach())
+            by_sample = by_sample.flatten(1).mean(1) if by_sample.dim() > 1 else by_sample
             return by_sample.mean().item(), by_sample.cpu().numpy()
         if not isinstance(outputs, Tensor) or len(outputs) != len(y):
             return loss.item(), np.full(1, loss.item())
@@ -135,4 +137,4 @@ class FixedSamples:
             parts = torch.vmap(self.loss)(f, t)
         except RuntimeError:  # a loss that branches on values
             parts = torch.stack([self.loss(*pair) for pair in zip(f, t, strict=True)])
-        return loss.item(), parts.double().cpu().numpy()
+        return loss.item(), widened(parts).cpu().numpy()
