@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import nn
 
 from nin.model.nodes import NoisyNetwork
@@ -10,12 +11,18 @@ from nin.training.record import Record
 
 
 def the_noisy(module: nn.Module) -> NoisyNetwork:
-    """The only noisy network in a module; ValueError if it has none, or several."""
+    """The only noisy network in a module; ValueError if it has none or several, or one that all ranks must call."""
     found = [part for part in module.modules() if isinstance(part, NoisyNetwork)]
     if len(found) != 1:
         raise ValueError(
             f"the {type(module).__name__} in training holds {len(found)} noisy networks; a record is of exactly one: "
             "nin.inject(model, layer, sigma=...)."
+        )
+    group = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if group and any(isinstance(part, nn.SyncBatchNorm) for part in found[0].modules()):
+        raise ValueError(
+            "SyncBatchNorm waits for all processes, and the first one alone records: call nin.Record in a loop of your "
+            "own, on every process."
         )
     return found[0]
 

@@ -54,6 +54,7 @@ class Record:
     `nin.train` up to 50, and with the clean losses at 0, 1, 2, 4, 8, ..., in eval mode; batch norms use the statistics
     of the samples and do not change. Weights, gradients, buffers, modes, the node's generator and torch's random state
     are as if nothing was recorded. `overhead` is the fraction of the time so far that the record took.
+    In a process group call it on one process, or, with SyncBatchNorm, on all.
     Raises ValueError for a network without a node, an optimiser that does not train it, a loss that is not a number, a
     step that does not follow the one before, and weights that changed before the first call.
     """
