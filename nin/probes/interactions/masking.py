@@ -23,13 +23,14 @@ def masked_inputs(
 ) -> Shaped[Tensor, "count ..."]:
     """x_T for some coalitions T (integers, bit i = patch i present): the patches missing from T take the baseline.
 
-    Pixels that no patch covers keep their value in x.
+    Pixels, or tokens, that no patch covers keep their value in x.
     """
     n = len(patches)
-    absent = 1.0 - ((coalitions[:, None] >> torch.arange(n)) & 1).to(x if x.is_floating_point() else torch.float32)
-    if not x.is_floating_point():  # tokens, of which the baseline is one, such as that of a mask
-        hidden = (absent.to(x.device) @ patches.flatten(1).to(absent)).view(-1, *x.shape) > 0
-        return torch.where(hidden, baseline.to(x), x)
+    if not x.is_floating_point():  # tokens
+        absent = ((coalitions[:, None] >> torch.arange(n)) & 1) == 0
+        gone = (absent.double() @ patches.cpu().flatten(1).double()).view(-1, *x.shape) > 0
+        return torch.where(gone.to(x.device), baseline.to(x), x)
+    absent = 1.0 - ((coalitions[:, None] >> torch.arange(n)) & 1).to(x)  # (count, n)
     hidden = (absent.to(x.device) @ patches.flatten(1).to(x)).view(-1, *x.shape)  # (count, ...)
     return torch.lerp(x.expand_as(hidden), baseline.to(x).expand_as(hidden), hidden)
 
@@ -48,7 +49,7 @@ def masked_outputs(
     """Outputs of layers, and of the network as "output", on all 2^n masked versions of one input (arXiv 2409.08712).
 
     x, baseline    one input without batch dimension, and the values that replace absent variables (in the paper, the
-                   mean over samples); for tokens, integers
+                   mean over samples; for tokens, the identifier of a mask)
     patches        which pixels each of the n variables covers; they must not overlap
     layers         dotted names; all layers are read from the same pass
     read           functions by name, features (count, d) -> (count, ...), that reduce a layer's output at once, such as

@@ -91,3 +91,13 @@ def test_bad_input(change, message):
     arguments = {"patches": patches(), "baseline": baseline, "layers": ["0"], "chunk": 8} | change
     with pytest.raises(ValueError, match=message):
         masked_outputs(network(), x, **arguments)
+
+
+def test_tokens_are_masked_by_a_token():
+    x, baseline = torch.tensor([5, 6, 7, 8]), torch.full((4,), 9)
+    patches = torch.tensor([[True, False, True, False], [False, True, False, False]])
+    found = masked_inputs(x, patches, baseline, torch.arange(4))
+    assert found.tolist() == [[9, 9, 9, 8], [5, 9, 7, 8], [9, 6, 9, 8], [5, 6, 7, 8]] and found.dtype == x.dtype
+    model = torch.nn.Sequential(torch.nn.Embedding(10, 3), torch.nn.Flatten(), torch.nn.Linear(12, 2))
+    outputs = masked_outputs(model, x, patches, baseline, ["0"])
+    torch.testing.assert_close(outputs["output"], model(found).detach())
