@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import UninitializedTensorMixin
 
-WRAPPERS = ("DistributedDataParallel", "FullyShardedDataParallel", "DataParallel")
+WRAPPERS = ("DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule", "DataParallel")
 
 
 def feature_count(module: nn.Module, at: str) -> int:
@@ -88,8 +88,9 @@ def _check_not_wrapped(model: nn.Module, layer: str, modules: dict[str, nn.Modul
                 f"{what} is compiled, and a compiled module does not call the node at {layer!r}. Inject first, then "
                 "compile: torch.compile(nin.inject(model, ...))."
             )
-        if type(module).__name__ in WRAPPERS:
+        kinds = [kind.__name__ for kind in type(module).__mro__ if kind.__name__ in WRAPPERS]
+        if kinds:
             raise ValueError(
-                f"{what} is a {type(module).__name__}, which would not synchronise the noise injection weights. Inject "
+                f"{what} is a {kinds[0]}, which would not synchronise the noise injection weights. Inject "
                 "first, then wrap."
             )

@@ -156,6 +156,16 @@ class Again:
         return Again, (None, self.index)
 
 
+@contextmanager
+def no_hooks_left(noisy: "NoisyNetwork") -> Iterator[None]:
+    """After the context no hook waits in the network, because nobody will call backward on its outputs again."""
+    try:
+        yield
+    finally:
+        noisy._passing.repeats = Calls()
+        Again.renew(noisy, needed=False)
+
+
 class _Output:
     """A forward hook that passes the output of a layer through a function."""
 

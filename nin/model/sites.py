@@ -108,8 +108,9 @@ def _axis(model: nn.Module, layer: str, batch_axis: int | None, *, convolution: 
             raise ValueError(f"batch_axis={batch_axis}: the convolution {layer!r} has its samples on axis 0.")
         return batch_axis
     if not convolution and (name := second_axis(model)) is not None:
+        what = repr(name) if name else "the model"
         raise ValueError(
-            f"layer={layer!r}: {name!r} has batch_first=False, so that samples may be on the second axis of the "
+            f"layer={layer!r}: {what} has batch_first=False, so that samples may be on the second axis of the "
             "layer's values, where a node would confuse them with tokens. Pass batch_axis=1 if they are there, else "
             "batch_axis=0, or build the model with batch_first=True."
         )

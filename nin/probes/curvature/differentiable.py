@@ -7,13 +7,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from nin.model.functional import naming_derivatives
+
 Loss = Callable[..., Tensor]
 
 
 @contextmanager
 def twice_differentiable(model: nn.Module) -> Iterator[None]:
-    """Use kernels that have second derivatives: of attention the mathematical one, of recurrent layers not mkldnn's."""
-    with sdpa_kernel(SDPBackend.MATH):
+    """Use kernels that have second derivatives: of attention the mathematical one, of recurrent layers not mkldnn's.
+
+    Raises ValueError for an operation that has none.
+    """
+    with sdpa_kernel(SDPBackend.MATH), naming_derivatives():
         if not any(isinstance(module, nn.RNNBase) for module in model.modules()):
             yield
             return

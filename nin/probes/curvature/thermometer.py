@@ -11,8 +11,10 @@ from scipy.linalg import hadamard
 from torch import Tensor, nn
 
 from nin.model.evaluating import evaluating
+from nin.model.functional import naming_derivatives
 from nin.model.layers import weight_like
 from nin.model.nodes import NoisyNetwork
+from nin.model.shift import no_hooks_left
 from nin.model.sites import find_layer, find_site
 from nin.model.views import Forward, Inputs, targeted, viewed
 from nin.probes.curvature.ladder import Ladder
@@ -61,7 +63,8 @@ class Thermometer:
     amplitude  A, in the units of the values that are shifted; the bias is of order A^2. Beside values above A / eps of
                the dtype (4e5 in float32 by default), as in a network that diverges, rounding swallows the shift
     memory     number of readings that the longest average spans
-    at         where the nodes enter, as in `nin.inject`
+    at, batch_axis    where the nodes enter, as in `nin.inject`; a layer that is called several times gets the same
+               noise in all its calls
     seed       for the initial directions, and for the assignment of signs to samples
     forward    forward(model, x) -> outputs, in place of model(x), as in `local_hessian`
 
@@ -82,12 +85,14 @@ class Thermometer:
         at: str | None = None,
         seed: int = 0,
         forward: Forward | None = None,
+        batch_axis: int | None = None,
     ) -> None:
         find_layer(model, layer)
         check_count("nodes", nodes)
         check_number("amplitude", amplitude, exclusive=True)
         check_count("memory", memory)
-        self.model, self.layer, self.at, self.forward = model, layer, at, forward
+        self.model, self.layer, self.at, self.batch_axis = model, layer, at, batch_axis
+        self.forward = forward
         self.nodes, self.amplitude, self.memory = nodes, amplitude, memory
         self._rng = np.random.default_rng(seed)
         self._signs = hadamard(1 << (nodes - 1).bit_length())[:, :nodes]
@@ -132,7 +137,7 @@ class Thermometer:
         return self._turn(rung or 0), rung
 
     def _start(self, view: nn.Module, x: Tensor) -> None:
-        site = find_site(view, self.layer, at=self.at, example=x[:2])
+        site = find_site(view, self.layer, at=self.at, example=x[:2], batch_axis=self.batch_axis)
         d = math.prod(site.shape)
         if self.nodes > d:
             raise ValueError(f"nodes={self.nodes} is more than the {d} units of {self.layer!r} there; use fewer nodes.")
@@ -144,6 +149,7 @@ class Thermometer:
             sigma=[self.amplitude],
             law="rademacher",
             generator=torch.Generator(),
+            calls="same",
         )
         self._v = np.linalg.qr(self._rng.standard_normal((d, self.nodes)))[0].T
         self._ladder = Ladder(self.memory, self.nodes)
@@ -165,7 +171,10 @@ class Thermometer:
         signs = signs.reshape(count, -1)
         eps = matching(torch.from_numpy(self.amplitude * np.concatenate([signs, -signs])), niw)
         niw.data = matching(torch.from_numpy(self._v), niw).repeat(groups, 1).view(-1, *niw.shape[1:])
-        with evaluating(self.model), torch.enable_grad(), self._noisy.using(eps):
+        with (
+            evaluating(self.model), naming_derivatives(), no_hooks_left(self._noisy),
+            torch.enable_grad(), self._noisy.using(eps),
+        ):  # fmt: skip
             outputs = self._noisy(torch.cat([x, x]))
             (gradient,) = torch.autograd.grad(loss(outputs, torch.cat([y, y])).mean(), niw)
         pulled = gradient.flatten(1).cpu().double().numpy().reshape(groups, self.nodes, -1) / self.amplitude**2

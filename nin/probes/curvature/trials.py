@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nin.model.functional import naming_derivatives
 from nin.model.layer_weights import by_layer
 from nin.model.nodes import NoisyNetwork
 from nin.model.noise import draw_noise
@@ -121,7 +122,9 @@ class Trials:
             if not names or not total.requires_grad:
                 continue
             inputs = [self.parameters[name] for name in names]
-            for name, part in zip(names, torch.autograd.grad(total, inputs, allow_unused=True), strict=True):
+            with naming_derivatives():
+                parts = torch.autograd.grad(total, inputs, allow_unused=True)
+            for name, part in zip(names, parts, strict=True):
                 if part is not None:
                     gradient[name] = gradient.get(name, 0) + part / len(samples.x)
         return loss, gradient

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nin.model.evaluating import evaluating
+from nin.model.evaluating import check_whole, evaluating
+from nin.model.functional import check_plain_weights, naming_derivatives
 from nin.model.views import Forward, Inputs, View, numbered
 from nin.probes.response.tangent_kernel import along, function_of
 
@@ -75,12 +76,8 @@ class Stepper:
                 "model.parameters(), after moving or copying the model."
             )
         self.model, self.optimizer, self.loss, self.forward = model, optimizer, loss, forward
-        if old := [name for name, m in model.named_modules() if any(isinstance(v, Tensor) and not v.is_leaf
-                                                                    for v in vars(m).values())]:  # fmt: skip
-            raise ValueError(
-                f"model: its module {old[0]!r} computes a weight in a hook (old-style weight_norm) and cannot be "
-                "copied; use torch.nn.utils.parametrizations."
-            )
+        check_plain_weights(model)
+        check_whole(model)
         memo: dict[int, object] = {}
         self._copy, self._optimizer = copy.deepcopy(model, memo).eval(), copy.deepcopy(optimizer, memo)
         for name, value in vars(optimizer).items():  # what an optimiser (LBFGS) keeps outside its state
@@ -94,7 +91,7 @@ class Stepper:
         model, copied = (View(network, rows, self.forward) for network in (self.model, self._copy))
         with torch.random.fork_rng(devices=[]):
             self._optimizer.step(lambda: self._backward(copied, x, y))
-        with evaluating(model), torch.no_grad():
+        with evaluating(model), torch.no_grad(), naming_derivatives():
             f, before = function_of(model)
             after = dict(self._copy.named_parameters())
             change = {name: after[name].detach() - value for name, value in before.items()}
