@@ -4,6 +4,7 @@
 # make lab                     JupyterLab on the notebooks
 # make explore                 the explorer in the browser: sliders, a phase in a sentence
 # make update                  requirements.lock with the newest versions that pyproject.toml admits
+# make networks                other libraries' networks into docs/networks.md (torchvision, timm, transformers, peft)
 # make bench                   speed, memory and disk, side by side (benchmarks/RESULTS.md); about five minutes
 # make site                    notebooks, figures, checks, API as static pages, links checked (LINKS=all: other sites' too)
 #
@@ -26,7 +27,7 @@ BIN = .venv/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 SPHINX = $(BIN)/python -m sphinx -q -W --keep-going -c site -d site/_build/doctrees
 
-.PHONY: reproduce check test bench lab lint clean explore update site
+.PHONY: reproduce check test bench lab lint clean explore update site networks
 
 reproduce: .venv/installed
 	$(BIN)/python -m nin run --profile $(PROFILE)
@@ -59,6 +60,9 @@ lab: .venv/installed
 update: .venv/installed
 	$(BIN)/python binder/lock.py $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
+networks: .venv/networks
+	$(BIN)/python site/networks_page.py --real
+
 site: .venv/site
 	@rm -rf site/_build
 	$(BIN)/python site/pages.py site/_build/source
@@ -81,9 +85,13 @@ clean:
 	@touch $@
 
 .venv/tests: .venv/installed tests/requirements.lock
-	@$(PIP) install -c requirements.lock -r tests/requirements.lock
+	@$(PIP) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c requirements.lock -r tests/requirements.lock
 	@touch $@
 
 .venv/site: .venv/installed site/requirements.lock
 	@$(PIP) install -c requirements.lock -r site/requirements.lock
+	@touch $@
+
+.venv/networks: .venv/tests tests/networks/requirements.lock
+	@$(PIP) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c requirements.lock -r tests/networks/requirements.lock
 	@touch $@

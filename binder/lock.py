@@ -9,14 +9,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LOCK = ROOT / "requirements.lock"
+APART = ("networks",)  # extras with a lock of their own
 LINE = re.compile(r"([A-Za-z0-9._-]+)==([^;\s]+)(;.*)?")
 
 
 def main(options: list[str]) -> None:
     """Resolve without installing anything, rewrite the lock, say what changed; options go to pip."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"].values()
-    wanted = [*project["dependencies"], *(line for extra in extras for line in extra)]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *(line for name in extras if name not in APART for line in extras[name])]
     old = LOCK.read_text().splitlines()
     wanted.append(next(line for line in old if line.startswith("torch==")))
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--dry-run"]

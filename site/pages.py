@@ -31,6 +31,7 @@ AS_IT_IS = "extra"  # the folder of files that are copied without being read
 FILES = ("pdf", "svg", "png", "csv", "json")
 CHECK_COLUMNS = ["claim", "source", "measured", "predicted", "± tolerance", "rival", "holds"]
 CLAIMS = "docs/claims.md"  # written by claims_page.py
+NETWORKS = "docs/networks.md"  # written by networks_page.py
 MODULES = (
     "nin",
     "nin.theory",
@@ -268,7 +269,7 @@ def sources() -> dict[str, str]:
     documents = [
         target.removesuffix(".md")
         for target in linked(guide)
-        if target.endswith(".md") and target not in (CLAIMS, *reference_pages())
+        if target.endswith(".md") and target not in (CLAIMS, NETWORKS, *reference_pages())
     ]
     return (
         {"index.md": index_page(documents), "guide.md": guide, "checks.md": checks_page(), "api/index.md": api_index()}
@@ -285,7 +286,7 @@ def stage(folder: Path) -> None:
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         (folder / place).write_text(text)
     copies = {f"notebooks/{name}.ipynb": f"notebooks/{name}.ipynb" for name in notebooks()}
-    copies |= {target: target for target in [*linked(made["guide.md"]), CLAIMS, *reference_pages()]}
+    copies |= {target: target for target in [*linked(made["guide.md"]), CLAIMS, NETWORKS, *reference_pages()]}
     for profile, figures in shown().items():
         drawn = [figure.path.with_suffix(f".{suffix}") for figure in figures for suffix in FILES]
         copies |= {f"{AS_IT_IS}/figures/{profile}/{path.name}": path for path in drawn if path.exists()}

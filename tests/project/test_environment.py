@@ -30,8 +30,13 @@ def project() -> dict:
 
 
 def declared() -> dict[str, SpecifierSet]:
-    """Ranges of pyproject.toml, those of its extras included."""
-    lines = [*project()["dependencies"], *itertools.chain(*project()["optional-dependencies"].values())]
+    """Ranges of pyproject.toml, those of its extras included, except of an extra with its own lock."""
+    extras = project()["optional-dependencies"]
+    others = [lines for name, lines in extras.items() if name != "networks"]
+    return ranges([*project()["dependencies"], *itertools.chain(*others)])
+
+
+def ranges(lines: list[str]) -> dict[str, SpecifierSet]:
     return {canonicalize_name(r.name): r.specifier for r in map(Requirement, lines)}
 
 
@@ -80,6 +85,17 @@ def test_the_three_files_agree():
     locked = {canonicalize_name(r.name): str(r.specifier)[2:] for r in map(Requirement, lock_lines())}
     assert disagreements(wanted, conda_versions, locked) == []
     assert [n for n in NOT_ON_BINDER if not declared()[n].contains(locked[n])] == []
+
+
+def test_the_lock_of_the_networks_extra_fits_it():
+    lock = (ROOT / "tests" / "networks" / "requirements.lock").read_text().splitlines()
+    lines = [line for line in lock if not line.startswith("#")]
+    locked = {canonicalize_name(r.name): str(r.specifier)[2:] for r in map(Requirement, lines)}
+    wanted = ranges(project()["optional-dependencies"]["networks"])
+    assert placed(lines) == [] and set(wanted) <= set(locked)
+    assert [name for name, spec in wanted.items() if not spec.contains(locked[name])] == []
+    others = (ROOT / "tests" / "requirements.lock").read_text() + (ROOT / "requirements.lock").read_text()
+    assert [line for line in lines if f"{line.partition('==')[0]}==" in others and line not in others] == []
 
 
 @pytest.mark.parametrize(
