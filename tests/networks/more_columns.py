@@ -134,8 +134,12 @@ def masked_outputs(case: Case) -> float:
 
 
 def log_odds(outputs: Tensor, label: int) -> Tensor:
-    p = F.softmax(outputs, -1)[:, label]
-    return torch.log(p / (1 - p))
+    """ln p / (1 - p), from ln(1 - p) as the sum over the other classes: p can be 1 to rounding."""
+    logs = F.log_softmax(outputs, -1)
+    return logs[:, label] - logs[:, [c for c in range(outputs.shape[1]) if c != label]].exp().sum(1).log()
+
+
+FEW = 10  # iterations of the split, which ends later if other games are split with it
 
 
 def layerwise(case: Case) -> float:
@@ -144,7 +148,7 @@ def layerwise(case: Case) -> float:
     x, y, patches = kind.x[:3], kind.y[:3], patches_of(kind.x[0])
     found = case.ask(
         by_layer.layerwise, case.network, x, y, layers=[kind.neurons], patches=patches, untrained=False, resamples=2,
-        train=(kind.x, kind.y), noise=by_layer.Noise(draws=0), threshold=0.0,
+        train=(kind.x, kind.y), noise=by_layer.Noise(draws=0), threshold=0.0, iterations=FEW,
     )  # fmt: skip
     games = []
     for sample, label in zip(case.x[:3], y, strict=True):
@@ -152,7 +156,7 @@ def layerwise(case: Case) -> float:
         with torch.no_grad():
             games.append(log_odds(naive.outputs(kind, case.twin, versions), int(label)))
     games = torch.stack(games)
-    parts = split(games, 0.04, accuracy=0.01)
+    parts = split(games, 0.04, accuracy=1e-9, iterations=FEW)
     strength = (parts.and_[:, 1:].abs().sum(1) + parts.or_[:, 1:].abs().sum(1)).mean()
     scale = (games[:, 2**n - 1] - games[:, 0]).abs().mean()
     row = found[(found["layer"] == "output") & (found["kind"] == "both") & (found["order"] == 0)]
