@@ -1,5 +1,7 @@
 """Which layers of a network can take a node: linear layers of any library, convolutions and embeddings."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
@@ -71,6 +73,21 @@ def _is_transposed_linear(module: nn.Module) -> bool:
     """Whether a module is the Conv1D of GPT-2: a linear layer with weight (in, out) and `nf` outputs."""
     weight = getattr(module, "weight", None) if hasattr(module, "nf") else None
     return isinstance(weight, Tensor) and weight.dim() == 2 and weight.shape[1] == module.nf
+
+
+def check_hookable(model: nn.Module, layers: Iterable[str]) -> None:
+    """ValueError for a layer that a compiled or scripted module holds: it would not call a hook of a probe."""
+    modules = dict(model.named_modules())
+    for layer in layers:
+        for name, module in modules.items():
+            above = not name or layer == name or layer.startswith(f"{name}.")
+            called = getattr(module, "seen", module)  # of a view
+            compiled = "_orig_mod" in module._modules or called._compiled_call_impl is not None
+            if above and (compiled or isinstance(module, torch.jit.ScriptModule)):
+                raise ValueError(
+                    f"{f'its module {name!r}' if name else 'model'} is compiled or scripted, and skips the hooks that "
+                    f"read layer {layer!r}. Pass the module from before it was compiled (`_orig_mod`)."
+                )
 
 
 def _check_not_wrapped(model: nn.Module, layer: str, modules: dict[str, nn.Module]) -> None:

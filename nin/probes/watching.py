@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nin.model.evaluating import evaluating
+from nin.model.layers import check_hookable
 
 SILENT = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "Flatten", "Identity", "Unflatten")  # change no distance
 
@@ -17,8 +18,15 @@ SILENT = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "Flatten", "Identity
 def watched_layers(model: nn.Module, layers: Sequence[str] | None) -> dict[str, nn.Module]:
     """The modules to watch, by name; None: all without children, except those that change no distance between samples.
 
-    Raises ValueError for a name that is not in the model, and lists the names that are.
+    Raises ValueError for a name that is not in the model, and lists the names that are; and for a layer that a compiled
+    module holds, which skips hooks.
     """
+    found = _named_layers(model, layers)
+    check_hookable(model, found)
+    return found
+
+
+def _named_layers(model: nn.Module, layers: Sequence[str] | None) -> dict[str, nn.Module]:
     modules = {name: module for name, module in model.named_modules() if name}
     if layers is None:
         leaves = {name: module for name, module in modules.items() if not any(module.children())}

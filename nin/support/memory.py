@@ -1,6 +1,7 @@
 """How much memory a computation may take, and the refusal, before it starts, of one that needs more."""
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -39,10 +40,16 @@ def kept(compute: Callable[[], Result], without: Iterable[Tensor]) -> tuple[Resu
         sizes[place] = max(saved.numel() * saved.element_size(), sizes.get(place, 0))
         return saved
 
-    with torch.enable_grad(), saved_tensors_hooks(see, lambda saved: saved):
+    with _uncompiled(), torch.enable_grad(), saved_tensors_hooks(see, lambda saved: saved):
         result = compute()
     own = {tensor.untyped_storage().data_ptr() for tensor in without}
     return result, [size for place, size in sizes.items() if place not in own]
+
+
+def _uncompiled() -> contextlib.AbstractContextManager:
+    """Compiled modules run as they were written: torch would compile the hooks of the saved tensors with them."""
+    loaded = "torch._dynamo" in sys.modules  # as soon as anything is compiled; it takes long to import
+    return torch.compiler.set_stance("force_eager") if loaded else contextlib.nullcontext()
 
 
 def _found() -> Iterator[float]:

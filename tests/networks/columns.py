@@ -176,7 +176,9 @@ def critical_rate(case: Case) -> float:
         with naive.moved(twin, change[:-size]), torch.no_grad():
             return naive.loss(kind, twin, of(part.x), part.y, shift).item()
 
-    def of(x: Inputs) -> Inputs:
+    def of(x: Tensor) -> Inputs:
+        if not isinstance(kind.x, Tensor):  # trials hold the numbers of its rows
+            return rows_of(kind.x, x)
         return x.to(next(twin.parameters())) if kind.floating else x
 
     steps, decays = [], []

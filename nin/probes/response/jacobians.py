@@ -67,7 +67,7 @@ class Jacobian:
             return self._one_by_one(x, outputs)
         one = jacrev(lambda p, sample: self.f(p, sample[None])[0, outputs])
         found = vmap(one, in_dims=(None, 0))(self.parameters, x)
-        return {name: value.flatten(2) for name, value in found.items()}
+        return {name: value.reshape(*value.shape[:2], -1) for name, value in found.items()}
 
     @torch.enable_grad()
     def _one_by_one(self, x: Tensor, chosen: slice) -> dict[str, Tensor]:
