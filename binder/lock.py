@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LOCK = ROOT / "requirements.lock"
-APART = ("networks",)  # extras with a lock of their own
+APART = ("networks", "trainers")  # extras that no notebook needs; the first has its own lock
 LINE = re.compile(r"([A-Za-z0-9._-]+)==([^;\s]+)(;.*)?")
 
 

@@ -30,9 +30,9 @@ def project() -> dict:
 
 
 def declared() -> dict[str, SpecifierSet]:
-    """Ranges of pyproject.toml, those of its extras included, except of an extra with its own lock."""
+    """Ranges of pyproject.toml, those of its extras included, except of those that no notebook needs."""
     extras = project()["optional-dependencies"]
-    others = [lines for name, lines in extras.items() if name != "networks"]
+    others = [lines for name, lines in extras.items() if name not in ("networks", "trainers")]
     return ranges([*project()["dependencies"], *itertools.chain(*others)])
 
 
