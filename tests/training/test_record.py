@@ -47,7 +47,7 @@ def trained(blobs, noisy, optimizer, *, steps=STEPS, every=1, record=True, begin
 
 
 @pytest.mark.parametrize("optimizer", [sgd, lambda noisy: torch.optim.AdamW(noisy.parameters(), lr=0.01)])
-def test_training_does_not_notice_the_record(blobs, optimizer):
+def test_training_does_not_notice_the_record(blobs, optimizer, unchecked):
     def mean(model, x, y):
         return pd.DataFrame({"mean": [model(x).mean().item() + torch.rand(1).item()]})
 
@@ -100,7 +100,7 @@ def test_rows_are_those_of_a_naive_measurement(blobs, per_sample):
 @pytest.mark.parametrize(
     ("sigma", "phase"), [(0.01, "decoupled"), (8.0, "decay"), (60.0, "catapult"), (1e5, "divergent")]
 )
-def test_a_dense_record_has_the_phase_that_classify_gives(blobs, sigma, phase):
+def test_a_dense_record_has_the_phase_that_classify_gives(blobs, sigma, phase, unchecked):
     noisy = injected(sigma)
     record = trained(blobs, noisy, sgd(noisy), steps=400)
     reading = record.phase()
@@ -109,14 +109,14 @@ def test_a_dense_record_has_the_phase_that_classify_gives(blobs, sigma, phase):
     assert phase in str(reading)
 
 
-def test_a_catapult_is_not_called_anything_else_for_want_of_rows(blobs):
+def test_a_catapult_is_not_called_anything_else_for_want_of_rows(blobs, unchecked):
     """Every step shows it; every 10 or 50 steps may show it or not, and then the record says that it cannot tell."""
     for every in (1, 2, 10, 50):
         noisy = injected(60.0)
-        reading = trained(blobs, noisy, sgd(noisy), steps=400, every=every).phase()
+        reading = trained(blobs, noisy, sgd(noisy), steps=200, every=every).phase()
         assert reading.phase == "catapult" if every <= 2 else reading.phase in ("catapult", None)
     noisy = injected(8.0)
-    reading = trained(blobs, noisy, sgd(noisy), steps=400, every=10).phase()
+    reading = trained(blobs, noisy, sgd(noisy), steps=200, every=10).phase()
     assert reading.phase is None and "nothing was measured between steps 0 and 10" in str(reading)
 
 
@@ -138,7 +138,7 @@ def test_a_record_that_begins_late_or_ends_early_cannot_tell(blobs):
     assert short.phase().phase is None and "only 19 steps were recorded" in short.phase().why
 
 
-def test_a_network_that_was_trained_before_is_named(blobs):
+def test_a_network_that_was_trained_before_is_named(blobs, unchecked):
     """A new node in a trained network: the label holds, with the two losses beside it."""
     noisy = injected(0.0)
     trained(blobs, noisy, sgd(noisy), record=None, steps=300)
@@ -149,7 +149,7 @@ def test_a_network_that_was_trained_before_is_named(blobs):
     assert trained(blobs, new, sgd(new), steps=80).phase().why == ""
 
 
-def test_weight_decay_is_divided_out_or_named(blobs):
+def test_weight_decay_is_divided_out_or_named(blobs, unchecked):
     """Of a node of sigma = 0 only weight decay changes |W_NI|; without it the node stands still."""
     noisy = injected(0.0)
     plain = trained(blobs, noisy, sgd(noisy, weight_decay=0.05), steps=400)
