@@ -5,13 +5,15 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from nin.model.views import origin
+
 SHARDED = ("FSDPModule", "FullyShardedDataParallel")
 
 
 def check_whole(model: nn.Module) -> None:
     """ValueError for a model that FSDP shards: its parameters are whole during a pass only, and cannot be copied."""
     for name, module in model.named_modules():
-        if any(kind.__name__ in SHARDED for kind in type(module).__mro__):
+        if any(kind.__name__ in SHARDED for kind in type(origin(module)).__mro__):
             what = f"its module {name!r}" if name else "it"
             raise ValueError(
                 f"model: {what} is sharded by FSDP, so that its parameters are whole during a pass only. Measure a "

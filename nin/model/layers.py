@@ -1,11 +1,13 @@
 """Which layers of a network can take a node: linear layers of any library, convolutions and embeddings."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import UninitializedTensorMixin
+
+from nin.model.views import origin
 
 WRAPPERS = ("DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule", "DataParallel")
 
@@ -35,7 +37,7 @@ def weight_like(model: nn.Module, layer: str) -> Tensor:
 def find_layer(model: nn.Module, layer: str) -> nn.Module:
     """The module of a layer; ValueError if it is unknown (candidates are listed) or cannot take a node (and why)."""
     modules = dict(model.named_modules(remove_duplicate=False))
-    _check_not_wrapped(model, layer, modules)
+    _check_not_wrapped(model, layer)
     attention = [name for name, module in modules.items() if isinstance(module, nn.MultiheadAttention)]
     never_called = {f"{name}.out_proj".lstrip(".") for name in attention}
     unique = [name for name, module in model.named_modules() if takes_a_node(module) and name not in never_called]
@@ -77,30 +79,24 @@ def _is_transposed_linear(module: nn.Module) -> bool:
 
 def check_hookable(model: nn.Module, layers: Iterable[str]) -> None:
     """ValueError for a layer that a compiled or scripted module holds: it would not call a hook of a probe."""
-    modules = dict(model.named_modules())
     for layer in layers:
-        for name, module in modules.items():
-            above = not name or layer == name or layer.startswith(f"{name}.")
-            called = getattr(module, "seen", module)  # of a view
-            compiled = "_orig_mod" in module._modules or called._compiled_call_impl is not None
-            if above and (compiled or isinstance(module, torch.jit.ScriptModule)):
+        for what, module in _holders(model, layer):
+            if _is_compiled(module) or isinstance(module, torch.jit.ScriptModule):
                 raise ValueError(
-                    f"{f'its module {name!r}' if name else 'model'} is compiled or scripted, and skips the hooks that "
-                    f"read layer {layer!r}. Pass the module from before it was compiled (`_orig_mod`)."
+                    f"{what} is compiled or scripted, and skips the hooks that read layer {layer!r}. Pass the module "
+                    "from before it was compiled (`_orig_mod`)."
                 )
 
 
-def _check_not_wrapped(model: nn.Module, layer: str, modules: dict[str, nn.Module]) -> None:
+def _check_not_wrapped(model: nn.Module, layer: str) -> None:
     """ValueError if a module that holds the layer is compiled or distributed, where nodes do not work."""
-    above = [(name, m) for name, m in modules.items() if not name or layer == name or layer.startswith(f"{name}.")]
-    for name, module in above:
-        what = f"its module {name!r}" if name else "model"
+    for what, module in _holders(model, layer):
         if isinstance(module, torch.jit.ScriptModule):
             raise ValueError(
                 f"{what} is scripted or traced by torch.jit, whose layers cannot be hooked. Inject into the nn.Module "
                 "that it was made from."
             )
-        if "_orig_mod" in module._modules or module._compiled_call_impl is not None:
+        if _is_compiled(module):
             raise ValueError(
                 f"{what} is compiled, and a compiled module does not call the node at {layer!r}. Inject first, then "
                 "compile: torch.compile(nin.inject(model, ...))."
@@ -111,3 +107,15 @@ def _check_not_wrapped(model: nn.Module, layer: str, modules: dict[str, nn.Modul
                 f"{what} is a {kinds[0]}, which would not synchronise the noise injection weights. Inject "
                 "first, then wrap."
             )
+
+
+def _holders(model: nn.Module, layer: str) -> Iterator[tuple[str, nn.Module]]:
+    """The model, and each module on the way to a layer, the layer included; each with what to call it in a sentence."""
+    yield "model", origin(model)
+    for name, module in model.named_modules(remove_duplicate=False):
+        if name and (layer == name or layer.startswith(f"{name}.")):
+            yield f"its module {name!r}", module
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return "_orig_mod" in module._modules or module._compiled_call_impl is not None

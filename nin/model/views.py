@@ -14,11 +14,12 @@ Forward = Callable[[nn.Module, Any], Any]
 class Rows:
     """The samples of nested sequences and mappings of tensors (n, ...): called with numbers, it gives these samples.
 
-    Anything that is not a tensor with a first axis, such as use_cache=False, belongs to all samples.
+    Anything that is not a tensor with a first axis, such as use_cache=False, belongs to all samples. A tensor that all
+    samples share, such as a mask of tokens (tokens, tokens), is not among them: forward adds it.
     """
 
-    def __init__(self, values: Sequence[Any] | Mapping[str, Any], length: int) -> None:
-        self.values, self.length = values, length
+    def __init__(self, values: Sequence[Any] | Mapping[str, Any]) -> None:
+        self.values = values
 
     def __call__(self, index: Int[Tensor, " n"]) -> Any:
         def take(value: Any) -> Any:
@@ -41,7 +42,7 @@ def numbered(name: str, *inputs: Inputs) -> tuple[Rows | None, list[Tensor]]:
     starts = [sum(lengths[:place]) for place in range(len(lengths))]
     device = next(tensor.device for _, tensor in _leaves(name, inputs[0]) if tensor.dim())
     numbers = [torch.arange(start, start + n, device=device) for start, n in zip(starts, lengths, strict=True)]
-    return Rows(joined, sum(lengths)), numbers
+    return Rows(joined), numbers
 
 
 def viewed(model: nn.Module, forward: Forward | None, *inputs: Inputs) -> tuple[Any, ...]:
@@ -98,6 +99,11 @@ class View(nn.Module):
         if isinstance(given, Tensor):
             return self.seen(given)
         return self.seen(**given) if isinstance(given, Mapping) else self.seen(*given)
+
+
+def origin(module: nn.Module) -> nn.Module:
+    """The network that a view shows; any other module itself."""
+    return module.seen if isinstance(module, View) else module
 
 
 def check_tensor(outputs: Any) -> None:

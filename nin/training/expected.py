@@ -32,6 +32,23 @@ def expected_steps(last: int) -> list[int]:
     return steps
 
 
+def spread_evenly(samples: int, count: int) -> Int[Tensor, " samples"]:
+    """Numbers of `samples` samples, spread evenly over `count`; each of them several times if there are fewer."""
+    numbers = torch.arange(samples)
+    return numbers * count // samples if count >= samples else numbers % count
+
+
+def ratio_error(
+    losses: Float[np.ndarray, "*K samples"], start: Float[np.ndarray, "*K samples"]
+) -> Float[np.ndarray, "*K"]:
+    """The standard error of mean losses / mean start, from the scatter of losses / mean - start / mean over samples."""
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        mean, begin = losses.mean(-1, keepdims=True), start.mean(-1, keepdims=True)
+        scale = np.maximum(mean, np.finfo(float).tiny)  # so that squares of large losses do not overflow
+        away = losses / scale - start / begin
+        return np.asarray(away.std(-1, ddof=1) / np.sqrt(losses.shape[-1]) * (scale / begin)[..., 0])
+
+
 class ExpectedLoss:
     """Measures E_(x,eps) loss, the noisy loss that a mini-batch samples, for runs still in an ensemble.
 
@@ -43,8 +60,7 @@ class ExpectedLoss:
     def __init__(self, configs: Sequence[RunConfig], data: Dataset) -> None:
         self.configs, self.loss = configs, LOSSES[configs[0].loss]
         count = len(data.x_train)
-        index = torch.arange(SAMPLES) * count // SAMPLES if count >= SAMPLES else torch.arange(SAMPLES) % count
-        index = index.to(data.x_train.device)
+        index = spread_evenly(SAMPLES, count).to(data.x_train.device)
         self._x, self._y = data.x_train[index], data.y_train[index]
         self._draws = {
             law: draw_noise(SAMPLES, configs[0].nodes, law=law, generator=torch.Generator().manual_seed(SEED))
@@ -64,11 +80,8 @@ class ExpectedLoss:
         if first:
             self._start[runs] = losses
         start = self._start[runs]
-        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-            mean, begin = losses.mean(1), start.mean(1)
-            scale = np.maximum(mean, np.finfo(float).tiny)  # so that squares of large losses do not overflow
-            away = losses / scale[:, None] - start / begin[:, None]
-            return mean, away.std(1, ddof=1) / np.sqrt(SAMPLES) * (scale / begin)
+        with np.errstate(over="ignore"):
+            return losses.mean(1), ratio_error(losses, start)
 
     @torch.no_grad()
     def _losses(self, ensemble: Ensemble, configs: Sequence[RunConfig]) -> Float[Tensor, "K samples"]:

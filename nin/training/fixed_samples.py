@@ -16,6 +16,7 @@ from nin.model.nodes import NoisyNetwork
 from nin.model.noise import draw_noise
 from nin.model.views import Forward, Inputs, View, numbered, targeted
 from nin.support.precision import widened
+from nin.training.expected import ratio_error, spread_evenly
 
 CHUNK = 256  # samples per pass
 SHOWN = 512  # samples of the clean loss, half of `eval_samples` of RunConfig: the record should cost little
@@ -46,8 +47,8 @@ class FixedSamples:
             raise ValueError(
                 f"x has {len(self.x)} and y has {len(self.y)} samples; pass the same number, at least one."
             )
-        self.noisy, self.view, every = noisy, View(noisy, rows, forward), len(self.x)
-        self.index = torch.arange(count) * every // count if every >= count else torch.arange(count) % every
+        self.noisy, self.view = noisy, View(noisy, rows, forward)
+        self.index = spread_evenly(count, len(self.x))
         generator = torch.Generator().manual_seed(SEED)
         self.draws = [
             draw_noise(count, len(niw), law=law, generator=generator)
@@ -66,11 +67,7 @@ class FixedSamples:
         losses = np.concatenate([groups for _, groups in parts])
         if self.start is None:
             self.start = losses
-        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-            begin = self.start.mean()
-            scale = max(losses.mean(), np.finfo(float).tiny)
-            away = losses / scale - self.start / begin
-            return mean, float(away.std(ddof=1) / np.sqrt(len(away)) * (scale / begin)) if len(away) > 1 else np.nan
+        return mean, float(ratio_error(losses, self.start)) if len(losses) > 1 else np.nan
 
     def clean(self) -> tuple[float, float]:
         """The mean loss and the accuracy (NaN unless outputs are classes) without noise."""

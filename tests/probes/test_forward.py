@@ -279,6 +279,21 @@ def test_what_does_not_fit_is_named(sides):
         sharpness(model, x, y, y, loss=cross_entropy)
 
 
+def test_a_view_does_not_hide_what_wraps_its_network(sides):
+    """And a module that keeps something under the name that a view uses is no view."""
+    (model, forward, x), _, y = sides
+    model.compile(backend="eager")
+    for ask in (
+        lambda: local_hessian(model, "inner", x, y, loss=cross_entropy, forward=forward),
+        lambda: worst_neuron(model, x, y, layer="inner", axis=2, forward=forward),
+    ):
+        with pytest.raises(ValueError, match="model is compiled"):
+            ask()
+    plain = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    plain.seen = 7
+    assert 0 <= worst_neuron(plain, torch.ones(4, 3), torch.zeros(4, dtype=torch.long), layer="0") <= 1
+
+
 def test_a_view_is_its_network_under_another_pass(sides):
     (model, *_), _, _ = sides
     view = View(model, None, lambda m, ids: m(ids, torch.ones(ids.shape, dtype=torch.float64)).logits)
