@@ -37,21 +37,22 @@ class RecordCallback(TrainerCallback):
     ) -> None:
         noisy, begin = the_noisy(model), state.global_step
         self.record = Record(noisy, kwargs["optimizer"], *self.samples, step=begin, **self.options)
-        self._hook = noisy.register_forward_hook(self._keep)
+        self._hook = noisy.register_forward_hook(self._keep, with_kwargs=True)
 
-    def _keep(self, noisy: nn.Module, inputs: tuple, outputs: Any) -> None:
+    def _keep(self, noisy: nn.Module, inputs: tuple, keywords: dict[str, Any], outputs: Any) -> None:
         if noisy.training:
             loss = getattr(outputs, "loss", None)
             if loss is None:
                 raise ValueError("the model returned no loss; give it labels, so that outputs.loss exists.")
             self._losses.append(loss.detach().item())
+            self._shares = keywords.get("num_items_in_batch") is not None
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         losses, self._losses = self._losses, []
         if state.is_world_process_zero:
-            self.record(sum(losses) / len(losses))
+            self.record(sum(losses) / (1 if self._shares else len(losses)))  # shares of a mean over all, or means
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -85,7 +85,7 @@ class Record:
         optimizer = getattr(optimizer, "optimizer", optimizer)  # of Lightning and accelerate, which wrap it
         self.noisy, self.optimizer, self.every = noisy, optimizer, every
         self.probes, self.snapshots = dict(probes or {}), frozenset(snapshots)
-        self._group = _group_of(optimizer, noisy)
+        self._groups = _groups_of(optimizer, noisy)
         self._samples = FixedSamples(noisy, x, y, loss=loss, forward=forward, count=SAMPLES)
         self._test = None if test is None else FixedSamples(noisy, *test, loss=loss, forward=forward, count=1)
         self._first = self._next = step
@@ -136,7 +136,7 @@ class Record:
         """One row for each recorded step: the columns of `Trajectories.frame` that a loop knows of.
 
         run (0), sigma, nodes, law, optimizer, step, lr, weight_decay, niw_decay (the factor by which weight decay
-        alone has shrunk |W_NI|, NaN if it cannot be known), the CURVES, diverged_at.
+        alone has shrunk |W_NI|, NaN if it is not known or differs between layers), the CURVES, diverged_at.
         """
         noisy = self.noisy
         table = pd.DataFrame(self._rows, columns=["step", "lr", "weight_decay", "niw_decay", "sigma", *CURVES])
@@ -195,7 +195,8 @@ class Record:
                     "the weights changed since the record was made: call record(loss) before optimizer.step(), from "
                     "the first step on, and make a new record for training that goes on."
                 )
-            if all(niw.grad is None for niw in self.noisy.weights.values() if niw.requires_grad):
+            gradients = [niw.grad for niw in self.noisy.weights.values() if niw.requires_grad]
+            if gradients and all(gradient is None for gradient in gradients):
                 raise ValueError("no gradient has reached W_NI: call record(loss) after loss.backward().")
             self._versions = None
         if step is None:
@@ -209,11 +210,10 @@ class Record:
 
     def _enter(self, step: int, value: float) -> None:
         """One row; the expected and clean losses where they are due."""
-        group, noisy = self._group, self.noisy
-        weights = noisy.weights
-        nodes = {layer: niw.detach().flatten(1).norm(dim=1).tolist() for layer, niw in weights.items()}
+        noisy, lr = self.noisy, (self._groups[0] or self.optimizer.param_groups[0])["lr"]
+        nodes = {layer: niw.detach().flatten(1).norm(dim=1).tolist() for layer, niw in noisy.weights.items()}
         row = dict.fromkeys(CURVES, np.nan) | {"step": step, "noisy_loss": value, "sigma": max(noisy.sigmas)}
-        row |= {"lr": float(group["lr"]), "weight_decay": float(group.get("weight_decay", 0.0))}
+        row |= {"lr": float(lr), "weight_decay": max(map(_weight_decay, self._groups))}
         row |= {"niw_norm": float(np.linalg.norm(np.concatenate(list(nodes.values())))), "niw_decay": self._decay}
         past, clean = step - self._first, step >= self._clean_next
         if np.isfinite(value) and (clean or past in EXPECTED):
@@ -236,12 +236,15 @@ class Record:
             self._readings.append(table.assign(probe=name, step=step))
 
     def _count_weight_decay(self, skipped: int) -> None:
-        """Multiply the factor of weight decay by that of the optimiser's next step, if it is known."""
-        decay, name = float(self._group.get("weight_decay", 0.0)), self._name()
-        if not decay:
-            return
-        exact = not skipped and (name in DECOUPLED or (name in GRADUAL and not self._group.get("momentum", 0.0)))
-        self._decay *= 1 - float(self._group["lr"]) * decay if exact else np.nan
+        """Multiply the factor of weight decay by that of the optimiser's next step, if it is one and known."""
+        factors = {self._factor(group) if _weight_decay(group) else 1.0 for group in self._groups}
+        if factors != {1.0}:
+            self._decay *= factors.pop() if len(factors) == 1 and not skipped else np.nan
+
+    def _factor(self, group: Mapping[str, Any]) -> float:
+        """By which the weight decay of a group alone multiplies its weights in a step; NaN if it is no factor."""
+        exact = self._name() in DECOUPLED or (self._name() in GRADUAL and not group.get("momentum", 0.0))
+        return 1 - float(group["lr"]) * _weight_decay(group) if exact else np.nan
 
     def _name(self) -> str:
         return type(self.optimizer).__name__
@@ -250,8 +253,8 @@ class Record:
 _STATE = ("_first", "_next", "_clean_next", "_rows", "_norms", "_decay", "_spent", "diverged_at")
 
 
-def _group_of(optimizer: torch.optim.Optimizer, noisy: NoisyNetwork) -> dict[str, Any]:
-    """The parameter group that holds the noise injection weights; ValueError unless the optimiser trains them."""
+def _groups_of(optimizer: torch.optim.Optimizer, noisy: NoisyNetwork) -> list[dict[str, Any] | None]:
+    """The parameter group of each layer's W_NI, None if it is frozen; ValueError if it is trained by none."""
     held = {id(p): group for group in optimizer.param_groups for p in group["params"]}
     missing = [layer for layer, niw in noisy.weights.items() if niw.requires_grad and id(niw) not in held]
     if missing or not held:
@@ -259,5 +262,8 @@ def _group_of(optimizer: torch.optim.Optimizer, noisy: NoisyNetwork) -> dict[str
             f"optimizer does not train the noise injection weights of {missing or list(noisy.layers)}; create it from "
             "noisy.parameters(), or from noisy.parameter_groups()."
         )
-    niw = next(iter(noisy.weights.values()))
-    return held.get(id(niw), optimizer.param_groups[0])
+    return [held.get(id(niw)) for niw in noisy.weights.values()]
+
+
+def _weight_decay(group: Mapping[str, Any] | None) -> float:
+    return 0.0 if group is None else float(group.get("weight_decay", 0.0))

@@ -29,21 +29,36 @@ def sgd(noisy, lr=0.05, **options):
     return torch.optim.SGD(noisy.parameters(), lr=lr, **options)
 
 
-def trained(blobs, noisy, optimizer, *, steps=STEPS, every=1, record=True, begin=0, **options):
+def trained(blobs, noisy, optimizer, *, steps=STEPS, every=1, record=True, **options):
     """A loop as anybody writes it; `every`: steps between calls of the record."""
     x, y = blobs.x_train.double(), blobs.y_train
     if record is True:
         record = nin.Record(noisy, optimizer, x, y, loss=F.cross_entropy, **options)
     torch.manual_seed(2)
-    for step in range(begin + steps):
+    for step in range(steps):
         batch = torch.randint(len(x), (16,))
         loss = F.cross_entropy(noisy(x[batch]), y[batch])
         optimizer.zero_grad()
         loss.backward()
-        if record and step >= begin and step % every == 0:
+        if record and step % every == 0:
             record(loss, step=step)
         optimizer.step()
     return record
+
+
+def go_on(blobs, noisy, optimizer, record, steps):
+    """Full-batch steps with a record that is there."""
+    x, y = blobs.x_train.double(), blobs.y_train
+    for _ in range(steps):
+        value = F.cross_entropy(noisy(x), y)
+        optimizer.zero_grad()
+        value.backward()
+        record(value)
+        optimizer.step()
+
+
+def recorded(blobs, noisy, optimizer, **options):
+    return nin.Record(noisy, optimizer, blobs.x_train.double(), blobs.y_train, loss=F.cross_entropy, **options)
 
 
 @pytest.mark.parametrize("optimizer", [sgd, lambda noisy: torch.optim.AdamW(noisy.parameters(), lr=0.01)])
@@ -124,14 +139,8 @@ def test_a_record_that_begins_late_or_ends_early_cannot_tell(blobs):
     noisy = injected(8.0)
     optimizer = sgd(noisy)
     trained(blobs, noisy, optimizer, record=None)
-    x, y = blobs.x_train.double(), blobs.y_train
-    record = nin.Record(noisy, optimizer, x, y, loss=F.cross_entropy, step=STEPS)
-    for _ in range(60):
-        value = F.cross_entropy(noisy(x), y)
-        optimizer.zero_grad()
-        value.backward()
-        record(value)
-        optimizer.step()
+    record = recorded(blobs, noisy, optimizer, step=STEPS)
+    go_on(blobs, noisy, optimizer, record, 60)
     assert record.phase().phase is None and "begins at step 120" in record.phase().why
     noisy = injected(8.0)
     short = trained(blobs, noisy, sgd(noisy), steps=20)
@@ -172,46 +181,53 @@ def test_weight_decay_is_divided_out_or_named(blobs, unchecked):
     assert trained(blobs, noisy, groups, steps=100).phase().phase == "decoupled"
 
 
+def test_weight_decay_on_the_node_of_one_layer_is_not_that_of_another(blobs):
+    def groups(noisy, decays):
+        niw = [{"params": [w], "weight_decay": decay} for w, decay in zip(noisy.weights.values(), decays, strict=True)]
+        return torch.optim.SGD([{"params": noisy.network.parameters()}, *niw], lr=0.05)
+
+    for decays, known in (((0.0, 0.0), True), ((0.1, 0.1), True), ((0.0, 0.1), False), ((0.1, 0.0), False)):
+        torch.manual_seed(0)
+        noisy = nin.inject(classifier(), ["0", "4"], sigma=0.0)
+        record = trained(blobs, noisy, groups(noisy, decays), steps=100)
+        frame = record.frame()
+        assert frame["weight_decay"].iloc[0] == max(decays)
+        assert record.phase().phase == ("decoupled" if known else None)
+        if known:
+            np.testing.assert_allclose(frame["niw_norm"] / frame["niw_decay"], frame["niw_norm"].iloc[0], rtol=1e-9)
+
+
+def test_weight_decay_does_not_act_on_a_frozen_node(blobs):
+    noisy = injected(3.0)
+    noisy.niw.requires_grad_(False)
+    optimizer = torch.optim.SGD(noisy.network.parameters(), lr=0.05, weight_decay=0.1)
+    record = trained(blobs, noisy, optimizer, steps=100)
+    assert (record.frame()["niw_decay"] == 1).all() and record.phase().phase == "decoupled"
+
+
 def test_a_changed_noise_scale_is_named(blobs):
     noisy = injected(8.0)
-    optimizer, x, y = sgd(noisy), blobs.x_train.double(), blobs.y_train
-    record = nin.Record(noisy, optimizer, x, y, loss=F.cross_entropy)
-    for step in range(80):
-        noisy.sigma = 8.0 if step < 40 else 4.0
-        value = F.cross_entropy(noisy(x), y)
-        optimizer.zero_grad()
-        value.backward()
-        record(value)
-        optimizer.step()
+    optimizer = sgd(noisy)
+    record = recorded(blobs, noisy, optimizer)
+    for sigma in (8.0, 4.0):
+        noisy.sigma = sigma
+        go_on(blobs, noisy, optimizer, record, 40)
     assert record.phase().phase is None and "sigma changed" in record.phase().why
 
 
 def test_saved_and_resumed_it_goes_on(blobs, tmp_path):
-    def go(noisy, optimizer, record, steps):
-        x, y = blobs.x_train.double(), blobs.y_train
-        for _ in range(steps):
-            value = F.cross_entropy(noisy(x), y)
-            optimizer.zero_grad()
-            value.backward()
-            record(value)
-            optimizer.step()
-
     def new():
         noisy = injected(8.0)
         optimizer = sgd(noisy)
-        return (
-            noisy,
-            optimizer,
-            nin.Record(noisy, optimizer, blobs.x_train.double(), blobs.y_train, loss=F.cross_entropy),
-        )
+        return noisy, optimizer, recorded(blobs, noisy, optimizer)
 
     whole, first, second = new(), new(), new()
-    go(*whole, 90)
-    go(*first, 30)
+    go_on(blobs, *whole, 90)
+    go_on(blobs, *first, 30)
     torch.save([part.state_dict() for part in first], tmp_path / "checkpoint.pt")
     for part, state in zip(second, torch.load(tmp_path / "checkpoint.pt"), strict=True):
         part.load_state_dict(state)
-    go(*second, 60)
+    go_on(blobs, *second, 60)
     pd.testing.assert_frame_equal(second[2].frame(), whole[2].frame())
     pd.testing.assert_frame_equal(second[2].norms(), whole[2].norms())
     assert second[2].phase().phase == whole[2].phase().phase

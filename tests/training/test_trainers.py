@@ -92,7 +92,9 @@ def test_lightning(tmp_path, accumulate):
     assert len(again.record.frame()) > len(found)
 
 
-def test_hugging_face(tmp_path):
+@pytest.mark.parametrize(("accumulate", "counts"), [(1, False), (3, False), (3, True)])
+def test_hugging_face(tmp_path, accumulate, counts):
+    """counts: the model divides by the number of targets of a whole step, which the trainer then tells it."""
     transformers = pytest.importorskip("transformers", reason="transformers is not installed (extra: trainers)")
     from transformers.modeling_outputs import SequenceClassifierOutput
 
@@ -107,15 +109,25 @@ def test_hugging_face(tmp_path):
             logits = self.net(x)
             return SequenceClassifierOutput(loss=F.cross_entropy(logits, labels), logits=logits)
 
+    class Counting(Classifier):
+        def forward(self, x, labels=None, num_items_in_batch=None, **others):
+            output = super().forward(x, labels)
+            if num_items_in_batch is not None:
+                output.loss = output.loss * len(x) / num_items_in_batch
+            return output
+
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
-    noisy = nin.inject(Classifier(net), "net.0", sigma=3.0, generator=torch.Generator().manual_seed(1))
+    noisy = nin.inject(
+        (Counting if counts else Classifier)(net), "net.0", sigma=3.0, generator=torch.Generator().manual_seed(1)
+    )
     x, y = samples()
     callback = RecordCallback(
         {"x": x, "labels": y}, y, loss=F.cross_entropy, forward=lambda model, inputs: model(**inputs).logits
     )
     rows = [{"x": xs, "labels": ys} for xs, ys in zip(x, y, strict=True)]
-    options = {"output_dir": str(tmp_path), "per_device_train_batch_size": BATCH, "max_steps": STEPS, "report_to": []}
+    options = {"output_dir": str(tmp_path), "per_device_train_batch_size": BATCH, "report_to": []}
+    options |= {"max_steps": STEPS // accumulate, "gradient_accumulation_steps": accumulate}
     options |= {"remove_unused_columns": False, "label_names": ["labels"], "use_cpu": True, "save_strategy": "no"}
     options |= {"max_grad_norm": 0.0, "disable_tqdm": True, "logging_strategy": "no"}
     with pytest.raises(ValueError, match="remove_unused_columns=True drops the inputs"):
@@ -131,7 +143,7 @@ def test_hugging_face(tmp_path):
         rows, batch_size=BATCH, collate_fn=transformers.default_data_collator
     )
     trainer.train()
-    twin, record = written_out()
+    twin, record = written_out(accumulate)
     torch.testing.assert_close(noisy.niw, twin.niw)
     np.testing.assert_allclose(callback.record.frame()[ENDS], record.frame()[ENDS], rtol=1e-5)
     assert not noisy._forward_hooks
