@@ -67,8 +67,8 @@ def along_training(data: pd.DataFrame, *, turns: Mapping[str, Sequence[float]]) 
     """|W_NI|, losses, test accuracy and fitted wrong labels against step; a column for each fraction of wrong labels.
 
     data: rows of `measure.follow`, of runs with a node. Mean over seeds and its 95 % interval. Losses and accuracies
-    are those of fixed noise at the smallest sigma; lines at the mean turn of the node (solid) and at the mean minimum
-    of the test loss (dotted) there. turns: rows of `stopping.turns`.
+    are those of fixed noise at the smallest sigma; vertical lines at the mean turn of the node (solid) and at the mean
+    minimum of the test loss (dotted) there. turns: rows of `stopping.turns`.
     """
     data = data[data["step"] > 0]  # the axis is logarithmic
     fractions, of_node = sorted(data["fraction"].unique()), pd.DataFrame(turns)
@@ -89,8 +89,8 @@ def along_training(data: pd.DataFrame, *, turns: Mapping[str, Sequence[float]]) 
         here = of_node[(of_node["fraction"] == fraction) & (of_node["sigma"] == smallest)]
         for ax in axes[:, column]:
             if here["turn"].notna().any():
-                ax.axvline(here["turn"].mean(), color="k", lw=0.8)
-            ax.axvline(here["loss_step"].mean(), color="k", lw=0.8, ls=":")
+                ax.axvline(here["turn"].mean(), color="k", lw=0.8, label="the node turns")
+            ax.axvline(here["loss_step"].mean(), color="k", lw=0.8, ls=":", label="test loss lowest")
         axes[0, column].set_title(f"{fraction:.0%} wrong labels")
         axes[2, column].set_xlabel("step")
     axes[0, 0].set_xscale("log")  # shared, and the lines must be drawn on linear axes
