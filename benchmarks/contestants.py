@@ -13,8 +13,8 @@ import nin
 from nin.support.threads import threads_for
 from nin.training.batches import StackedBatches
 from nin.training.ensemble import Ensemble
-from nin.training.loop import make_optimizer
 from nin.training.start import members
+from nin.training.updates import Updates
 
 SAMPLES = 4096
 
@@ -88,16 +88,16 @@ def ensemble(shape: Shape, count: int, device: str = "cpu") -> tuple[Callable[[i
     configs = [shape.config(sigma=0.1 + 0.01 * k, lr=0.01) for k in range(count)]
     stack = Ensemble(members([config.replace(eval_samples=1) for config in configs], shape.data())[0], device=device)
     feed = StackedBatches(configs, data)
-    optimizer, scale = make_optimizer(configs, stack)
-    scale = scale.to(data.x_train)
+    updates = Updates(configs, stack)
+    scale = updates.scale.to(data.x_train)
 
     def run(steps: int) -> None:
-        for _ in range(steps):
+        for step in range(steps):
             x, y, noise = feed.next()
             loss = stack.backward(x, y, noise, loss="cross_entropy", scale=scale)
             if not math.isfinite(loss.sum()):
                 raise FloatingPointError("a member diverged; the benchmark measures members that do not diverge")
-            optimizer.step()
+            updates.step(step)
 
     return run, threads_for(shape.batch * count * max(a * b for a, b in pairwise(shape.sizes)))
 

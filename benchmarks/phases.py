@@ -7,7 +7,7 @@ import numpy as np
 
 import nin
 from benchmarks.report import table
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.model.losses import LOSSES
 from nin.phases import SPIKE, classify, criteria
 from nin.probes.curvature import critical_rate

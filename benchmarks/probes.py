@@ -10,7 +10,7 @@ from torch import nn
 
 from benchmarks.report import table
 from benchmarks.timing import in_turn, seconds, spread
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.model.networks import MLP
 from nin.probes.for_sweeps import four_probes
 from studies.image_networks import SmallConvolutional

@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from nin.model.data import Dataset, as_images, available, load_data
+from nin.model.data import as_images, available, load_data
+from nin.model.dataset import Dataset
 from nin.support.arguments import check_count
 
 SCALE = "scale_detection"

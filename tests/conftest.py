@@ -12,7 +12,7 @@ import torch
 assert "nin" not in sys.modules, "nin was imported before tests/conftest.py, so its annotations would not be checked"
 jaxtyping.install_import_hook(["nin", "studies"], "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
-from nin.model.data import Dataset  # noqa: E402
+from nin.model.dataset import Dataset  # noqa: E402
 
 # What `.ci/run` installs or names, as the reasons of skips call it.
 PROVIDED = re.compile(r"\b(Chromium|distributed|NIN_DATA|MNIST)\b")

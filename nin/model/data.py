@@ -1,19 +1,18 @@
 """Data sets by name: real images in IDX files or bundled with scikit-learn, and the teacher of the linear test case."""
 
-import dataclasses
 import gzip
 import hashlib
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor
 
+from nin.model.dataset import Dataset
 from nin.support import paths
 from nin.support.arguments import check_choice, check_count, check_number
 
@@ -46,41 +45,6 @@ SHA256 = {  # of the decompressed bytes; the gzip wrapper differs from mirror to
         "y_test": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     },
 }
-PARTS = ("x_train", "y_train", "x_test", "y_test")
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """Training and test samples; data sets are compared by identity.
-
-    x_train, x_test  (n, d) floating point
-    y_train, y_test  (n,) integer labels, or (n, outputs) floating-point targets
-    classes          number of classes or outputs
-    source           origin of the data, one line
-    """
-
-    x_train: Float[Tensor, "n d"]
-    y_train: Shaped[Tensor, "n ..."]
-    x_test: Float[Tensor, "m d"]
-    y_test: Shaped[Tensor, "m ..."]
-    classes: int
-    source: str
-
-    @cached_property
-    def hash(self) -> str:
-        """sha256 over type, shape and bytes of the four tensors."""
-        digest = hashlib.sha256()
-        for part in PARTS:
-            tensor = getattr(self, part).detach().cpu().contiguous()
-            digest.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode() + tensor.numpy().tobytes())
-        return digest.hexdigest()
-
-    def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> "Dataset":
-        """A copy on a device with floating-point tensors of this dtype; labels stay integers."""
-        parts = {part: getattr(self, part) for part in PARTS}
-        cast = {part: t.to(dtype) if t.is_floating_point() else t for part, t in parts.items()}
-        moved = {part: t.to(device) for part, t in cast.items()}
-        return dataclasses.replace(self, **moved)
 
 
 def load_data(name: str, *, n_train: int | None = None, n_test: int | None = None, seed: int = 0) -> Dataset:

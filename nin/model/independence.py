@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -51,6 +52,48 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
     finally:
         for norm, (training, tracked) in zip(norms, before, strict=True):
             norm.training, norm.track_running_stats = training, tracked
+
+
+@contextmanager
+def statistics_of(model: nn.Module, x: Any) -> Iterator[None]:
+    """The running statistics of batch norms are those of the samples x inside the context, and as before afterwards.
+
+    The statistics of an untrained network are not those of its data yet; with these it is, in eval mode, the function
+    of a sample that training on x begins with. Norms that keep no running statistics are left alone.
+    """
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+    if not norms:
+        yield
+        return
+    names = ("running_mean", "running_var", "num_batches_tracked")
+    before = [[getattr(norm, name).clone() for name in names] for norm in norms]
+    settings = [(norm.training, norm.momentum) for norm in norms]
+    try:
+        with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            counts: dict[nn.Module, int] = {}  # of values, for each channel
+            hooks = [norm.register_forward_pre_hook(partial(_count_values, counts)) for norm in norms]
+            for norm in norms:
+                norm.training, norm.momentum = True, 1.0  # the statistics of this batch, without those before
+            try:
+                model(*x) if isinstance(x, tuple) else model(x)
+            finally:
+                for hook in hooks:
+                    hook.remove()
+            for norm, (training, momentum) in zip(norms, settings, strict=True):
+                norm.training, norm.momentum = training, momentum
+                if norm in counts:  # training divides by n, running statistics by n - 1
+                    norm.running_var.mul_((counts[norm] - 1) / counts[norm])
+        yield
+    finally:
+        for norm, values, (training, momentum) in zip(norms, before, settings, strict=True):
+            norm.training, norm.momentum = training, momentum
+            with torch.no_grad():
+                for name, value in zip(names, values, strict=True):
+                    getattr(norm, name).copy_(value)
+
+
+def _count_values(counts: dict[nn.Module, int], norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    counts[norm] = inputs[0].numel() // inputs[0].shape[1]
 
 
 def _differs(model: nn.Module, a: Any, b: Any, *, row: slice) -> str | None:

@@ -45,6 +45,7 @@ class Criteria:
     gap           steps between two measurements of the loss within the spike window that are too far apart to show a
                   spike between them (SPARSE), the first such pair; None if there is none
     first         the step of the first measurement
+    decayed       whether weight decay acts on |W_NI| by a factor that is not known
     """
 
     spike: float
@@ -60,6 +61,7 @@ class Criteria:
     expected: bool = False
     gap: tuple[float, float] | None = None
     first: float = 0.0
+    decayed: bool = False
 
     @property
     def spiked(self) -> bool:
@@ -128,6 +130,8 @@ class Criteria:
             return ""
         if self.first > 0:
             return f"the record begins at step {self.first:g}, and a spike before it would not be seen"
+        if self.decayed:
+            return "weight decay shrinks |W_NI| by a factor that is not known; decay_node=False spares it"
         if self.gap is not None:
             return f"nothing was measured between steps {self.gap[0]:g} and {self.gap[1]:g}, where a spike may lie"
         return ""
@@ -159,9 +163,9 @@ def criteria(
     """Measure one run, a frame with the columns step, noisy_loss and niw_norm.
 
     If they are there, these columns are used as well: expected_loss and ratio_stderr (the noisy loss on fixed samples
-    and noise, and the standard error of its ratio to the first), in place of noisy_loss; plain_spike; and, of a run of
-    SGD, weight_decay, lr and momentum, to divide the fall due to weight decay out of |W_NI|. A table of mini-batch
-    losses alone is judged by their scatter (`nin.phases.spikes.batch_spike`).
+    and noise, and the standard error of its ratio to the first), in place of noisy_loss; plain_spike; and niw_decay, or
+    else weight_decay, lr and momentum of a run of SGD, to divide the fall due to weight decay out of |W_NI|. A table of
+    mini-batch losses alone is judged by their scatter (`nin.phases.spikes.batch_spike`).
 
     niw           column that holds the size of the noise injection weights; use "noise_output" for the wide linear net,
                   where |W_NI| barely moves
@@ -192,7 +196,8 @@ def criteria(
     if not finite and not np.isfinite(loss[steps <= steps[0] + spike_window]).all():
         spike = Spike(np.inf, np.nan)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        size = size / size[0] / _weight_decay(measured, steps)
+        decay = _weight_decay(measured, steps)
+        size = size / size[0] / np.where(np.isnan(decay), 1.0, decay)
         tail = size[-max(1, len(size) // 10) :]
         return Criteria(
             spike=spike.ratio,
@@ -208,6 +213,7 @@ def criteria(
             expected=expected,
             gap=_gap(steps[measured["expected_loss"].notna()] if expected else steps, spike_window),
             first=float(steps[0]),
+            decayed=bool(np.isnan(decay).any()),
         )
 
 
@@ -221,7 +227,13 @@ def _gap(steps: Float[np.ndarray, " n"], window: float) -> tuple[float, float] |
 
 
 def _weight_decay(frame: pd.DataFrame, steps: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """The factor (n,) by which weight decay alone shrinks |W_NI| under SGD: (1 - lr decay / (1 - momentum))^t."""
+    """The factor (n,) by which weight decay alone shrinks |W_NI|: niw_decay, else (1 - lr decay / (1 - momentum))^t.
+
+    NaN where it is not known, as under Adam.
+    """
+    if "niw_decay" in frame:
+        factor = frame["niw_decay"].to_numpy(dtype=float)
+        return factor / factor[0]
     if not {"weight_decay", "lr", "optimizer"} <= set(frame) or frame["optimizer"].iloc[0] != "sgd":
         return np.ones(len(steps))
     momentum = frame["momentum"].iloc[0] if "momentum" in frame else 0.0

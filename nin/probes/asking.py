@@ -1,26 +1,21 @@
 """Call a probe, any function (model, x, y) -> table, on a network and check that it changed nothing."""
 
 import copy
-import random
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
 from nin.model.nodes import NoisyNetwork
+from nin.support.randomness import own_randomness
 
 Probe = Callable[[nn.Module, Tensor, Tensor], pd.DataFrame]
 
 
 OWN_COLUMNS = ("run", "step", "failure")  # that a sweep adds to the table of a probe
-
-_one_at_a_time = threading.Lock()  # the threads of a process share the global generators
 
 
 class ProbeError(ValueError):
@@ -41,28 +36,13 @@ def ask(name: str, probe: Probe, model: nn.Module, x: Tensor, y: Tensor, *, seed
     before = copy.deepcopy(model).eval()
     given = copy.deepcopy(before)
     own_x, own_y = x.clone(), y.clone()
-    with _one_at_a_time, own_randomness(seed), torch.enable_grad():
+    with own_randomness(seed), torch.enable_grad():
         table = probe(given, own_x, own_y)
     changed = _differences(before, given)
     changed += [n for n, a, b in (("x", x, own_x), ("y", y, own_y)) if not torch.equal(a, b)]
     if changed:
         raise ProbeError(f"probe {name!r} changed what it was given: {', '.join(changed)}. Let it work on a copy.")
     return _checked(name, table)
-
-
-@contextmanager
-def own_randomness(seed: int) -> Iterator[None]:
-    """Seed the global generators of torch, NumPy and Python inside the context, and restore them afterwards."""
-    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002 - a probe may draw from it
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002
-        random.seed(seed)
-        try:
-            yield
-        finally:
-            np.random.set_state(numpy_state)  # noqa: NPY002
-            random.setstate(python_state)
 
 
 def _differences(before: nn.Module, after: nn.Module) -> list[str]:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from torch import nn
+from torch import Tensor, nn
 
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.probes.asking import Probe
 from nin.support import paths
 from nin.support.arguments import check_choice, check_count
@@ -26,6 +26,7 @@ from nin.sweeps.keys import Keys
 from nin.sweeps.readings import Probing
 from nin.sweeps.results import Results
 from nin.training.config import RunConfig
+from nin.training.objective import OwnLoss
 from nin.training.trajectories import tidy
 
 
@@ -36,6 +37,8 @@ def sweep(
     over: Mapping[str, Iterable[Any]] | object,
     data: Dataset | None = None,
     network: Callable[[], nn.Module] | None = None,
+    loss: OwnLoss | None = None,
+    augment: Callable[[Tensor], Tensor] | None = None,
     executor: Executor | object | None = None,
     store: str | Path | None = None,
     device: str = "auto",
@@ -48,9 +51,9 @@ def sweep(
     """Train every combination of the values in `over`, or read it from the store, and return one tidy table.
 
     base      the fields that all runs share; `over` sets the others, as in {"sigma": [0.1, 1.0], "seed": range(3)}
-    data, network   user-defined, as in `nin.train`; they enter the key of a stored run
+    data, network, loss, augment   user-defined, as in `nin.train`; they enter the key of a stored run
     executor  any concurrent.futures.Executor, whose workers train on one torch thread each while this process stores
-              the results; None: train in this process. Workers must be able to import a user-defined network's factory.
+              the results; None: train in this process. Workers must be able to import user-defined functions.
     store     folder of finished runs; None: NIN_STORE, or runs/store in the clone
     device    "auto": cuda if available, else cpu; part of a stored run's key
     at_once   runs trained as one ensemble, without effect on results; None: chosen by their size (nin.sweeps.groups)
@@ -78,7 +81,7 @@ def sweep(
     if probes is None and snapshots is not None:
         raise ValueError(f"snapshots={snapshots!r} are the steps at which probes are asked; pass probes as well.")
     probing = None if probes is None else Probing(probes, snapshots, probe_samples)
-    keys = Keys(data, network, device, probing)
+    keys = Keys(data, network, device, probing, loss=loss, augment=augment)
     jobs = Jobs(keys)
     results = Results(paths.store() if store is None else Path(store), keys, configs)
     if at_once is None:
@@ -91,6 +94,7 @@ def sweep(
     try:
         if left:
             results.store.check_writable()
+            jobs.try_runs([config for group in left for config in group.configs])
             if probing:
                 jobs.try_probes(left[0].configs[0])
             work = jobs.work(progress) if executor is None else jobs.work_elsewhere(results.store)

@@ -3,7 +3,7 @@
 import dataclasses
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor
 
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.probes.asking import ProbeError, ask
 from nin.support import paths
 from nin.sweeps.groups import group_size
@@ -20,7 +21,8 @@ from nin.sweeps.keys import Factory, Keys, named_data
 from nin.sweeps.readings import Probing, Readings
 from nin.sweeps.store import Store
 from nin.training.config import RunConfig
-from nin.training.loop import train
+from nin.training.loop import check_run, train
+from nin.training.objective import OwnLoss
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ def compute(
     *,
     data: Dataset | Path | None,
     network: Factory | None,
+    loss: OwnLoss | None,
+    augment: Callable[[Tensor], Tensor] | None,
     device: str,
     probing: Probing | None = None,
     one_thread: bool = False,
@@ -79,7 +83,8 @@ def compute(
         data = named_data(configs[0].dataset, configs[0].n_train)
     elif not isinstance(data, Dataset):
         data = _read(data)
-    options: dict[str, Any] = {"data": data, "network": network, "device": device, "progress": progress}
+    own = {"data": data, "network": network, "loss": loss, "augment": augment}
+    options: dict[str, Any] = own | {"device": device, "progress": progress}
     asked = None
     if group.probes:
         asked = Readings(probing.only(group.probes), configs, *probing.probe_set(data, configs[0]))
@@ -106,6 +111,13 @@ class Jobs:
     def group_size(self, config: RunConfig) -> int:
         """How many runs like this one to train at once."""
         return group_size(config, self.keys.network(config), self.keys.device.type)
+
+    def try_runs(self, configs: Sequence[RunConfig]) -> None:
+        """Try the network and the loss of each kind of run on some samples, before any run is trained."""
+        tried = {}
+        for config in configs:
+            if (network := self.keys.network(config)) not in tried:
+                tried[network] = check_run(config, network, self.keys.dataset(config), self.keys.objective(config))
 
     def try_probes(self, config: RunConfig) -> None:
         """Ask the probes about a run's network before any run is trained.
@@ -139,4 +151,5 @@ class Jobs:
 
     def _shared(self) -> dict[str, Any]:
         """The arguments that are the same in every process."""
-        return {"network": self.keys.factory, "device": str(self.keys.device), "probing": self.keys.probing}
+        own = {"network": self.keys.factory, "loss": self.keys.loss, "augment": self.keys.augment}
+        return own | {"device": str(self.keys.device), "probing": self.keys.probing}

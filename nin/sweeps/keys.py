@@ -5,16 +5,18 @@ from functools import lru_cache
 from typing import Any
 
 import pandas as pd
-from torch import nn
+from torch import Tensor, nn
 
-from nin.model.data import Dataset, load_data
+from nin.model.data import load_data
+from nin.model.dataset import Dataset
 from nin.phases import VERSION, classify
 from nin.support import provenance
-from nin.sweeps.fingerprint import identity
+from nin.sweeps.fingerprint import fingerprint, identity
 from nin.sweeps.readings import Probing
 from nin.sweeps.store import key
 from nin.training.config import RunConfig
 from nin.training.loop import find_device
+from nin.training.objective import Objective, OwnLoss
 from nin.training.start import build
 from nin.training.trajectories import tidy
 
@@ -32,14 +34,25 @@ class Keys:
     """What the runs of one sweep share, and the keys and manifests that follow from it and from a run's config.
 
     data, factory   user-defined data set and network factory; None: those named in the config
+    loss, augment   user-defined, as in `nin.train`; None: the config's loss, and no augmentation
     device          "auto", "cpu" or "cuda"
     probing         which probes are asked, and when; None: no probes
     """
 
     def __init__(
-        self, data: Dataset | None, factory: Factory | None, device: str, probing: Probing | None = None
+        self,
+        data: Dataset | None,
+        factory: Factory | None,
+        device: str,
+        probing: Probing | None = None,
+        *,
+        loss: OwnLoss | None = None,
+        augment: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.data, self.factory, self.device, self.probing = data, factory, find_device(device), probing
+        self.loss, self.augment = loss, augment
+        own = {"loss": loss, "augment": augment}
+        self._functions = {name: fingerprint(name, value) for name, value in own.items() if value is not None}
         self._built: dict[RunConfig, tuple[nn.Module, dict[str, Any]]] = {}
         self._origin = {"versions": provenance.versions(PACKAGES), "commit": provenance.commit()}
 
@@ -50,6 +63,10 @@ class Keys:
     def network(self, config: RunConfig) -> nn.Module:
         """A network like the run's, built once for all runs of that shape."""
         return self._network(config)[0]
+
+    def objective(self, config: RunConfig) -> Objective:
+        """The loss that a run minimises."""
+        return Objective(config.loss if self.loss is None else self.loss)
 
     def of_run(self, config: RunConfig) -> str:
         """The key of a run in a store."""
@@ -83,8 +100,9 @@ class Keys:
         }
 
     def _identity(self, config: RunConfig) -> dict[str, Any]:
-        """What determines a run besides its config: data, device and a user-defined network."""
-        return {"data": self.dataset(config).hash, "device": self.device.type} | self._network(config)[1]
+        """What determines a run besides its config: data, device, and what is user-defined."""
+        shared = {"data": self.dataset(config).hash, "device": self.device.type}
+        return shared | self._network(config)[1] | self._functions
 
     def _network(self, config: RunConfig) -> tuple[nn.Module, dict[str, Any]]:
         """A network of the run's shape, and the identity of its factory if it is user-defined."""

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from nin import probes as our_probes
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.probes.asking import Probe, ask
 from nin.support.arguments import check_count
 from nin.support.threads import threads
@@ -66,7 +66,7 @@ class Probing:
 
     def probe_set(
         self, data: Dataset, config: RunConfig
-    ) -> tuple[Float[Tensor, "samples ..."], Shaped[Tensor, "samples ..."]]:
+    ) -> tuple[Shaped[Tensor, "samples ..."], Shaped[Tensor, "samples ..."]]:
         """The first test samples in the run's dtype; ValueError if there are too few."""
         if self.samples > len(data.x_test):
             raise ValueError(f"probe_samples={self.samples} is more than the {len(data.x_test)} test samples.")
@@ -110,7 +110,7 @@ class Readings:
 
     probing: Probing
     configs: Sequence[RunConfig]
-    x: Float[Tensor, "samples ..."]
+    x: Shaped[Tensor, "samples ..."]
     y: Shaped[Tensor, "samples ..."]
     seconds: dict[str, float] = field(init=False)
 

@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nin.model.data import Dataset
-from nin.model.losses import LOSSES
-from nin.model.noise import draw_noise
+from nin.model.dataset import Dataset
 from nin.support.precision import matching, widened
-from nin.training.config import RunConfig
-from nin.training.ensemble import CHUNK, Ensemble
+from nin.training.batches import draw_for_layers
+from nin.training.config import DTYPES, RunConfig
+from nin.training.objective import Objective
+from nin.training.updates import Stack
 
 SAMPLES = 256  # each with +eps and -eps; calm runs then stay below a spike of 1.05 (`python -m benchmarks phases`)
 SEED = 0  # of the noise, the same for all runs
@@ -57,19 +57,20 @@ class ExpectedLoss:
     are the same for all runs and steps: a change of the estimate is a change of the network.
     """
 
-    def __init__(self, configs: Sequence[RunConfig], data: Dataset) -> None:
-        self.configs, self.loss = configs, LOSSES[configs[0].loss]
+    def __init__(self, configs: Sequence[RunConfig], data: Dataset, objective: Objective | None = None) -> None:
+        self.configs, self.loss = configs, objective or Objective(configs[0].loss)
         count = len(data.x_train)
         index = spread_evenly(SAMPLES, count).to(data.x_train.device)
         self._x, self._y = data.x_train[index], data.y_train[index]
         self._draws = {
-            law: draw_noise(SAMPLES, configs[0].nodes, law=law, generator=torch.Generator().manual_seed(SEED))
-            for law in {config.law for config in configs}
+            config.law: draw_for_layers(config, SAMPLES, torch.Generator().manual_seed(SEED))
+            for config in configs
+            if config.nodes
         }
         self._start = np.full((len(configs), SAMPLES), np.nan)
 
     def measure(
-        self, ensemble: Ensemble, alive: Int[Tensor, " K"], *, first: bool
+        self, ensemble: Stack, alive: Int[Tensor, " K"], *, first: bool
     ) -> tuple[Float[np.ndarray, " K"], Float[np.ndarray, " K"]]:
         """The expected loss (K,) of the runs `alive`, and the standard error of its ratio to that of the first call.
 
@@ -84,22 +85,21 @@ class ExpectedLoss:
             return losses.mean(1), ratio_error(losses, start)
 
     @torch.no_grad()
-    def _losses(self, ensemble: Ensemble, configs: Sequence[RunConfig]) -> Float[Tensor, "K samples"]:
+    def _losses(self, ensemble: Stack, configs: Sequence[RunConfig]) -> Float[Tensor, "K samples"]:
         """The loss of each pair, averaged over +eps and -eps, in float64."""
-        if ensemble.niw is None:
-            return torch.cat([self._chunk(ensemble, x, y, None) for x, y in self._chunks()], 1)
-        eps = matching(torch.stack([config.sigma * self._draws[config.law] for config in configs]), self._x)
+        chunks = zip(self._x.split(ensemble.chunk), self._y.split(ensemble.chunk), strict=True)
+        if not configs[0].nodes:
+            return torch.cat([self._chunk(ensemble, x, y, None) for x, y in chunks], 1)
+        like = torch.empty((), dtype=DTYPES[configs[0].dtype], device=self._x.device)  # x may be integers
+        eps = matching(torch.stack([config.sigma * self._draws[config.law] for config in configs]), like)
         parts = [
             (self._chunk(ensemble, x, y, noise) + self._chunk(ensemble, x, y, -noise)) / 2
-            for (x, y), noise in zip(self._chunks(), eps.split(CHUNK, dim=1), strict=True)
+            for (x, y), noise in zip(chunks, eps.split(ensemble.chunk, dim=1), strict=True)
         ]
         return torch.cat(parts, 1)
 
-    def _chunks(self) -> zip:
-        return zip(self._x.split(CHUNK), self._y.split(CHUNK), strict=True)
-
     def _chunk(
-        self, ensemble: Ensemble, x: Tensor, y: Tensor, noise: Float[Tensor, "K chunk nodes"] | None
+        self, ensemble: Stack, x: Tensor, y: Tensor, noise: Float[Tensor, "K chunk nodes"] | None
     ) -> Float[Tensor, "K chunk"]:
         outputs = ensemble(x.expand(len(ensemble), *x.shape), noise)  # (K, chunk, outputs)
         return widened(self.loss(outputs, y.expand(len(ensemble), *y.shape)))

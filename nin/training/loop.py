@@ -4,22 +4,29 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from nin.model.data import Dataset, load_data
+from nin.model.data import load_data
+from nin.model.dataset import Dataset
 from nin.support.arguments import check_count
 from nin.support.precision import matching
 from nin.support.progress import ProgressBar
 from nin.support.threads import threads, threads_for
 from nin.training.batches import StackedBatches
 from nin.training.config import DTYPES, RunConfig
-from nin.training.ensemble import Ensemble, member
+from nin.training.ensemble import Ensemble
+from nin.training.objective import Objective, OwnLoss
+from nin.training.one_by_one import OneByOne
 from nin.training.recorder import EARLY, Recorder
 from nin.training.stacking import check_stackable
-from nin.training.start import kappa_avg, members
+from nin.training.start import build, kappa_avg, members, with_node
+from nin.training.together import why_alone
 from nin.training.trajectories import Trajectories
 from nin.training.twins import twins
+from nin.training.updates import Stack, Updates
+
+CHECKED = 64  # samples on which a network and a loss are tried before training
 
 
 def train(
@@ -27,6 +34,8 @@ def train(
     *,
     data: Dataset | None = None,
     network: Callable[[], nn.Module] | None = None,
+    loss: OwnLoss | None = None,
+    augment: Callable[[Tensor], Tensor] | None = None,
     snapshots: Sequence[int] = (),
     observe: Callable[[int, int, nn.Module], None] | None = None,
     device: str = "auto",
@@ -37,23 +46,31 @@ def train(
     configs    the runs, or one run; all other fields must agree
     data       a user-defined Dataset in place of config.dataset
     network    factory of a user-defined network in place of config.network, called once for each seed with torch's
-               global generator seeded from the config and restored afterwards; the network runs under torch.func.vmap
+               global generator seeded from the config and restored afterwards: network() -> nn.Module, a tensor for a
+               tensor of samples
+    loss       loss(outputs, y) -> the losses of the samples, or their mean, in place of config.loss
+    augment    augment(x) -> x of the same number, applied to every batch in training and to nothing that is measured;
+               what it draws from the global generators of torch, NumPy and Python follows from the run's seed
     snapshots  steps at which networks are kept; the final networks are always kept
     observe    called at the snapshots with the index of a run, the step and a copy of its network, for each run whose
                noisy loss is finite there; only the final networks are then kept
     device     "auto": cuda if available, else cpu
     progress   whether to show a bar on stderr
 
-    With SGD, the loss of member k is scaled by lr_k and torch.optim.SGD has learning rate 1, so that members of
-    different lr train together and each follows the trajectory it has alone. With weight decay, or Adam, all lr must
-    agree. A run whose noisy loss is not finite is recorded as divergent at that step and leaves the ensemble.
+    With SGD, members of different lr train together, and each follows the trajectory it has alone. With weight decay,
+    or Adam, all lr must agree. A run whose noisy loss is not finite is recorded as divergent at that step and leaves
+    the ensemble. Networks that cannot be stacked (batch norm, dropout, autocast, operations that torch.func.vmap lacks)
+    are trained one after the other, to the same tables; `Trajectories.alone` says why. Measured, they are in eval mode,
+    and batch norms use the statistics of the samples.
 
-    At step 0: lambda_H is the top eigenvalue of the local Hessian <H> without noise, kappa_H = lr sigma^2 lambda_H, and
-    kappa_avg = lr W.E[dL/dW] / |W|^2 is the rate per step at which |W_NI| starts to fall, from antithetic noise.
-    noise_output is n = v.W_NI / sqrt N in the linear net, else the projection of W_NI on the top mode of <H> at
-    step 0; for several nodes, the norm of the projections.
+    At step 0: lambda_H is the top eigenvalue of the local Hessian <H> without noise (of several layers the largest),
+    kappa_H = lr sigma^2 lambda_H, and kappa_avg = lr W.E[dL/dW] / |W|^2 is the rate per step at which |W_NI| starts to
+    fall, from antithetic noise; both are NaN for Adam, whose steps are not lr times the gradient. noise_output is
+    n = v.W_NI / sqrt N in the linear net, else the projection of W_NI on the top mode of <H> at step 0; for several
+    nodes and layers, the norm of the projections.
 
-    Raises ValueError for no configs, configs that cannot be stacked, a batch larger than the data, or an unknown layer.
+    Raises ValueError for no configs, configs that cannot be stacked, a batch larger than the data, an unknown layer, a
+    network that does not return a tensor, and a loss that is not a mean over the samples.
     """
     configs = (configs,) if isinstance(configs, RunConfig) else tuple(configs)
     check_stackable(configs)
@@ -66,19 +83,51 @@ def train(
         raise ValueError(
             f"batch_size={first.batch_size} is larger than the training set of {len(data.x_train)}; lower it."
         )
+    objective = Objective(first.loss if loss is None else loss)
+    alone = check_run(first, build(first, data, network), data, objective)
     added, twin_of = twins(configs)
-    stack, modes = members([*configs, *added], data, network, device=device)
+    runs = [*configs, *added]
+    made, modes = members(runs, data, network, objective=objective, device=device)
     data = data.to(DTYPES[first.dtype], device)
-    alone = _at_least_two(torch.arange(len(configs)))
-    ensemble = Ensemble([stack[run] for run in alone], device=device)
-    largest = first.batch_size * max(p.numel() for p in ensemble.parameters.values())
+
+    def stack(chosen: Int[Tensor, " K"]) -> Stack:
+        picked = [made[run] for run in chosen]
+        if alone is None:
+            return Ensemble(picked, device=device)
+        return OneByOne(picked, [runs[run] for run in chosen], device=device)
+
+    least = (Ensemble if alone is None else OneByOne).at_least
+    chosen = _at_least(least, torch.arange(len(configs)))
+    ensemble = stack(chosen)
+    largest = first.batch_size * max(p.numel() for member in made[:1] for p in member.parameters()) * len(chosen)
     with threads(threads_for(largest)):
-        kappa = kappa_avg(ensemble, [configs[run] for run in alone], data)[: len(configs)]
-        alive = _at_least_two(torch.arange(len(stack)))
-        ensemble = Ensemble([stack[run] for run in alive], device=device)
-        recorder = Recorder([*configs, *added], data, modes, twin_of=twin_of)
-        _train(recorder, data, ensemble, alive, set(snapshots), observe, progress)
+        kappa = kappa_avg(ensemble, [configs[run] for run in chosen], data, objective)[: len(configs)]
+        alive = _at_least(least, torch.arange(len(runs)))
+        ensemble = stack(alive)
+        recorder = Recorder(runs, data, modes, twin_of=twin_of, objective=objective, alone=alone)
+        _train(recorder, StackedBatches(runs, data, augment), ensemble, alive, set(snapshots), observe, progress)
         return recorder.trajectories(kappa)
+
+
+def check_run(config: RunConfig, network: nn.Module, data: Dataset, objective: Objective) -> str | None:
+    """Try the network, its nodes and the loss on some samples; why runs are trained one after the other, or None.
+
+    Raises ValueError for a layer that takes no node, for a network that does not return a tensor with a row for each
+    sample, and as `Objective.check` does.
+    """
+    count = min(CHECKED, len(data.x_train))
+    index = torch.arange(count) * (len(data.x_train) // count)
+    cast = data.x_train[index]
+    x, y = cast.to(DTYPES[config.dtype]) if cast.is_floating_point() else cast, data.y_train[index]
+    y = y.to(x.dtype) if y.is_floating_point() and x.is_floating_point() else y
+    x, y = x.cpu(), y.cpu()
+    outputs = OneByOne([with_node(config, network, data)], [config])(x[None])[0]
+    if outputs.shape[:1] != (count,):
+        raise ValueError(
+            f"network returned {tuple(outputs.shape)} for {count} samples; the first axis must count the samples."
+        )
+    objective.check(outputs, y)
+    return why_alone(config, network, x)
 
 
 def find_device(device: str) -> torch.device:
@@ -88,8 +137,8 @@ def find_device(device: str) -> torch.device:
 
 def _train(
     recorder: Recorder,
-    data: Dataset,
-    ensemble: Ensemble,
+    feed: StackedBatches,
+    ensemble: Stack,
     alive: Int[Tensor, " K"],
     snapshots: set[int],
     observe: Callable[[int, int, nn.Module], None] | None,
@@ -97,16 +146,17 @@ def _train(
 ) -> None:
     """Train runs and twins, a twin for the first EARLY steps, and record them."""
     configs, first, runs = recorder.configs, recorder.first, recorder.runs
-    feed = StackedBatches(configs, data)
     feed.keep(alive)
-    optimizer, scale = make_optimizer(configs, ensemble)
-    scale = matching(scale, data.x_train)[alive]
-    bar = {"total": first.steps, "progress": progress, "desc": f"{runs} runs", "unit": "step"}
+    updates = Updates([configs[run] for run in alive], ensemble)
+    like = torch.empty((), dtype=DTYPES[first.dtype], device=feed.data.x_train.device)
+    title = f"{runs} runs one by one" if recorder.alone else f"{runs} runs"
+    bar = {"total": first.steps, "progress": progress, "desc": title, "unit": "step"}
     for step in ProgressBar(range(first.steps + 1), **bar):
         if step == first.steps or (step in snapshots and observe is None):
             recorder.keep_networks(step, ensemble, alive)
         x, y, noise = feed.next()
-        loss = ensemble.backward(x, y, noise, loss=first.loss, scale=scale)  # (K,)
+        scale = matching(updates.scale, like)
+        loss = ensemble.backward(x, y, noise, loss=recorder.loss, scale=scale)  # (K,)
         finite = np.isfinite(loss.numpy(force=True))
         recorder.diverged_at[alive.numpy()[~finite]] = step
         if step in snapshots and observe is not None:
@@ -115,48 +165,34 @@ def _train(
             recorder.record(step, loss, ensemble, alive)
         if step == first.steps:
             break
-        optimizer.step()
+        updates.step(step)
         stay = finite & ((alive.numpy() < runs) | (step < EARLY))
         if stay.all():
             continue
         if not stay.any():
             break
-        left = _at_least_two(torch.from_numpy(stay.nonzero()[0]))
-        ensemble.keep(left, optimizer)
-        alive, scale = alive[left], scale[left]
+        left = _at_least(ensemble.at_least, torch.from_numpy(stay.nonzero()[0]))
+        updates.keep(left)
+        alive = alive[left]
         feed.keep(alive)
 
 
 def _show(
     observe: Callable[[int, int, nn.Module], None],
     step: int,
-    ensemble: Ensemble,
+    ensemble: Stack,
     configs: Sequence[RunConfig],
     alive: Int[Tensor, " K"],
     shown: Bool[np.ndarray, " K"],
 ) -> None:
     """Call observe once for each run that is to be shown; a lone run has two places in the ensemble."""
-    state, place_of = ensemble.state(), dict(zip(alive.tolist(), range(len(alive)), strict=True))
+    copies = ensemble.copies([configs[run] for run in alive])
+    place_of = dict(zip(alive.tolist(), range(len(alive)), strict=True))
     for run, place in place_of.items():
         if shown[place]:
-            observe(run, step, member(ensemble.template, state, place, configs[run]))
+            observe(run, step, copies[place]())
 
 
-def _at_least_two(members: Int[Tensor, " members"]) -> Int[Tensor, " at_least_two"]:
-    """A lone member twice: the product of one matrix uses a different kernel than a stack's, and rounds differently."""
-    return members.repeat(2) if len(members) == 1 else members
-
-
-def make_optimizer(
-    configs: Sequence[RunConfig], ensemble: Ensemble
-) -> tuple[torch.optim.Optimizer, Float[Tensor, " runs"]]:
-    """The optimiser, and the factor (runs,) by which the loss of each run is multiplied."""
-    first, parameters = configs[0], list(ensemble.parameters.values())
-    ones = torch.ones(len(configs), dtype=torch.float64)
-    if first.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=first.lr, weight_decay=first.weight_decay), ones
-    if first.weight_decay:
-        sgd = torch.optim.SGD(parameters, lr=first.lr, momentum=first.momentum, weight_decay=first.weight_decay)
-        return sgd, ones
-    sgd = torch.optim.SGD(parameters, lr=1.0, momentum=first.momentum)
-    return sgd, torch.tensor([c.lr for c in configs], dtype=torch.float64)
+def _at_least(least: int, members: Int[Tensor, " members"]) -> Int[Tensor, " at_least"]:
+    """A lone member as often as a stack needs it."""
+    return members.repeat(least) if len(members) == 1 else members

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import nn
 
 from nin.training.config import RunConfig
+from nin.training.learning_rate import niw_decay
 
 CURVES = (
     "noisy_loss",
@@ -35,6 +36,7 @@ class Trajectories:
     diverged_at  (K,) step of the first noisy loss that is not finite, NaN if all are finite
     lambda_H, kappa_H, kappa_avg   (K,) curvature numbers at step 0, NaN without a node; see `nin.train`
     plain_spike, plain_stderr      (K,) the spike of the same training without noise, and its standard error
+    alone        why the runs were trained one after the other, and not as one stack; None if they were
     networks     (run, step) -> function that builds the network
     """
 
@@ -47,6 +49,7 @@ class Trajectories:
     kappa_avg: Float[np.ndarray, " K"]
     plain_spike: Float[np.ndarray, " K"]
     plain_stderr: Float[np.ndarray, " K"]
+    alone: str | None
     networks: dict[tuple[int, int], Callable[[], nn.Module]] = dataclasses.field(repr=False)
 
     def table(self, run: int) -> pd.DataFrame:
@@ -58,8 +61,9 @@ class Trajectories:
     def frame(self) -> pd.DataFrame:
         """One row per run and recorded step, up to the step at which a run diverged.
 
-        Columns: the config's fields (widths as text, 128x128x128), run (its index), step, the CURVES, and for the
-        whole run diverged_at, lambda_H, kappa_H, kappa_avg, plain_spike, plain_stderr.
+        Columns: the config's fields (several values of one as text, 128x128x128), run (its index), niw_decay (the
+        factor by which weight decay alone has shrunk |W_NI|, NaN if unknown), step, the CURVES, and for the whole run
+        diverged_at, lambda_H, kappa_H, kappa_avg, plain_spike, plain_stderr.
         """
         return tidy(self.configs, [self.table(run) for run in range(len(self.configs))])
 
@@ -84,11 +88,9 @@ class Trajectories:
 
 def tidy(configs: Sequence[RunConfig], tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The tables of several runs as one; each row has the fields of its config and the index of its run."""
-    fields = pd.DataFrame(
-        [
-            dataclasses.asdict(config) | {"widths": "x".join(map(str, config.widths)), "run": run}
-            for run, config in enumerate(configs)
-        ]
-    ).astype({"niw_std": float})
+    fields = pd.DataFrame([config.as_text() | {"run": run} for run, config in enumerate(configs)])
+    fields = fields.astype({"niw_std": float, "clip": float})
     rows = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
-    return pd.concat([fields.iloc[rows].reset_index(drop=True), pd.concat(tables, ignore_index=True)], axis=1)
+    decays = [niw_decay(config, table["step"].tolist()) for config, table in zip(configs, tables, strict=True)]
+    fields = fields.iloc[rows].assign(niw_decay=np.concatenate(decays))
+    return pd.concat([fields.reset_index(drop=True), pd.concat(tables, ignore_index=True)], axis=1)

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from nin.model.data import Dataset, load_data
+from nin.model.data import load_data
+from nin.model.dataset import Dataset
 from nin.model.losses import LOSSES
 from nin.model.nodes import NoisyNetwork
 from nin.phases import SPIKE_WINDOW

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.model.losses import LOSSES
 from nin.probes.curvature import local_hessian
 from nin.probes.curvature.decay import from_decay

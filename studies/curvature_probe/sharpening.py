@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.model.losses import mse
 from nin.probes.curvature import Reading, Thermometer, sharpness, top_mode
 from nin.support.arguments import check_choice, check_number

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.model.losses import LOSSES
 from nin.phases import PHASES
 from nin.probes.curvature.critical import JUDGES, TRIALS

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.phases import classify
 from nin.probes.asking import Probe
 from nin.sweeps.grid import sweep

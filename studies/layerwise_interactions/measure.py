@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.model.losses import accuracy, score
 from nin.probes.interactions.by_layer import Noise, reinitialised, under_noise
 from nin.probes.interactions.comparison import Ratio, changes, salient

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.model.losses import accuracy
 from nin.phases import classify
 from nin.probes.interactions.by_layer import Noise, layerwise

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from nin import theory
-from nin.model.data import Dataset, linear_teacher
+from nin.model.data import linear_teacher
+from nin.model.dataset import Dataset
 from nin.model.losses import LOSSES
 from nin.model.nodes import NoisyNetwork
 from nin.model.noise import draw_noise

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.support.arguments import check_count, check_number
 
 OUTPUTS = 10

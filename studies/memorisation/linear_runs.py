@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.training.config import RunConfig
 from nin.training.loop import train
 from studies.memorisation.linear import OUTPUTS, Modes, Setting, regression, turn_of_few_inputs

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.model.losses import LOSSES
 from nin.model.noise import draw_noise
 from nin.probes.memorisation import MemorisationMeter

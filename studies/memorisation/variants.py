@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.training.config import RunConfig
 from nin.training.start import build, layer_name
 from studies.image_networks import SmallConvolutional

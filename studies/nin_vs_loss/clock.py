@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import nn
 
 from nin import theory
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.model.losses import LOSSES
 from nin.model.nodes import NoisyNetwork
 from nin.phases import classify

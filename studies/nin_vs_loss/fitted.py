@@ -5,13 +5,13 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.model.losses import accuracy
 from nin.training.batches import StackedBatches
 from nin.training.config import DTYPES, RunConfig
 from nin.training.ensemble import CHUNK, Ensemble
-from nin.training.loop import make_optimizer
 from nin.training.start import members
+from nin.training.updates import Updates
 
 
 def until_fitted(base: RunConfig, data: Dataset, *, seeds: int) -> pd.DataFrame:
@@ -27,12 +27,12 @@ def until_fitted(base: RunConfig, data: Dataset, *, seeds: int) -> pd.DataFrame:
     configs = [base.replace(sigma=0.0, seed=seed) for seed in range(seeds)]
     data = data.to(DTYPES[base.dtype])
     ensemble, feed = Ensemble(members(configs, data)[0]), StackedBatches(configs, data)
-    optimizer, scale = make_optimizer(configs, ensemble)
+    updates = Updates(configs, ensemble)
     reached = pd.Series(float("nan"), index=range(seeds))
     epoch = len(data.x_train) // base.batch_size
     for step in range(1, base.steps + 1):
-        ensemble.backward(*feed.next(), loss=base.loss, scale=scale.to(data.x_train))
-        optimizer.step()
+        ensemble.backward(*feed.next(), loss=base.loss, scale=updates.scale.to(data.x_train))
+        updates.step(step - 1)
         if step % epoch == 0:
             reached[reached.isna() & all_right(ensemble, data).numpy()] = step
             if reached.notna().all():

@@ -10,13 +10,13 @@ import pandas as pd
 import torch
 from torch import nn
 
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.model.losses import LOSSES
 from nin.training.batches import StackedBatches
 from nin.training.config import DTYPES, RunConfig
 from nin.training.ensemble import Ensemble, member
-from nin.training.loop import make_optimizer
 from nin.training.start import members
+from nin.training.updates import Updates
 from studies.labels import flipped
 from studies.nin_vs_loss import clock, pull
 
@@ -102,8 +102,8 @@ def run(
 def _train(case: Case, configs: Sequence[RunConfig], data: Dataset) -> Iterator[tuple[int, float, Dataset, Ensemble]]:
     """Each step before its update, with the learning rate and the data that hold there."""
     ensemble, feed = Ensemble(members(configs, data)[0]), StackedBatches(configs, data)
-    optimizer, scale = make_optimizer(configs, ensemble)
-    scale, eta = scale.to(data.x_train), configs[0].lr
+    updates = Updates(configs, ensemble)
+    scale, eta = updates.scale.to(data.x_train), configs[0].lr
     switched = dataclasses.replace(data, y_train=(data.y_train + 1) % data.classes)
     now, moved = data, 0
     for step in range(configs[0].steps + 1):
@@ -113,7 +113,7 @@ def _train(case: Case, configs: Sequence[RunConfig], data: Dataset) -> Iterator[
         yield step, eta, now, ensemble
         x, y, noise = feed.next()
         ensemble.backward(x, (y + moved) % data.classes, noise, loss=configs[0].loss, scale=scale)
-        optimizer.step()
+        updates.step(step)
 
 
 def _read(

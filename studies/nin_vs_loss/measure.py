@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.model.losses import LOSSES
 from nin.phases import DecayFit, fit_decay, summarise
 from nin.probes.curvature import local_hessian

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.training.config import RunConfig
 from nin.training.start import members
 from studies.phase_borders.measure import find_border, outcomes_of

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.model.losses import LOSSES
 from nin.model.nodes import NoisyNetwork
 from nin.phases import SPIKE, criteria

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nin.model.data import Dataset, available, load_data
+from nin.model.data import available, load_data
+from nin.model.dataset import Dataset
 from nin.model.networks import he_initialise
 from nin.training.config import RunConfig
 from studies.image_networks import SmallConvolutional

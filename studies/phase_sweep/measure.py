@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.model.losses import LOSSES
 from nin.model.nodes import NoisyNetwork
 from nin.phases import criteria, summarise, vote

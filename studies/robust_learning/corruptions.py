@@ -10,7 +10,7 @@ from jaxtyping import Float
 from scipy import ndimage
 from torch import Tensor
 
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.support.arguments import check_choice, check_number
 
 

@@ -11,7 +11,7 @@ from scipy import ndimage
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.model.losses import cross_entropy, score
 from nin.phases import vote
 from nin.support.progress import ProgressBar

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.model.evaluating import evaluating
 from nin.model.losses import cross_entropy
 from nin.model.nodes import NoisyNetwork

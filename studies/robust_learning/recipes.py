@@ -8,7 +8,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.model.injection import inject
 from nin.model.networks import he_initialise
 from nin.model.nodes import NoisyNetwork

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nin.model.data import Dataset, as_images
+from nin.model.data import as_images
+from nin.model.dataset import Dataset
 from nin.model.losses import score
 from nin.probes.stability import (
     deform,

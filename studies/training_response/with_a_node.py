@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch.nn import functional as F
 
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.phases import classify
 from nin.probes.response import Stepper, kernel
 from nin.training.config import RunConfig

@@ -13,7 +13,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from nin.model import data as module
-from nin.model.data import Dataset, linear_teacher, load_data, read_idx
+from nin.model.data import linear_teacher, load_data, read_idx
+from nin.model.dataset import Dataset
 
 real = pytest.mark.skipif(not os.environ.get("NIN_DATA"), reason="NIN_DATA names no folder with the MNIST IDX files")
 

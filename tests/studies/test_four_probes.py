@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import nin
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.model.networks import MLP
 from nin.probes.asking import ask
 from nin.probes.curvature import local_hessian

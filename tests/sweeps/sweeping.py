@@ -74,3 +74,18 @@ def outcome(function, connection, *arguments) -> None:
         except Exception as error:
             result = error
     connection.send((result, [str(w.message) for w in caught if w.category is UserWarning]))
+
+
+def with_batch_norm() -> nn.Module:
+    """A network whose runs cannot be stacked."""
+    return nn.Sequential(nn.Linear(64, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Dropout(0.1), nn.Linear(6, 10))
+
+
+def smoothed(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """A loss of one's own."""
+    return nn.functional.cross_entropy(outputs, y, label_smoothing=0.1)
+
+
+def jitter(x: torch.Tensor) -> torch.Tensor:
+    """An augmentation that draws from torch's global generator."""
+    return x + 0.1 * torch.randn_like(x)

@@ -140,10 +140,24 @@ def test_bad_input_is_named(tmp_path, arguments, message):
         sweep(tmp_path, **arguments)
 
 
-def test_a_group_that_fails_leaves_the_others_stored(tmp_path):
+def test_a_group_that_fails_leaves_the_others_stored(tmp_path, monkeypatch):
+    train = jobs.train
+
+    def failing(configs, **arguments):
+        if configs[0].layer == 1:
+            raise MemoryError("no memory left")
+        return train(configs, **arguments)
+
+    monkeypatch.setattr(jobs, "train", failing)
+    with pytest.raises(MemoryError):
+        nin.sweep(BASE, over={"layer": [0, 1, 2]}, store=tmp_path)
+    assert len(list(Store(tmp_path))) == 1
+
+
+def test_a_run_that_cannot_be_stops_the_sweep_before_it_begins(tmp_path):
     with pytest.raises(ValueError, match="layer=9 is not in the model"):
         nin.sweep(BASE, over={"layer": [0, 9, 1]}, store=tmp_path)
-    assert len(list(Store(tmp_path))) == 1
+    assert not list(Store(tmp_path))
     with pytest.raises(RuntimeError, match="no such network"):
         nin.sweep(BASE, over={}, network=fails, store=tmp_path)
 

@@ -50,7 +50,8 @@ def test_defaults_are_those_that_the_keys_of_stored_runs_leave_out():
         "init": "he", "loss": "cross_entropy", "layer": 0, "sigma": 1.0, "nodes": 1, "niw_std": None,
         "law": "gaussian", "resample": "epoch", "optimizer": "sgd", "lr": 0.05, "momentum": 0.0, "weight_decay": 0.0,
         "batch_size": 128, "steps": 1500, "record_every": 10, "eval_points": 30, "eval_samples": 1024,
-        "curvature_pairs": 4, "seed": 0, "dtype": "float32",
+        "curvature_pairs": 4, "seed": 0, "dtype": "float32", "nesterov": False, "decay_node": True,
+        "schedule": "constant", "warmup": 0, "milestones": [], "drop": 0.1, "clip": None, "autocast": False,
     }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 import nin
 from nin import RunConfig, train
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.model.noise import draw_noise
 from nin.phases import classify, summarise
 from nin.training import expected

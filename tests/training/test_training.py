@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from nin import RunConfig, inject, train
-from nin.model.data import Dataset
+from nin.model.dataset import Dataset
 from nin.model.networks import MLP
 from nin.phases import summarise
 from nin.training.batches import batches
@@ -305,11 +305,6 @@ def test_user_data_and_model_stay_as_they_were(blobs):
         (SMALL.replace(layer=3), {}, "layer=3 is not in the model; its linear layers are 0 to 2: layers.0"),
         (SMALL.replace(layer="head"), {}, "layer='head' is not in the model; layers that take a node are: layers"),
         (SMALL, {"snapshots": [-3]}, "snapshots=-3 must be an integer >= 0"),
-        (
-            SMALL,
-            {"network": lambda: nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4))},
-            "module '1' is a BatchNorm1d, .* use LayerNorm or GroupNorm",
-        ),
     ],
 )
 def test_bad_input_is_named(blobs, configs, arguments, message):

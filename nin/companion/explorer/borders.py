@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from nin.model.data import Dataset, load_data
+from nin.model.data import load_data
+from nin.model.dataset import Dataset
 from nin.model.losses import LOSSES
 from nin.model.nodes import NoisyNetwork
 from nin.phases import DECAYED, KAPPA_BOUNDS, PHASES

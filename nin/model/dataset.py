@@ -1,0 +1,79 @@
+"""Training and test samples as one value, checked when it is made."""
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+from nin.support.arguments import check_count
+
+PARTS = ("x_train", "y_train", "x_test", "y_test")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Training and test samples; data sets are compared by identity.
+
+    x_train, x_test  (n, d) floating point; for a network of one's own any shape (n, ...), and integers such as tokens
+    y_train, y_test  (n, ...) integer labels 0 to classes - 1, or floating-point targets
+    classes          number of classes or outputs
+    source           origin of the data, one line
+    Raises ValueError for parts that do not fit each other, are empty or not finite, and for labels out of range.
+    """
+
+    x_train: Shaped[Tensor, "n ..."] | object  # other types must reach our own errors
+    y_train: Shaped[Tensor, "n ..."] | object
+    x_test: Shaped[Tensor, "m ..."] | object
+    y_test: Shaped[Tensor, "m ..."] | object
+    classes: int
+    source: str
+
+    def __post_init__(self) -> None:
+        for part in PARTS:
+            values = getattr(self, part)
+            if not isinstance(values, Tensor) or not values.dim() or not len(values):
+                what = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+                raise ValueError(f"{part} is {what}; it must be a tensor of at least one sample, (n, ...).")
+            if values.is_floating_point() and not values.isfinite().all():
+                raise ValueError(f"{part} holds {int((~values.isfinite()).sum())} values that are not finite.")
+        for name in ("train", "test"):
+            x, y = getattr(self, f"x_{name}"), getattr(self, f"y_{name}")
+            if len(x) != len(y):
+                raise ValueError(f"x_{name} has {len(x)} samples, but y_{name} has {len(y)}; pass the same number.")
+        for name in ("x", "y"):
+            train, test = getattr(self, f"{name}_train"), getattr(self, f"{name}_test")
+            if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
+                raise ValueError(
+                    f"{name}_train has samples {train.dtype} {tuple(train.shape[1:])}, but {name}_test "
+                    f"{test.dtype} {tuple(test.shape[1:])}; they must be of one kind."
+                )
+        check_count("classes", self.classes)
+        for part in ("y_train", "y_test"):
+            y = getattr(self, part)
+            if not y.is_floating_point() and not y.is_complex() and y.dtype != torch.bool:
+                low, high = int(y.min()), int(y.max())
+                if low < 0 or high >= self.classes:
+                    wrong = low if low < 0 else high
+                    raise ValueError(
+                        f"{part} holds the label {wrong}; classes={self.classes} allows 0 to {self.classes - 1}."
+                    )
+
+    @cached_property
+    def hash(self) -> str:
+        """sha256 over type, shape and bytes of the four tensors."""
+        digest = hashlib.sha256()
+        for part in PARTS:
+            tensor = getattr(self, part).detach().cpu().contiguous()
+            digest.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode() + tensor.numpy().tobytes())
+        return digest.hexdigest()
+
+    def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> "Dataset":
+        """A copy on a device with floating-point tensors of this dtype; labels stay integers."""
+        parts = {part: getattr(self, part) for part in PARTS}
+        cast = {part: t.to(dtype) if t.is_floating_point() else t for part, t in parts.items()}
+        moved = {part: t.to(device) for part, t in cast.items()}
+        return dataclasses.replace(self, **moved)

@@ -1,0 +1,30 @@
+"""Seeds for code that draws from the global random generators, which are as before afterwards."""
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+_one_at_a_time = threading.RLock()  # the threads of a process share the global generators
+
+
+@contextmanager
+def own_randomness(seed: int) -> Iterator[None]:
+    """Seed the global generators of torch, NumPy and Python inside the context, and restore them afterwards.
+
+    Threads of one process wait for each other.
+    """
+    with _one_at_a_time:
+        numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002 - someone may draw from it
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002
+            random.seed(seed)
+            try:
+                yield
+            finally:
+                np.random.set_state(numpy_state)  # noqa: NPY002
+                random.setstate(python_state)
