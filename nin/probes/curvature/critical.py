@@ -111,7 +111,8 @@ def critical_rate(
     same samples and noise, so that the loss is a smooth function of eta, and the first crossing of a scan by factors of
     2 is refined by Brent's method (`first_crossing`); a rise over less than a factor 2 in eta can be missed. The scan
     covers 2^-20 to 2^20 times L~ / |g_B|^2, the rate at which a linear fall would reach zero loss.
-    The network is measured in eval mode. Parameters, frozen ones among them, gradients, buffers, modes, the node's
+    The network is measured without dropout; a batch norm in training mode uses the statistics of each batch, in eval
+    mode its running ones (`Trials`). Parameters, frozen ones among them, gradients, buffers, modes, the node's
     generator and torch's random state do not change.
     Source: our own control number; for kappa, arXiv 2210.13599 and reference NIN section 3.
     Raises ValueError for empty x, a batch_size larger than the data, a loss of the wrong shape or not finite at the

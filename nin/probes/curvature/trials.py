@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from nin.model.functional import naming_derivatives
 from nin.model.layer_weights import by_layer
@@ -53,8 +54,10 @@ class Trials:
     (common random numbers). The batches of a trial are cut from permutations of the data. Its judges are drawn from the
     samples that are in none of its batches, or from all samples if fewer than `judges` are left; each is used with
     noise eps and -eps.
-    Everything runs on a copy of the network in eval mode (batch norm uses its running statistics, dropout is off),
-    whose parameters hold the present values; the network itself is never written to.
+    Everything runs on a copy of the network in eval mode, without dropout, whose parameters hold the present values;
+    the network itself is never written to. A batch norm in training mode uses the statistics of its batch, as it does
+    when the network trains; in eval mode its running ones, which are not those of the data before training.
+    Raises ValueError for a `chunk` with a batch norm in training mode: each part would have its own statistics.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Trials:
         if not isinstance(noisy, NoisyNetwork):
             raise ValueError(f"noisy is a {type(noisy).__name__}; pass nin.inject(model, layer, sigma=...).")
         self.network = copy.deepcopy(noisy).eval()
+        _keep_batch_statistics(noisy, self.network, chunk)
         (self.view, x), (self.loss, y) = viewed(self.network, forward, x), targeted(loss, y)
         self.chunk = chunk
         if not len(x) or len(x) != len(y):
@@ -178,3 +182,17 @@ class Trials:
             for law, weights in zip(self.network.laws, self.network.weights.values(), strict=True)
         ]
         return Samples(x[index.to(x.device)], y[index.to(y.device)], tuple(noise))
+
+
+def _keep_batch_statistics(noisy: NoisyNetwork, copied: NoisyNetwork, chunk: int | None) -> None:
+    """Let batch norms of the copy use the statistics of a batch where those of the network do."""
+    for name, module in noisy.named_modules():
+        if not isinstance(module, _BatchNorm) or not module.training:
+            continue
+        if chunk is not None:
+            raise ValueError(
+                f"chunk={chunk} would give each part of a batch its own statistics in {name!r}; use None, or put the "
+                "network into eval mode for the running ones."
+            )
+        norm = copied.get_submodule(name)
+        norm.training, norm.track_running_stats = True, False

@@ -13,6 +13,7 @@ from toys import DOUBLE, Tied, network, quadratic, rate, seeded, task
 from nin import inject
 from nin.model.losses import LOSSES
 from nin.model.networks import linear_net
+from nin.probes.curvature.critical import Descent
 from nin.probes.curvature.trials import Trials
 
 
@@ -138,13 +139,40 @@ def test_network_is_left_as_it_was():
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in noisy.modules())
 
 
-def test_network_is_measured_in_eval_mode():
-    """Dropout changes nothing, and batch norm uses its running statistics."""
+def test_dropout_is_off_and_a_batch_norm_does_as_its_mode_says():
+    """In training mode it uses the statistics of each batch, whatever its running ones are; in eval mode the latter."""
     torch.manual_seed(0)
     noisy, (x, y) = inject(Tied(), "last", sigma=1.0), task()
     found = rate(noisy, x, y, loss=LOSSES["cross_entropy"])
     noisy.network.drop.p = 0.0
-    assert rate(noisy.eval(), x, y, loss=LOSSES["cross_entropy"]) == found
+    assert rate(noisy, x, y, loss=LOSSES["cross_entropy"]) == found
+    evaluated = rate(noisy.eval(), x, y, loss=LOSSES["cross_entropy"])
+    assert evaluated.rate != pytest.approx(found.rate, rel=1e-2)
+    noisy.network.norm.running_mean.fill_(3.0)
+    assert rate(noisy.eval(), x, y, loss=LOSSES["cross_entropy"]).rate != pytest.approx(evaluated.rate, rel=1e-2)
+    assert rate(noisy.train(), x, y, loss=LOSSES["cross_entropy"]) == found
+    with pytest.raises(
+        ValueError, match="chunk=4 would give each part of a batch its own statistics in 'network.norm'"
+    ):
+        rate(noisy, x, y, loss=LOSSES["cross_entropy"], chunk=4)
+
+
+def test_a_network_with_batch_norm_steps_as_in_training():
+    """L~ after one step by the network in training mode, a copy for each trial."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7), nn.Tanh(), nn.Linear(7, 3)).double()
+    noisy, (x, y), loss = inject(net, "0", sigma=0.7, generator=seeded(2)), task(), LOSSES["cross_entropy"]
+    drawn = Trials(noisy, x, y, loss=loss, batch_size=8, generator=seeded(), trials=2, judges=20)
+    lr = 0.3
+    for trial, ours in zip(drawn.trials, Descent(drawn, drawn.sigmas(None)).losses(lr)[:, 0], strict=True):
+        twin = copy.deepcopy(noisy).train()
+        for samples, step in ((trial.batches[0], True), (trial.judges, False)):
+            value = loss(twin(samples.x, 0.7 * samples.noise[0]), samples.y).mean()
+            if step:
+                sgd = torch.optim.SGD(twin.parameters(), lr=lr)
+                value.backward()
+                sgd.step()
+        assert ours == pytest.approx(value.item(), rel=1e-12)
 
 
 def test_frozen_parameters_do_not_move():
