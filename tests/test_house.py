@@ -13,12 +13,13 @@ from torch import nn
 
 import nin
 from nin import figures
+from nin.figures.saving import _present_name
 from nin.support import paths
 from nin.sweeps import jobs, readings
 from nin.sweeps.store import Store
 
-ROOMS = {"support", "theory", "phases", "model", "probes", "training", "sweeps", "companion"}
-FILES = {"__init__.py", "__main__.py", "checks.py", "figures.py"}
+ROOMS = {"support", "theory", "phases", "figures", "model", "probes", "training", "sweeps", "companion"}
+FILES = {"__init__.py", "__main__.py", "checks.py"}
 HEAVY = {"torch", "pandas", "matplotlib", "scipy", "sklearn", "seaborn"}
 
 # Names that notebooks, readers and other people's code rely on: where, name, arguments that must stay.
@@ -139,13 +140,13 @@ def test_one_sees_the_house_at_a_glance():
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("nin.plots.niw_vs_loss.similarity", "studies.nin_vs_loss.figures.similarity"),
+        ("nin.plots.niw_vs_loss.evolution", "studies.nin_vs_loss.figures.evolution"),
         ("nin.plots.training_response.aging", "studies.training_response.figures.aging"),
         ("mine.figures.curve", "mine.figures.curve"),
     ],
 )
 def test_draw_functions_are_found_by_their_old_names(old, new):
-    assert figures._present_name(old) == new
+    assert _present_name(old) == new
 
 
 def test_every_old_draw_function_is_there():
@@ -155,13 +156,13 @@ def test_every_old_draw_function_is_there():
     for figure in saved:
         study = figure.sidecar["draw"].split(".")[1]
         old = f"nin.plots.{'niw_vs_loss' if study == 'nin_vs_loss' else study}.{figure.draw.__name__}"
-        assert figures._present_name(old) == figure.sidecar["draw"]
+        assert _present_name(old) == figure.sidecar["draw"]
 
 
 def test_a_figure_of_an_older_version_is_drawn_again(tmp_path, monkeypatch):
     shutil.copytree(paths.root() / "tests" / "old" / "figures", tmp_path / "figures")
     monkeypatch.setenv("NIN_FIGURES", str(tmp_path / "figures"))
-    drawn = figures.redraw("03b_similarity", profile="paper")
+    drawn = figures.redraw("03a_evolution", profile="paper")
     assert sum(len(ax.lines) for ax in drawn.axes) > 3
     assert {path.suffix for path in (tmp_path / "figures" / "paper").iterdir()} >= {".pdf", ".svg", ".png"}
 

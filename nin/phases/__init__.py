@@ -13,6 +13,7 @@ from nin.phases.many_runs import (
 from nin.phases.one_run import (
     DECAYED,
     DIVERGED_AT_ONCE,
+    GREW,
     GROWING,
     OUTCOMES,
     PHASES,
@@ -27,6 +28,7 @@ from nin.phases.one_run import (
 __all__ = [
     "DECAYED",
     "DIVERGED_AT_ONCE",
+    "GREW",
     "GROWING",
     "KAPPA_BOUNDS",
     "OUTCOMES",

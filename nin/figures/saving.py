@@ -1,4 +1,4 @@
-"""Style and the colours of the phases; figures are saved with table and provenance, found by name, and redrawn."""
+"""Figures are saved with their table and provenance, found by name, and redrawn."""
 
 import importlib
 import io
@@ -15,83 +15,26 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from tueplots import axes, figsizes, fontsizes
 
+from nin.figures.style import style
 from nin.support import paths, provenance
 from nin.support.arguments import check_choice
 from nin.support.legible import make_legible
-from nin.support.provenance import begin
-
-__all__ = [
-    "FORMATS",
-    "PHASE_COLORS",
-    "Saved",
-    "begin",
-    "find",
-    "panels",
-    "profiles",
-    "redraw",
-    "save",
-    "saved",
-    "style",
-]
 
 FORMATS = ("pdf", "svg", "png")
 WITHOUT_DATE = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 PACKAGES = ("torch", "numpy", "pandas", "scipy", "scikit-learn", "matplotlib", "seaborn", "nin")
 PREFERRED = ("paper", "quick")  # profiles that are searched first for a figure
-# seaborn's palette "colorblind"; the phases use five of its colours
-PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9")
-PHASE_COLORS = {
-    "decoupled": "#0173b2",
-    "decay": "#029e73",
-    "growing": "#949494",
-    "catapult": "#de8f05",
-    "divergent": "#cc78bc",
-}
 
 
-def style() -> dict[str, Any]:
-    """rcParams of all figures: NeurIPS text width and font sizes, matplotlib's own fonts, a colour-blind-safe palette.
-
-    Use it as `with matplotlib.rc_context(nin.figures.style()): ...`; `nin figures export` offers other venues.
-    """
-    return (
-        axes.lines()
-        | figsizes.neurips2024()
-        | fontsizes.neurips2024()
-        | {
-            "font.family": "sans-serif",
-            "font.sans-serif": ["DejaVu Sans"],
-            "mathtext.fontset": "dejavusans",
-            "text.usetex": False,
-            "pdf.fonttype": 42,
-            "svg.hashsalt": "nin",
-            "savefig.dpi": 200,
-            "figure.dpi": 100,
-            "axes.prop_cycle": mpl.cycler(color=PALETTE),
-            "axes.grid": True,
-            "grid.alpha": 0.25,
-            "grid.linewidth": 0.5,
-            "lines.linewidth": 1.2,
-            "lines.markersize": 3,
-            "legend.frameon": False,
-        }
-    )
-
-
-def panels(rows: int, columns: int, *, height: float = 0.75, **kwargs: Any) -> tuple[Figure, np.ndarray]:
-    """A figure of the style's text width with axes (rows, columns), each `height` times as high as it is wide."""
-    width = mpl.rcParams["figure.figsize"][0]
-    size = (width, rows * height * width / columns)
-    return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **kwargs)
-
-
-def save(draw: Callable[..., Figure], name: str, *, data: pd.DataFrame, **kwargs: Any) -> Figure:
+def save(
+    draw: Callable[..., Figure], name: str, *, data: pd.DataFrame, folder: str | Path | None = None, **kwargs: Any
+) -> Figure:
     """Draw and save NAME.pdf, .svg, .png, the plotted table .csv and a .json sidecar; return the figure.
 
     draw(data, **kwargs) -> Figure is a module-level function; kwargs must be JSON values. The figure is drawn
     from the table and the arguments as read back from disk, so `redraw` gives the same bytes.
+    folder   where the files go; None: figures/PROFILE of the clone, or of NIN_FIGURES, where the commands find them
     Raises ValueError for a draw that cannot be imported by name or arguments that are not JSON, OSError if the
     folder cannot be written.
     """
@@ -104,24 +47,26 @@ def save(draw: Callable[..., Figure], name: str, *, data: pd.DataFrame, **kwargs
         raise ValueError(
             f"arguments of {dotted} must be JSON values (numbers, strings, lists, dicts): {error}."
         ) from None
-    profile = provenance.source().profile
-    folder = paths.figures(profile)
-    paths.write(folder / f"{name}.csv", data.to_csv(index=False).encode())
+    figure = Saved(name, provenance.source().profile, None if folder is None else Path(folder))
+    paths.write(figure.path.with_name(f"{name}.csv"), data.to_csv(index=False).encode())
     sidecar = {"draw": dotted, "arguments": json.loads(arguments)} | _provenance(data)
-    paths.write(folder / f"{name}.json", (json.dumps(sidecar, indent=2, default=_plain) + "\n").encode())
-    return _render(Saved(name, profile), Saved.from_table)
+    content = json.dumps(sidecar, indent=2, default=_plain) + "\n"
+    paths.write(figure.path.with_name(f"{name}.json"), content.encode())
+    return _render(figure, Saved.from_table)
 
 
-def redraw(name: str, *, profile: str = "quick") -> Figure:
+def redraw(name: str, *, profile: str = "quick", folder: str | Path | None = None) -> Figure:
     """Draw a saved figure again from its table and sidecar alone; the files are identical byte for byte.
 
-    Raises ValueError for a name that was never saved in figures/profile, listing those that were, and as `Saved`.
+    folder   of a figure that was saved elsewhere than in figures/profile
+    Raises ValueError for a name that was never saved there, listing those that were, and as `Saved`.
     """
-    folder = paths.figures(profile)
-    if not (folder / f"{name}.json").exists():
-        names = sorted(path.stem for path in folder.glob("*.json"))
-        raise ValueError(f"name={name!r} is not a figure in {folder}; there are: {', '.join(names) or 'none'}.")
-    return _render(Saved(name, profile), Saved.drawn)
+    figure = Saved(name, profile, None if folder is None else Path(folder))
+    if not figure.path.with_name(f"{name}.json").exists():
+        names = sorted(path.stem for path in figure.path.parent.glob("*.json"))
+        there = f"{figure.path.parent}; there are: {', '.join(names) or 'none'}"
+        raise ValueError(f"name={name!r} is not a figure in {there}.")
+    return _render(figure, Saved.drawn)
 
 
 def _render(saved: "Saved", draw: Callable[["Saved"], Figure]) -> Figure:
@@ -159,15 +104,16 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Saved:
-    """A figure that `nin.figures.save` has written: figures/PROFILE/NAME.json and .csv."""
+    """A figure that `nin.figures.save` has written: NAME.json and .csv in figures/PROFILE, or in a folder."""
 
     name: str
     profile: str
+    folder: Path | None = None
 
     @property
     def path(self) -> Path:
         """The figure's path without a suffix."""
-        return paths.figures(self.profile) / self.name
+        return (paths.figures(self.profile) if self.folder is None else self.folder) / self.name
 
     @cached_property
     def sidecar(self) -> dict[str, Any]:
