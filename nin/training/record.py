@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from nin.probes.asking import ask
 from nin.support.arguments import check_count
 from nin.training.expected import SAMPLES, expected_steps
 from nin.training.fixed_samples import FixedSamples
+from nin.training.kappas import kappas
 from nin.training.phase_reading import PhaseReading, read_phase
 from nin.training.recorder import EARLY
 from nin.training.trajectories import CURVES
@@ -49,6 +51,8 @@ class Record:
                `snapshots`, on the samples of the clean loss; their tables are those of `readings`
     forward    forward(noisy, x) -> outputs, in place of noisy(x)
     step       number of the first step, if training was under way before
+    batch_size samples of a step: kappa_1 and kappa_H are then measured at the first one, for some 30 steps (`kappas`)
+    live       draw the record below the cell of a notebook that trains, every two seconds (`nin.training.live`)
 
     `record(loss)` belongs between backward and the optimiser's step. The expected loss is measured at the steps of
     `nin.train` up to 50, and with the clean losses at 0, 1, 2, 4, 8, ..., in eval mode; batch norms use the statistics
@@ -73,6 +77,8 @@ class Record:
         snapshots: Sequence[int] = (),
         forward: Forward | None = None,
         step: int = 0,
+        batch_size: int | None = None,
+        live: bool = False,
     ) -> None:
         if not isinstance(noisy, NoisyNetwork):
             raise ValueError(f"noisy is a {type(noisy).__name__}; pass nin.inject(model, layer, sigma=...).")
@@ -96,6 +102,13 @@ class Record:
         self._decay = 1.0  # the factor by which weight decay alone has shrunk |W_NI|
         self._spent, self._begun = 0.0, None
         self.diverged_at = float("nan")
+        self.kappas = {"kappa_1": float("nan"), "kappa_H": float("nan")}
+        self._ask_kappas = None
+        if batch_size is not None:
+            check_count("batch_size", batch_size)
+            options = {"loss": loss, "optimizer": optimizer, "batch_size": batch_size, "forward": forward}
+            self._ask_kappas = partial(kappas, noisy, x, y, **options)
+        self._live = _live() if live else None
         self._versions = [parameter._version for parameter in noisy.parameters()]
 
     @torch.no_grad()
@@ -108,6 +121,8 @@ class Record:
         self._begun = begun if self._begun is None else self._begun
         value = self._value(loss)
         step = self._step(step)
+        if self._ask_kappas is not None:
+            self.kappas, self._ask_kappas = self._ask_kappas(), None
         if np.isnan(self.diverged_at):
             if not np.isfinite(value):
                 self.diverged_at = float(step)
@@ -118,6 +133,9 @@ class Record:
                 self._ask(step)
             self._count_weight_decay(skipped=step - self._next)
         self._next = step + 1
+        if self._live is not None and self._live.due():
+            numbers = [f"{name} = {kappa:.3g}" for name, kappa in self.kappas.items() if not np.isnan(kappa)]
+            self._live.draw(self.frame(), f"step {step}: {'; '.join([str(self.phase()), *numbers])}")
         self._spent += time.perf_counter() - begun
 
     @property
@@ -136,14 +154,15 @@ class Record:
         """One row for each recorded step: the columns of `Trajectories.frame` that a loop knows of.
 
         run (0), sigma, nodes, law, optimizer, step, lr, weight_decay, niw_decay (the factor by which weight decay
-        alone has shrunk |W_NI|, NaN if it is not known or differs between layers), the CURVES, diverged_at.
+        alone has shrunk |W_NI|, NaN if it is not known or differs between layers), the CURVES, diverged_at, kappa_1 and
+        kappa_H of the first step.
         """
         noisy = self.noisy
         table = pd.DataFrame(self._rows, columns=["step", "lr", "weight_decay", "niw_decay", "sigma", *CURVES])
         table.insert(0, "run", 0)
         nodes = max(len(weights) for weights in noisy.weights.values())
         kinds = {"nodes": nodes, "law": ", ".join(dict.fromkeys(noisy.laws)), "optimizer": self._name()}
-        return table.assign(**kinds, diverged_at=self.diverged_at)
+        return table.assign(**kinds, diverged_at=self.diverged_at, **self.kappas)
 
     def norms(self) -> pd.DataFrame:
         """|W_NI| of each node: one row for each recorded step, layer and node, with the noise scale sigma there."""
@@ -176,7 +195,7 @@ class Record:
         self._readings = [pd.DataFrame(table) for table in state["readings"]]
         self._samples.start = None if state["start"] is None else np.array(state["start"])
         self._samples.at_start = tuple(state["at_start"])
-        self._versions = None
+        self._versions = self._ask_kappas = None
 
     def _value(self, loss: Tensor | float) -> float:
         if isinstance(loss, Tensor):
@@ -250,7 +269,13 @@ class Record:
         return type(self.optimizer).__name__
 
 
-_STATE = ("_first", "_next", "_clean_next", "_rows", "_norms", "_decay", "_spent", "diverged_at")
+def _live() -> Any:
+    from nin.training.live import Live  # matplotlib only where it draws
+
+    return Live()
+
+
+_STATE = ("_first", "kappas", "_next", "_clean_next", "_rows", "_norms", "_decay", "_spent", "diverged_at")
 
 
 def _groups_of(optimizer: torch.optim.Optimizer, noisy: NoisyNetwork) -> list[dict[str, Any] | None]:
