@@ -19,7 +19,7 @@ from nin.figures import Saved, begin, find, panels, save, saved
 FIGURES = Path(__file__).parents[2] / "figures"
 EVERY = sorted(path.stem for path in (FIGURES / "paper").glob("*.json"))
 COLUMNS = [(venue, column) for venue in VENUES for column in VENUES[venue].widths]
-SAMPLE = ("02b_decay_times", "03c_mechanism", "08d_methods")
+SAMPLE = ("02b_decay_times", "03c_interventions", "08d_methods")
 DATA = pd.DataFrame({"x": np.linspace(0, 1, 7) / 3, "y": np.geomspace(1, 2, 7), "image": np.arange(7)})
 
 

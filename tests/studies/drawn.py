@@ -20,8 +20,8 @@ from nin.figures import Saved, style
 from nin.support.legible import make_legible
 
 PAPER = Path(__file__).parents[2] / "figures" / "paper"
-STUDIES = {"01": "linear_test_case", "02": "phase_sweep", "03": "nin_vs_loss", "05": "robust_learning",
-           "06": "spatial_stability", "07": "scale_detection", "08": "training_response",
+STUDIES = {"01": "linear_test_case", "02": "phase_sweep", "03": "nin_vs_loss", "04": "curvature_probe",
+           "05": "robust_learning", "06": "spatial_stability", "07": "scale_detection", "08": "training_response",
            "09": "layerwise_interactions", "10": "four_probes", "11": "memorisation"}  # fmt: skip
 SAVED = sorted(path.stem for path in PAPER.glob("*.json") if path.stem[:2] in STUDIES)
 EVERY = sorted([*SAVED, *MADE])
@@ -48,18 +48,16 @@ LOOKS = {
     "02e_optimisers": (2, (5, 4, 0), "log log"),
     "02f_collapse": (2, (27, 2, 0), "log linear"),
     "03a_evolution": (2, (6, 3, 0), "linear log"),
-    "03b_similarity": (3, (7, 2, 0), "log linear"),
     "03b_nulls": (3, (18, 6, 0), "log log"),
-    "03c_interventions": (3, (3, 0, 0), "log log"),
-    "03c_mechanism": (2, (5, 0, 0), "log log"),
+    "03c_interventions": (3, (8, 0, 0), "log log"),
     "03d_linear_equality": (3, (2, 2, 0), "linear log"),
-    "03e_clock": (3, (5, 1, 0), "log log"),
-    "04a_spectrum": (3, (7, 4, 0), "log log"),
-    "04b_stability": (3, (5, 0, 0), "log log"),
+    "03e_clock": (6, (5, 1, 0), "log log"),
+    "04a_spectrum": (4, (7, 4, 0), "log log"),
+    "04b_stability": (3, (9, 0, 0), "log log"),
     "04c_accuracy": (2, (3, 2, 0), "log log"),
     "04d_niw_decay": (2, (4, 2, 0), "linear linear"),
     "04e_amplitude": (2, (5, 2, 0), "log linear"),
-    "04f_sharpening": (4, (2, 0, 0), "linear linear"),
+    "04f_sharpening": (6, (2, 0, 0), "linear linear"),
     "05a_tuning_fully_connected": (7, (7, 2, 0), "linear linear"),
     "05b_robustness_convolutional": (8, (13, 4, 0), "linear linear"),
     "05b_robustness_fully_connected": (8, (13, 4, 0), "linear linear"),
