@@ -9,7 +9,6 @@ import made_stability
 import pandas as pd
 
 from studies.phase_sweep import figures as sweep
-from studies.scale_detection import figures as scale
 from studies.spatial_stability import figures as stability_figures
 
 LINES = {
@@ -34,8 +33,6 @@ MADE = {
     "02c_phase_map": (partial(sweep.phase_map, borders=LINES, rival=LINES), phase_map),
     "06e_size_and_noise": (stability_figures.size_and_noise, made_stability.size_and_noise),
     "06f_claims": (stability_figures.ratios, made_stability.claims),
-    "07b_activations": (scale.activations, made_stability.amplitudes),
-    "07c_trained": (partial(scale.trained, **made_stability.TASK), made_stability.trained),
     **made_robust_learning.MADE,
     **made_four_probes.MADE,
 }
