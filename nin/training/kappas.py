@@ -1,8 +1,9 @@
 """The control numbers kappa of a run in anybody's loop, at its first step."""
 
+import inspect
 import math
 import warnings
-from functools import partial
+from collections.abc import Callable
 
 import torch
 
@@ -54,8 +55,11 @@ def _is_plain(optimizer: torch.optim.Optimizer) -> bool:
     return type(optimizer) is torch.optim.SGD and not any(group["momentum"] for group in optimizer.param_groups)
 
 
-def _anew(optimizer: torch.optim.Optimizer) -> partial:
+def _anew(optimizer: torch.optim.Optimizer) -> Callable[[list[torch.Tensor], float], torch.optim.Optimizer]:
+    known = inspect.signature(type(optimizer)).parameters  # some defaults are no arguments
+    options = {name: value for name, value in optimizer.defaults.items() if name in known}
+
     def make(parameters: list[torch.Tensor], lr: float) -> torch.optim.Optimizer:
-        return type(optimizer)(parameters, **{**optimizer.defaults, "lr": lr})
+        return type(optimizer)(parameters, **{**options, "lr": lr})
 
     return make
