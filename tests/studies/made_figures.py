@@ -4,7 +4,6 @@ from functools import partial
 
 import made_four_probes
 import made_interactions
-import made_robust_learning
 import made_stability
 import pandas as pd
 
@@ -33,6 +32,5 @@ MADE = {
     "02c_phase_map": (partial(sweep.phase_map, borders=LINES, rival=LINES), phase_map),
     "06e_size_and_noise": (stability_figures.size_and_noise, made_stability.size_and_noise),
     "06f_claims": (stability_figures.ratios, made_stability.claims),
-    **made_robust_learning.MADE,
     **made_four_probes.MADE,
 }

@@ -57,7 +57,7 @@ CUT_PANELS = {
 def test_every_study_has_saved_figures():
     studies = [Saved(name, "paper").sidecar["draw"].split(".")[1] for name in SAVED]
     assert {name[:2] for name in SAVED} == set(STUDIES) and set(studies) >= set(STUDIES.values())
-    assert len(SAVED) == 53 and not set(SAVED) & set(MADE)
+    assert len(SAVED) == 60 and not set(SAVED) & set(MADE)
 
 
 @pytest.mark.parametrize("name", marked(EVERY))
@@ -112,7 +112,7 @@ LEGENDS = {
     "03e_clock": ["curvature of the start", "without the floor", "pull along $W$ only", "law with its floor",
                   "measured"],
     "04b_stability": [*PHASES],
-    "05b_robustness_convolutional": ["NIN, first layer", "NIN, all layers", "dropout", "L2"],
+    "05b_robustness_convolutional": ["NIN, first layer", "NIN, all layers", "Gaussian inputs", "dropout", "L2"],
     "06b_sensitivities": ["initial", "trained"],
     "06e_size_and_noise": ["strided, GAP", "LeNet-like", "VGG-like, GAP"],
     "06f_claims": ["control", "last hidden", "output", "filters"],
