@@ -65,6 +65,7 @@ def test_output_that_is_missing_or_not_stated_is_seen():
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
 def test_code_prints_what_is_stated(block, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("NIN_STORE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)  # for what it writes where one is
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         exec(compile(block, "README.md", "exec"), {})

@@ -4,11 +4,9 @@ from functools import partial
 
 import made_four_probes
 import made_interactions
-import made_stability
 import pandas as pd
 
 from studies.phase_sweep import figures as sweep
-from studies.spatial_stability import figures as stability_figures
 
 LINES = {
     "sigma": [0.1, 1.0, 100.0], "decay": [0.5, 0.05, 0.004],
@@ -30,7 +28,5 @@ def phase_map() -> pd.DataFrame:
 MADE = {
     **made_interactions.MADE,
     "02c_phase_map": (partial(sweep.phase_map, borders=LINES, rival=LINES), phase_map),
-    "06e_size_and_noise": (stability_figures.size_and_noise, made_stability.size_and_noise),
-    "06f_claims": (stability_figures.ratios, made_stability.claims),
     **made_four_probes.MADE,
 }

@@ -57,7 +57,7 @@ CUT_PANELS = {
 def test_every_study_has_saved_figures():
     studies = [Saved(name, "paper").sidecar["draw"].split(".")[1] for name in SAVED]
     assert {name[:2] for name in SAVED} == set(STUDIES) and set(studies) >= set(STUDIES.values())
-    assert len(SAVED) == 60 and not set(SAVED) & set(MADE)
+    assert len(SAVED) == 62 and not set(SAVED) & set(MADE)
 
 
 @pytest.mark.parametrize("name", marked(EVERY))
@@ -114,8 +114,8 @@ LEGENDS = {
     "04b_stability": [*PHASES],
     "05b_robustness_convolutional": ["NIN, first layer", "NIN, all layers", "Gaussian inputs", "dropout", "L2"],
     "06b_sensitivities": ["initial", "trained"],
-    "06e_size_and_noise": ["strided, GAP", "LeNet-like", "VGG-like, GAP"],
-    "06f_claims": ["control", "last hidden", "output", "filters"],
+    "06e_size_and_noise": ["strided, GAP", "LeNet-like", "VGG-like, GAP", "VGG, 9 conv."],
+    "06f_claims": ["control", "last hidden", "output", "filters", "first", "middle"],
     "07c_trained": ["task 2, ReLU", "task 2, no penalty", "task 2, tanh", "task 1, ReLU", "constant filters"],
     "07d_homogeneous_filters": [],
     "08b_aging": ["tanh", "relu", "sigmoid", "leaky_relu"],
