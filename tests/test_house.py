@@ -162,7 +162,7 @@ def test_every_old_draw_function_is_there():
 def test_a_figure_of_an_older_version_is_drawn_again(tmp_path, monkeypatch):
     shutil.copytree(paths.root() / "tests" / "old" / "figures", tmp_path / "figures")
     monkeypatch.setenv("NIN_FIGURES", str(tmp_path / "figures"))
-    drawn = figures.redraw("03a_evolution", profile="paper")
+    drawn = figures.redraw("08i_plasticity", profile="paper")
     assert sum(len(ax.lines) for ax in drawn.axes) > 3
     assert {path.suffix for path in (tmp_path / "figures" / "paper").iterdir()} >= {".pdf", ".svg", ".png"}
 

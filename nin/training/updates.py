@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from nin.support.precision import matching
 from nin.training.config import RunConfig
 from nin.training.ensemble import Ensemble, weight_names
 from nin.training.learning_rate import factor
@@ -42,7 +43,7 @@ class Updates:
         """The update of a step, from the gradients that are there."""
         now = factor(self.first, step)
         if self.first.clip is not None:
-            self._stack.clip(self.first.clip, self.scale.to(next(iter(self._weights())).device))
+            self._stack.clip(self.first.clip, matching(self.scale, next(iter(self._weights()))))
         for optimizer, lr in zip(self._optimizers, self._base, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = lr * now

@@ -24,7 +24,7 @@ from nin.training.batches import batches
 from nin.training.config import DTYPES, RunConfig
 from nin.training.ensemble import Ensemble
 from nin.training.expected import ExpectedLoss, expected_steps
-from nin.training.start import layer_name, members
+from nin.training.start import layer_names, members
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def follow(
     (model,), _ = members([config], data, network)
     data = data.to(DTYPES[config.dtype], "cpu")
     plain = model.network if isinstance(model, NoisyNetwork) else model
-    layer, loss, x, y = layer_name(config, plain), LOSSES[config.loss], data.x_train, data.y_train
+    layer, loss, x, y = layer_names(config, plain)[0], LOSSES[config.loss], data.x_train, data.y_train
     kind, options = {
         "sgd": (torch.optim.SGD, {"momentum": config.momentum}),
         "adam": (torch.optim.Adam, {}),

@@ -12,7 +12,7 @@ from nin.model.losses import LOSSES
 from nin.probes.curvature import local_hessian
 from nin.probes.curvature.decay import from_decay
 from nin.training.config import RunConfig
-from nin.training.start import layer_name
+from nin.training.start import layer_names
 from studies.curvature_probe.follow import follow
 
 # The network barely moves during a reading: |W_NI| sigma sqrt(nodes) is about 0.8, small next to the pre-activations.
@@ -67,4 +67,4 @@ def trained_network(base: RunConfig, data: Dataset, seeds: Iterable[int], *, bef
 
 def _hessian(config: RunConfig, network: nn.Module, data: Dataset) -> torch.Tensor:
     x, y = data.x_train[: config.eval_samples], data.y_train[: config.eval_samples]
-    return local_hessian(network, layer_name(config, network), x, y, loss=LOSSES[config.loss]).double()
+    return local_hessian(network, layer_names(config, network)[0], x, y, loss=LOSSES[config.loss]).double()

@@ -9,7 +9,7 @@ from torch import nn
 
 from nin.model.dataset import Dataset
 from nin.training.config import RunConfig
-from nin.training.start import build, layer_name
+from nin.training.start import build, layer_names
 from studies.image_networks import SmallConvolutional
 from studies.memorisation.measure import Run, follow
 from studies.memorisation.stopping import turns
@@ -41,7 +41,7 @@ def input_norm(base: RunConfig, data: Dataset, network: Callable[[], nn.Module] 
     The noise competes with the inputs as a feature that identifies a sample: sigma is meant as a share of this norm.
     """
     model, seen = build(base, data, network), []
-    module = model.get_submodule(layer_name(base, model))
+    module = model.get_submodule(layer_names(base, model)[0])
     hook = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].flatten(1).square().sum(1).mean()))
     model(data.x_train)
     hook.remove()

@@ -24,7 +24,7 @@ def borders_in_sigma(loss: str, data: Dataset, *, seeds: Sequence[int], rates: S
     The ReLU network of the defaults, noise re-drawn at each step, over a grid of sigma that is uniform in ln kappa_H.
     """
     configs = [BASE.replace(loss=loss, seed=seed) for seed in seeds]
-    lam = {config.seed: mode.lam for config, mode in zip(configs, members(configs, data)[1], strict=True)}
+    lam = {config.seed: modes[0].lam for config, modes in zip(configs, members(configs, data)[1], strict=True)}
     low, high = KAPPAS[loss]
     kappas = np.geomspace(low, high, 1 + round(PER_OCTAVE * np.log2(high / low) / 2))
     rates = rates or RATES[loss]

@@ -84,7 +84,7 @@ def spectra(data: pd.DataFrame) -> Figure:
     """
     data = data[data["state"] == "trained"]
     architectures = list(dict.fromkeys(data["architecture"]))
-    figure, axes = panels(1, len(architectures), height=1.3, sharey=True)
+    figure, axes = panels(1, len(architectures), height=1.6, sharey=True)
     for ax, architecture in zip(axes[0], architectures, strict=True):
         for depth, rows in data[data["architecture"] == architecture].groupby("depth"):
             modes = rows["mode"].max() + 1

@@ -12,6 +12,7 @@ import torch
 from kinds import Inputs, Kind, count_of, rows_of
 from scipy.optimize import brentq
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from nin.model import injection
 from nin.model.evaluating import evaluating
@@ -156,6 +157,15 @@ def noise_averaged(case: Case) -> float:
     return apart(found, torch.stack(pulls).mean() / amplitude**2)
 
 
+def with_the_statistics_of_batches(twin: nn.Module, noisy: nn.Module) -> nn.Module:
+    """The twin, a copy of it if batch norms of the network are in training mode: they use the statistics of a batch."""
+    names = [name for name, m in noisy.network.named_modules() if isinstance(m, _BatchNorm) and m.training]
+    twin = copy.deepcopy(twin) if names else twin
+    for norm in map(twin.get_submodule, names):
+        norm.running_mean = norm.running_var = None  # then it uses those of the batch, in eval mode too
+    return twin
+
+
 def critical_rate(case: Case) -> float:
     """eta_1 where our own steps, on the same samples and noise, leave the loss as it was; and the rate of decay."""
     kind, twin = case.kind, case.twin
@@ -163,6 +173,7 @@ def critical_rate(case: Case) -> float:
         twin = copy.deepcopy(case.network)
     options = {"loss": kind.loss, "batch_size": 8, "trials": 2, "judges": 4}
     noisy = case.noisy()
+    twin = with_the_statistics_of_batches(twin, noisy)
     found = case.ask(critical.critical_rate, noisy, kind.x, kind.y, generator=seeded(0), tolerance=1e-8, **options)
     foretold = case.ask(prediction.predict, noisy, kind.x, kind.y, generator=seeded(0), lr=ETA, steps=10, **options)
     samples = Trials(noisy, kind.x, kind.y, generator=seeded(0), **options, **case.given(Trials)).trials

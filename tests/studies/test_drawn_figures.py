@@ -294,12 +294,15 @@ def test_excess_over_constant_filters_is_drawn_for_each_seed():
     table, ax = table_of("07c_trained"), panels_of("07c_trained")[2]
     runs = [rows["D"] - rows["D_constant"] for _, rows in of(table, case="task 2, ReLU").groupby("seed")]
     shown = [line.get_ydata() for line in ax.lines if len(line.get_ydata()) > 2]
-    assert np.array(shown) == pytest.approx(np.array(runs))
+    above = [run.where(run > 0) for run in runs]  # on a logarithmic axis
+    assert np.array(shown) == pytest.approx(np.array(above), nan_ok=True)
 
 
 def test_claims_are_drawn_with_their_intervals_and_controls():
-    table, ax = table_of("06f_claims"), panels_of("06f_claims")[0]
-    rows = of(table, claim=table["claim"][0], at="output")
+    table = table_of("06f_claims")
+    claims = list(dict.fromkeys(table["claim"]))
+    claim = table.loc[table["rival"].notna(), "claim"].iloc[0]
+    rows, ax = of(table, claim=claim, at="output"), panels_of("06f_claims")[claims.index(claim)]
     bars = next(c for c in ax.containers if c.get_label() == "output")
     assert bars.lines[0].get_xdata() == pytest.approx(rows["ratio"].to_numpy())
     ends = np.array([segment[:, 0] for segment in bars.lines[2][0].get_segments()])

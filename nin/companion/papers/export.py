@@ -15,7 +15,8 @@ from matplotlib.text import Text
 from tueplots import figsizes, fontsizes
 
 from nin.companion.papers import captions
-from nin.figures import WITHOUT_DATE, Saved, style
+from nin.figures import Saved, style
+from nin.figures.saving import WITHOUT_DATE
 from nin.support import paths
 from nin.support.arguments import check_choice
 

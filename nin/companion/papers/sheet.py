@@ -10,7 +10,8 @@ from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
 from nin.companion.papers.export import draw
-from nin.figures import WITHOUT_DATE, Saved, style
+from nin.figures import Saved, style
+from nin.figures.saving import WITHOUT_DATE
 
 PAGE = (8.27, 11.69)  # A4 in inches
 MARGIN, GAP, LINE = 0.5, 0.2, 0.25
