@@ -52,8 +52,9 @@ samples, hooks written for the comparison.
 - -: the probe does not apply: deformations are of square images, a ledger is of a residual stream, noise on inputs
   needs inputs that are numbers.
 
-Networks compute in float64 and in eval mode unless the row says otherwise. Warnings count as errors. The page is
-written by `python site/networks_page.py`; a test asks for every cell again and compares the verdicts.
+Networks compute in float64 and in eval mode unless the row says otherwise; for `critical_rate` and `predict` batch
+norms use the statistics of each batch, as in training. Warnings count as errors. The page is written by
+`python site/networks_page.py`; a test asks for every cell again and compares the verdicts.
 
 ## Kinds of networks
 """
