@@ -19,7 +19,7 @@ TAUS = {
     "train_loss": ("training loss", "s"),
     "test_loss": ("test loss", "^"),
 }
-COLUMNS, LINES = 3, 6  # panels beside each other; lines of one panel that get a name
+COLUMNS, LINES = 3, 12  # panels beside each other; lines that get a name
 HIGH = 100.0  # times the start: where panels end, so that a run that diverges does not flatten the others
 
 
@@ -33,15 +33,16 @@ def trajectories(data: pd.DataFrame) -> Figure:
     figure, axes = panels(1, 2, height=0.8)
     (left, right), start = axes[0], []
     for log, found in _runs(data):
-        start.append(log["noisy_loss"].iloc[0])
+        start.append(log["noisy_loss"].dropna().iloc[0])
         color, x = PHASE_COLORS[found.phase], log["step"] + 1
         name = f"{found.phase}, $\\sigma$ = {log['sigma'].iloc[0]:.3g}" if "sigma" in log else found.phase
         left.plot(x, log["noisy_loss"], color=color, ls="", marker=".", ms=1.5, alpha=0.4, rasterized=True)
         line = "expected_loss" if _measured(log, "expected_loss") else "noisy_loss"
         _line(left, log, line, color=color, label=_once(left, name))
         if _measured(log, "test_loss"):
-            _line(left, log, "test_loss", color=color, ls=":", label=_once(left, "clean test loss"))
-        right.plot(x, log["niw_norm"] / log["niw_norm"].iloc[0], color=color)
+            _line(left, log, "test_loss", color=color, ls=":")
+            left.plot([], [], color="0.3", ls=":", label=_once(left, "clean test loss"))
+        _line(right, log.assign(kept=log["niw_norm"] / log["niw_norm"].dropna().iloc[0]), "kept", color=color)
         if _measured(log, "niw_decay") and (log["niw_decay"] != 1).any():
             _line(right, log, "niw_decay", color="0.5", ls="--", label=_once(right, "weight decay alone"))
     left.set(xscale="log", yscale="log", xlabel="step + 1", ylabel="loss")
@@ -121,34 +122,51 @@ def decay_times(data: pd.DataFrame) -> Figure:
 def readings(data: pd.DataFrame) -> Figure:
     """The numbers of probes against step, a panel for each; a line for each run and each value of its text columns.
 
-    data  readings of `nin.Record.readings`, or one of the tables that `nin.sweep` returns with probes
-    Where a run has several rows at a step, the line is their mean. Raises ValueError for a table without step.
+    data  readings of `nin.Record.readings`, or one of the tables that `nin.sweep` returns with probes. In tables with
+          the columns quantity and value, as the four probes give, each quantity has a panel; bars: their error
+    Where a line has several rows at a step, it shows their mean. Raises ValueError for a table without step, and for
+    one without numbers.
     """
     _need(data, ("step",))
     data = data.drop(columns=["failure"], errors="ignore")
-    kinds = [c for c in data.columns if not pd.api.types.is_numeric_dtype(data[c])]
-    numbers = [c for c in data.columns if c not in (*kinds, "step", "run") and data[c].notna().any()]
-    if not numbers:
+    texts = [c for c in data.columns if not pd.api.types.is_numeric_dtype(data[c])]
+    if {"quantity", "value"} <= set(data):
+        shown = [(name, "value", rows) for name, rows in data.groupby("quantity", sort=False)]
+    else:
+        numbers = [c for c in data.columns if c not in (*texts, "step", "run") and data[c].notna().any()]
+        shown = [(name, name, data) for name in numbers]
+    if not shown:
         raise ValueError(f"data has no column of numbers beside step; its columns are {', '.join(data.columns)}.")
-    by = [*(["run"] if "run" in data else []), *kinds]
-    columns = min(COLUMNS, len(numbers))
-    rows = -(-len(numbers) // columns)
-    figure, axes = panels(rows, columns, height=0.8, sharex=True)
-    for ax in axes.flat[len(numbers) :]:
+    by = [c for c in ("run", *texts) if c in data and c not in ("quantity", "probe")]
+    columns = min(COLUMNS, len(shown))
+    figure, axes = panels(-(-len(shown) // columns), columns, height=1.0)
+    for ax in axes.flat[len(shown) :]:
         ax.set_visible(False)
-    for ax, column in zip(axes.flat, numbers, strict=False):
-        part = data.dropna(subset=[column])
-        groups = list(part.groupby(by, dropna=False)) if by else [((), part)]
-        for place, (names, rows_of) in enumerate(groups):
-            mean = rows_of.groupby("step")[column].mean()
-            label = ", ".join(map(str, names)) if len(groups) <= LINES and names else None
-            ax.plot(mean.index + 1, mean, color=PALETTE[place % len(PALETTE)], marker="o", ms=2, lw=0.9, label=label)
-        ax.set(xscale="log", title=column.replace("_", " "))
-        if ax.get_legend_handles_labels()[1] and len(groups) > 1:
-            ax.legend(fontsize=6)
-    for ax in axes[-1]:
-        ax.set_xlabel("step + 1")
+    names: list[str] = []
+    for ax, (name, column, rows) in zip(axes.flat, shown, strict=False):
+        _reading(ax, rows.dropna(subset=[column]), column, by, names)
+        ax.set(xscale="log", title=name.replace("_", " "), xlabel="step + 1")
+    if 1 < len(names) <= LINES:
+        handles = [h for ax in axes.flat for h in ax.get_legend_handles_labels()[0]]
+        figure.legend({h.get_label(): h for h in handles}.values(), names, loc="outside lower center", ncols=4)
     return figure
+
+
+def _reading(ax: Axes, data: pd.DataFrame, column: str, by: Sequence[str], names: list[str]) -> None:
+    """The mean of a column against step, a line for each group; bars where a line has one row with an error a step.
+
+    names  of all lines so far, one colour each; new ones are added
+    """
+    for group, rows in data.groupby(list(by), dropna=False) if by else [((), data)]:
+        parts = [f"run {part}" if key == "run" else str(part) for key, part in zip(by, group, strict=True)]
+        name = ", ".join(part for part in parts if part not in ("", "nan")) or "all"
+        if name not in names:
+            names.append(name)
+        steps = rows.groupby("step")
+        mean, single = steps[column].mean(), steps.size().max() == 1
+        errors = steps["error"].first().fillna(0) if column == "value" and single and "error" in rows else None
+        look = {"color": PALETTE[names.index(name) % len(PALETTE)], "marker": "o", "ms": 2, "lw": 0.9}
+        ax.errorbar(mean.index + 1, mean, errors, label=name, **look)
 
 
 def _runs(data: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, Criteria]]:

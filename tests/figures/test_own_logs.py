@@ -92,6 +92,26 @@ def test_readings_have_a_panel_for_each_number_and_a_line_for_each_run(log):
         figures.readings(table[["run", "step", "layer"]])
 
 
+def test_tables_of_the_four_probes_have_a_panel_for_each_quantity():
+    rows = [
+        (quantity, layer, 0, step + place, 0.5, step)
+        for step in (0, 10, 100)
+        for quantity, layers in (("lambda", ["1"]), ("D", ["1", "out"]))
+        for place, layer in enumerate(layers)
+    ]
+    table = pd.DataFrame(rows, columns=["quantity", "layer", "order", "value", "error", "step"])
+    figure = figures.readings(table.assign(probe="all"))
+    shown = [ax for ax in figure.axes if ax.get_visible()]
+    assert [ax.get_title() for ax in shown] == ["lambda", "D"]
+    assert [len(ax.containers) for ax in shown] == [1, 2]
+    line, _, (bars,) = shown[1].containers[1].lines
+    assert np.array_equal(line.get_ydata(), [1, 11, 101])
+    assert [np.ptp(segment[:, 1]) for segment in bars.get_segments()] == [1.0, 1.0, 1.0]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["1", "out"]
+    colors = [container.lines[0].get_color() for ax in shown for container in ax.containers]
+    assert colors == [figures.PALETTE[0], figures.PALETTE[0], figures.PALETTE[1]]
+
+
 def test_a_figure_is_saved_where_one_is_and_drawn_again_from_there(log, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NIN_FIGURES", str(tmp_path / "elsewhere"))
