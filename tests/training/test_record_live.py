@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import nin
-from nin.probes.curvature import critical_rate, top_mode
+from nin.probes.curvature import critical_rate, local_hessian, top_mode
 from nin.training import live
 
 pytestmark = pytest.mark.usefixtures("unchecked")
@@ -66,6 +66,39 @@ def test_another_optimiser_has_its_own_critical_rate_and_no_kappa_H(blobs):
     same = critical_rate(noisy(), x, y, optimizer=lambda p, lr: torch.optim.AdamW(p, lr=lr, betas=(0.5, 0.9)), **ask)
     assert record.kappas["kappa_1"] == pytest.approx(0.02 / same.rate, rel=1e-9)
     assert math.isnan(record.kappas["kappa_H"])
+
+
+def test_settings_of_the_groups_count_and_groups_that_differ_are_refused(blobs):
+    x, y, model = blobs.x_train.double(), blobs.y_train, noisy()
+    optimizer = torch.optim.SGD(model.parameter_groups(lr=0.1, momentum=0.9))
+    record = nin.Record(model, optimizer, x, y, loss=F.cross_entropy, batch_size=32)
+    first_step(record, model, x, y)
+    ask = {"loss": F.cross_entropy, "batch_size": 32, "generator": torch.Generator().manual_seed(0)}
+    same = critical_rate(noisy(), x, y, optimizer=lambda p, lr: torch.optim.SGD(p, lr=lr, momentum=0.9), **ask)
+    assert record.kappas["kappa_1"] == pytest.approx(0.2 / same.rate, rel=1e-9)
+    model = noisy()
+    groups = [{"params": model.network.parameters(), "lr": 0.1}, {"params": [model.niw], "lr": 0.01}]
+    record = nin.Record(model, torch.optim.SGD(groups), x, y, loss=F.cross_entropy, batch_size=32)
+    with pytest.warns(UserWarning, match="cannot be measured: the parameter groups of the optimiser differ in lr"):
+        first_step(record, model, x, y)
+
+
+def test_kappa_H_is_that_of_the_side_where_the_node_is(blobs):
+    x, y = blobs.x_train.double().view(-1, 1, 2, 3), blobs.y_train
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 3, 2), nn.Tanh(), nn.Flatten(), nn.Linear(6, 4)).double()
+    found = []
+    for at in ("preactivation", "input"):
+        model = nin.inject(network, "0", sigma=2.0, at=at, example=x[:2])
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.3)
+        record = nin.Record(model, optimizer, x, y, loss=F.cross_entropy, batch_size=32)
+        first_step(record, model, x, y)
+        lam = local_hessian(network, "0", x[:256], y[:256], loss=F.cross_entropy, at=at)
+        assert record.kappas["kappa_H"] == pytest.approx(
+            0.3 * 4 * torch.linalg.eigvalsh(lam.double())[-1].item(), rel=1e-6
+        )
+        found.append(record.kappas["kappa_H"])
+    assert found[0] != pytest.approx(found[1], rel=0.05)
 
 
 def test_a_number_that_is_refused_is_said(blobs):

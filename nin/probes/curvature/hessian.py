@@ -97,12 +97,22 @@ def extremes(
     return top[::-1], bottom
 
 
-def top_mode(model: nn.Module, layer: str, x: Inputs, y: Inputs, *, loss: Loss, forward: Forward | None = None) -> Mode:
+def top_mode(
+    model: nn.Module,
+    layer: str,
+    x: Inputs,
+    y: Inputs,
+    *,
+    loss: Loss,
+    at: str | None = None,
+    forward: Forward | None = None,
+) -> Mode:
     """The algebraically largest eigenvalue of <H> and its eigenvector, whose largest entry is positive.
 
-    Dense up to DENSE_LIMIT units, above it Lanczos (scipy's eigsh) on exact Hessian-vector products.
+    Dense up to DENSE_LIMIT units, above it Lanczos (scipy's eigsh) on exact Hessian-vector products. Arguments as for
+    `local_hessian`.
     """
-    curvature = LocalHessian(model, layer, x, y, loss=loss, forward=forward)
+    curvature = LocalHessian(model, layer, x, y, loss=loss, at=at, forward=forward)
     if curvature.d > DENSE_LIMIT:
         return lanczos(curvature.product, curvature.d, like=curvature.delta)[0]
     hessian = widened(curvature @ torch.eye(curvature.d).to(curvature.delta))
