@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from nin.model.evaluating import evaluating
 from nin.model.passing import tensors
 
+PASS = 256  # samples whose statistics a batch norm uses where a network is measured
 CLOSE = {torch.float64: 1e-7, torch.float32: 1e-3}  # relative: batches of two sizes are rounded differently
 
 
@@ -52,6 +53,12 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
     finally:
         for norm, (training, tracked) in zip(norms, before, strict=True):
             norm.training, norm.track_running_stats = training, tracked
+
+
+def even_parts(count: int) -> list[int]:
+    """Sizes of the fewest passes of at most PASS samples, as equal as can be: a rest has no statistics of its own."""
+    passes = -(-count // PASS)
+    return [(place + 1) * count // passes - place * count // passes for place in range(passes)]
 
 
 @contextmanager

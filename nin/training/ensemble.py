@@ -29,7 +29,6 @@ class Ensemble:
     Networks that cannot be stacked are trained by `nin.training.one_by_one.OneByOne`, of the same form.
     """
 
-    chunk = CHUNK  # samples evaluated at a time
     at_least = 2  # members: the product of one matrix uses a different kernel than a stack's, and rounds differently
 
     def __init__(self, members: Sequence[nn.Module], *, device: torch.device | str = "cpu", vectorise: bool = False):
@@ -44,6 +43,10 @@ class Ensemble:
         several = len(self._names) > 1
         self._vectorise = vectorise or type(network) is not MLP or bool(frozen) or several
         self._restack()
+
+    def chunks(self, count: int) -> list[int]:
+        """How many of `count` samples to evaluate at a time, in turn."""
+        return [min(CHUNK, count - begin) for begin in range(0, count, CHUNK)]
 
     def __len__(self) -> int:
         return len(next(iter(self.parameters.values())))

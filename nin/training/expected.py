@@ -87,14 +87,15 @@ class ExpectedLoss:
     @torch.no_grad()
     def _losses(self, ensemble: Stack, configs: Sequence[RunConfig]) -> Float[Tensor, "K samples"]:
         """The loss of each pair, averaged over +eps and -eps, in float64."""
-        chunks = zip(self._x.split(ensemble.chunk), self._y.split(ensemble.chunk), strict=True)
+        sizes = ensemble.chunks(len(self._x))
+        chunks = zip(self._x.split(sizes), self._y.split(sizes), strict=True)
         if not configs[0].nodes:
             return torch.cat([self._chunk(ensemble, x, y, None) for x, y in chunks], 1)
         like = torch.empty((), dtype=DTYPES[configs[0].dtype], device=self._x.device)  # x may be integers
         eps = matching(torch.stack([config.sigma * self._draws[config.law] for config in configs]), like)
         parts = [
             (self._chunk(ensemble, x, y, noise) + self._chunk(ensemble, x, y, -noise)) / 2
-            for (x, y), noise in zip(chunks, eps.split(ensemble.chunk, dim=1), strict=True)
+            for (x, y), noise in zip(chunks, eps.split(sizes, dim=1), strict=True)
         ]
         return torch.cat(parts, 1)
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from nin.model.evaluating import evaluating
-from nin.model.independence import batch_statistics
+from nin.model.independence import batch_statistics, even_parts
 from nin.model.losses import accuracy
 from nin.model.nodes import NoisyNetwork
 from nin.model.noise import draw_noise
@@ -18,7 +18,6 @@ from nin.model.views import Forward, Inputs, View, numbered, targeted
 from nin.support.precision import widened
 from nin.training.expected import ratio_error, spread_evenly
 
-CHUNK = 256  # samples per pass
 SHOWN = 512  # samples of the clean loss, half of `eval_samples` of RunConfig: the record should cost little
 GROUPS = 32  # of samples, whose mean losses give the standard error if the loss is a mean
 SEED = 0  # of the noise
@@ -60,10 +59,10 @@ class FixedSamples:
 
     def expected(self) -> tuple[float, float]:
         """The expected noisy loss at the present weights, and the standard error of its ratio to the first one."""
-        chunks = [slice(begin, begin + CHUNK) for begin in range(0, len(self.index), CHUNK)]
+        chunks = torch.arange(len(self.index)).split(even_parts(len(self.index)))
         with self._untouched():
             parts = [self._noisy(chunk) for chunk in chunks]
-        mean = float(np.average([value for value, _ in parts], weights=[len(self.index[chunk]) for chunk in chunks]))
+        mean = float(np.average([value for value, _ in parts], weights=list(map(len, chunks))))
         losses = np.concatenate([groups for _, groups in parts])
         if self.start is None:
             self.start = losses
@@ -75,7 +74,7 @@ class FixedSamples:
         order = torch.randperm(count, generator=torch.Generator().manual_seed(SEED))
         loss = right = shuffled = 0.0
         with self._untouched(), self.noisy.using(0.0):
-            for part in torch.arange(count).split(CHUNK):
+            for part in torch.arange(count).split(even_parts(count)):
                 x, y, others = (
                     values[index.to(values.device)].to(device)
                     for values, index in ((self.x, part), (self.y, part), (self.y, order[part]))
@@ -105,7 +104,7 @@ class FixedSamples:
             stack.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))
             yield
 
-    def _noisy(self, chunk: slice) -> tuple[float, Float[np.ndarray, " groups"]]:
+    def _noisy(self, chunk: Int[Tensor, " chunk"]) -> tuple[float, Float[np.ndarray, " groups"]]:
         """The loss of some samples averaged over +-eps, and the same of groups of them."""
         device = self._device()
         x, y = (values[self.index[chunk].to(values.device)].to(device) for values in (self.x, self.y))

@@ -16,17 +16,19 @@ from nin.support.threads import threads, threads_for
 from nin.training.batches import StackedBatches
 from nin.training.config import DTYPES, RunConfig
 from nin.training.ensemble import Ensemble
+from nin.training.expected import spread_evenly
 from nin.training.objective import Objective, OwnLoss
 from nin.training.one_by_one import OneByOne
 from nin.training.recorder import EARLY, Recorder
 from nin.training.stacking import check_stackable
-from nin.training.start import build, kappa_avg, members, with_node
+from nin.training.start import build, cast, kappa_avg, members, with_node
 from nin.training.together import why_alone
 from nin.training.trajectories import Trajectories
 from nin.training.twins import twins
 from nin.training.updates import Stack, Updates
 
 CHECKED = 64  # samples on which a network and a loss are tried before training
+LABELS = 256  # of which a sample is tried as well
 
 
 def train(
@@ -115,19 +117,25 @@ def check_run(config: RunConfig, network: nn.Module, data: Dataset, objective: O
     Raises ValueError for a layer that takes no node, for a network that does not return a tensor with a row for each
     sample, and as `Objective.check` does.
     """
-    count = min(CHECKED, len(data.x_train))
-    index = torch.arange(count) * (len(data.x_train) // count)
-    cast = data.x_train[index]
-    x, y = cast.to(DTYPES[config.dtype]) if cast.is_floating_point() else cast, data.y_train[index]
-    y = y.to(x.dtype) if y.is_floating_point() and x.is_floating_point() else y
-    x, y = x.cpu(), y.cpu()
+    index = _samples_to_try(data)
+    x, y = (cast(part[index], DTYPES[config.dtype]).cpu() for part in (data.x_train, data.y_train))
     outputs = OneByOne([with_node(config, network, data)], [config])(x[None])[0]
-    if outputs.shape[:1] != (count,):
+    if outputs.shape[:1] != (len(x),):
         raise ValueError(
-            f"network returned {tuple(outputs.shape)} for {count} samples; the first axis must count the samples."
+            f"network returned {tuple(outputs.shape)} for {len(x)} samples; the first axis must count the samples."
         )
     objective.check(outputs, y)
     return why_alone(config, network, x)
+
+
+def _samples_to_try(data: Dataset) -> Int[Tensor, " count"]:
+    """Numbers of samples spread evenly, and of the first with each label: a loss may weigh a rare one otherwise."""
+    spread = spread_evenly(min(CHECKED, len(data.x_train)), len(data.x_train))
+    if data.y_train.is_floating_point():
+        return spread
+    labels = data.y_train.reshape(len(data.y_train), -1)
+    _, first = np.unique(labels.numpy(force=True), return_index=True)
+    return torch.cat([spread, torch.from_numpy(first[:LABELS] // labels.shape[1])]).unique()
 
 
 def find_device(device: str) -> torch.device:

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from nin.model.evaluating import evaluating
-from nin.model.independence import batch_statistics
+from nin.model.independence import batch_statistics, even_parts
 from nin.model.nodes import NoisyNetwork
 from nin.support.randomness import own_randomness
 from nin.training.config import RunConfig
@@ -26,8 +26,7 @@ class OneByOne:
     samples, as in training, without a change to their running ones.
     """
 
-    chunk = 256  # samples evaluated at a time: those of an expected loss, whose statistics a batch norm then uses
-    at_least = 1
+    at_least = 1  # member
 
     def __init__(
         self, members: Sequence[nn.Module], configs: Sequence[RunConfig], *, device: torch.device | str = "cpu"
@@ -36,6 +35,10 @@ class OneByOne:
         self.members = [copy.deepcopy(member).to(device) for member in members]
         self._draws = [config.generator("dropout") for config in configs]
         self._autocast = configs[0].autocast
+
+    def chunks(self, count: int) -> list[int]:
+        """How many of `count` samples to evaluate at a time, in turn: evenly, so that no statistics are of a rest."""
+        return even_parts(count)
 
     def __len__(self) -> int:
         return len(self.members)

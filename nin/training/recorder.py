@@ -147,7 +147,8 @@ class Recorder:
     ) -> tuple[Float[Tensor, " K"], Float[Tensor, " K"]]:
         """Mean loss and accuracy (K,) of all members without noise."""
         loss, correct = 0, 0
-        for part_x, part_y in zip(x.split(ensemble.chunk), y.split(ensemble.chunk), strict=True):
+        sizes = ensemble.chunks(len(x))
+        for part_x, part_y in zip(x.split(sizes), y.split(sizes), strict=True):
             outputs = ensemble(part_x.expand(len(ensemble), *part_x.shape))  # (K, chunk, outputs)
             labels = part_y.expand(len(ensemble), *part_y.shape)  # (K, chunk, ...)
             loss = loss + widened(self.loss(outputs, labels)).sum(1)

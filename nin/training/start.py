@@ -79,6 +79,7 @@ def members(
 
     Without a node, and with curvature_pairs=0, there are no modes.
     """
+    objective = objective or Objective(configs[0].loss)
     networks: dict[int, nn.Module] = {}
     modes: dict[int, list[Mode]] = {}
     stack = []
@@ -90,7 +91,7 @@ def members(
             networks[config.seed] = network
             measured = config.nodes and config.curvature_pairs
             with _one_at_a_time:
-                found = _known_modes(config, network, data, factory, objective, device) if measured else []
+                found = _top_modes(config, network, data, factory, objective, device) if measured else []
             modes[config.seed] = found
         stack.append(with_node(config, networks[config.seed], data, factory))
     return stack, [modes[config.seed] for config in configs]
@@ -118,31 +119,15 @@ def with_node(config: RunConfig, network: nn.Module, data: Dataset, factory: Fac
         sigma=config.sigma,
         nodes=config.nodes,
         niw_std=default if config.niw_std is None else config.niw_std,
-        example=_cast(data.x_train[:2], DTYPES[config.dtype]),
+        example=cast(data.x_train[:2], DTYPES[config.dtype]),
         law=config.law,
         generator=config.generator("niw"),
     )
 
 
-def _cast(values: Tensor, dtype: torch.dtype) -> Tensor:
+def cast(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Real numbers in this dtype; integers, such as labels and tokens, as they are."""
     return values.to(dtype) if values.is_floating_point() else values
-
-
-def _known_modes(
-    config: RunConfig,
-    network: nn.Module,
-    data: Dataset,
-    factory: Factory | None,
-    objective: Objective | None,
-    device: torch.device | str,
-) -> list[Mode]:
-    if factory is not None or (objective and objective.own):  # it may build a different network at each call
-        return _top_modes(config, network, data, factory, objective, device)
-    known = _modes.setdefault(data, {})
-    shape = config.replace(sigma=1.0, lr=1.0, niw_std=None, law="gaussian", resample="epoch"), str(device)
-    if shape not in known:
-        known[shape] = _top_modes(config, network, data, factory, objective, device)
-    return known[shape]
 
 
 def _top_modes(
@@ -150,23 +135,29 @@ def _top_modes(
     network: nn.Module,
     data: Dataset,
     factory: Factory | None,
-    objective: Objective | None,
+    objective: Objective,
     device: torch.device | str,
 ) -> list[Mode]:
-    """Of a network with batch norm, the statistics are those of the samples, held fixed."""
-    x, y = data.x_train[: config.eval_samples], data.y_train[: config.eval_samples]
-    if factory is None and config.network == "linear" and config.loss == "mse" and data.classes == 1:
+    """The top mode at each layer with a node; with batch norm, the statistics are those of the samples, held fixed."""
+    # a factory may build a different network at each call, and a loss of one's own has no name to be known by
+    known = _modes.setdefault(data, {}) if factory is None and objective.name else {}
+    shape = config.replace(sigma=1.0, lr=1.0, niw_std=None, law="gaussian", resample="epoch"), str(device)
+    if shape in known:
+        return known[shape]
+    if factory is None and config.network == "linear" and objective.name == "mse" and data.classes == 1:
         readout = network.layers[1].weight.detach()[0].cpu().double()  # <H> = v v^T / N, of rank one
-        return [Mode(lam=float(readout @ readout) / len(readout), vector=None, residual=0.0)]
-    dtype, objective = DTYPES[config.dtype], objective or Objective(config.loss)
-    x, y = (_cast(part, dtype).to(device) for part in (x, y))
+        known[shape] = [Mode(lam=float(readout @ readout) / len(readout), vector=None, residual=0.0)]
+        return known[shape]
+    parts = data.x_train[: config.eval_samples], data.y_train[: config.eval_samples]
+    x, y = (cast(part, DTYPES[config.dtype]).to(device) for part in parts)
     network = network.to(device)
     with statistics_of(network, x):
         modes = [
-            top_mode(network, name, x, y, loss=objective.own or LOSSES[config.loss])
+            top_mode(network, name, x, y, loss=objective.own or LOSSES[objective.name])
             for name in layer_names(config, network)
         ]
     network.cpu()
+    known[shape] = modes
     return modes
 
 
@@ -194,8 +185,8 @@ def kappa_avg(
             for config, generator in zip(configs, generators, strict=True)
         ]
         eps = matching(torch.stack(draws), like)  # (K, samples, nodes)
-        size = ensemble.chunk
-        for part_x, part_y, part_eps in zip(x.split(size), y.split(size), eps.split(size, dim=1), strict=True):
+        sizes = ensemble.chunks(len(x))
+        for part_x, part_y, part_eps in zip(x.split(sizes), y.split(sizes), eps.split(sizes, dim=1), strict=True):
             inputs = part_x.expand(len(configs), *part_x.shape)  # (K, chunk, d)
             labels = part_y.expand(len(configs), *part_y.shape)  # (K, chunk, ...)
             for noise in (part_eps, -part_eps):

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from curves import largest_difference
 from torch import nn
 from torch.nn import functional as F
 
@@ -18,7 +19,6 @@ from nin.phases import classify, criteria
 from nin.probes.curvature import top_mode
 from nin.training import loop
 from nin.training.batches import batches
-from nin.training.trajectories import CURVES
 
 pytestmark = pytest.mark.usefixtures("unchecked")  # thousands of small steps
 SMALL = RunConfig(
@@ -36,17 +36,6 @@ def normed() -> nn.Module:
 
 def dropping() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Dropout(0.2), nn.Linear(12, 4))
-
-
-def apart(a, run_a, b, run_b) -> float:
-    """Largest relative difference of all curves of two runs; both must have measured the same rows."""
-    worst = 0.0
-    for name in CURVES:
-        x, y = a.curves[name][:, run_a], b.curves[name][:, run_b]
-        assert np.array_equal(np.isnan(x), np.isnan(y)), name
-        good = np.isfinite(y)
-        worst = max(worst, float(np.max(np.abs(x - y)[good] / (np.abs(y[good]) + 1e-12), initial=0)))
-    return worst
 
 
 SETTINGS = [
@@ -67,7 +56,7 @@ def test_runs_trained_one_by_one_are_those_trained_as_a_stack(blobs, monkeypatch
     monkeypatch.setattr(loop, "why_alone", lambda *_: "asked for")
     apart_ = train(configs, data=blobs, network=plain)
     assert apart_.alone == "asked for"
-    assert max(apart(together, run, apart_, run) for run in range(4)) < 1e-8
+    assert max(largest_difference(together, run, apart_, run) for run in range(4)) < 1e-8
     ends = [{name: p.detach() for name, p in runs.model(1).named_parameters()} for runs in (together, apart_)]
     assert all(torch.allclose(ends[0][name], ends[1][name], rtol=1e-8) for name in ends[0])
     assert ends[0].keys() == ends[1].keys()
@@ -169,11 +158,11 @@ def test_a_run_with_dropout_is_the_same_alone_and_in_a_group_and_leaves_the_gene
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == np.random.get_state()[1].tolist()  # noqa: NPY002
     for run, config in enumerate(configs):
-        assert apart(group, run, train(config, data=blobs, network=dropping), 0) == 0
+        assert largest_difference(group, run, train(config, data=blobs, network=dropping), 0) == 0
     silent = train(
         configs[0], data=blobs, network=lambda: nn.Sequential(*[m for m in dropping() if type(m) is not nn.Dropout])
     )
-    assert apart(group, 0, silent, 0) > 1e-3  # the dropout acts
+    assert largest_difference(group, 0, silent, 0) > 1e-3  # the dropout acts
 
 
 def test_frozen_parameters_stay_and_tied_weights_stay_tied(blobs):
@@ -223,17 +212,17 @@ def test_a_loss_of_ones_own_by_its_mean_or_by_sample(blobs):
     mean = train(configs, data=blobs, network=plain, loss=label_smoothing)
     each = train(configs, data=blobs, network=plain, loss=nn.CrossEntropyLoss(label_smoothing=0.1, reduction="none"))
     assert mean.alone is None
-    assert max(apart(mean, run, each, run) for run in range(2)) < 1e-10
+    assert max(largest_difference(mean, run, each, run) for run in range(2)) < 1e-10
     mlp = [train(configs[0].replace(layer=0, widths=(8,)), data=blobs, loss=one) for one in (label_smoothing, None)]
-    assert apart(mlp[0], 0, mlp[1], 0) > 1e-3
+    assert largest_difference(mlp[0], 0, mlp[1], 0) > 1e-3
     named = train(configs, data=blobs, network=plain)
     same = train(configs, data=blobs, network=plain, loss=F.cross_entropy)
-    assert max(apart(named, run, same, run) for run in range(2)) < 1e-10
+    assert max(largest_difference(named, run, same, run) for run in range(2)) < 1e-10
 
 
 def test_the_fast_perceptron_with_a_loss_of_ones_own_is_the_named_one(blobs):
     config = SMALL.replace(layer=0, widths=(9, 8), sigma=1.0)
-    assert apart(train(config, data=blobs), 0, train(config, data=blobs, loss=F.cross_entropy), 0) < 1e-10
+    assert largest_difference(train(config, data=blobs), 0, train(config, data=blobs, loss=F.cross_entropy), 0) < 1e-10
 
 
 def weighted(outputs, y):
@@ -314,7 +303,7 @@ def test_augmentation_follows_from_the_seed_and_touches_nothing_that_is_measured
     both = train(configs, data=blobs, network=plain, augment=jitter)
     torch.manual_seed(2)
     again = train(configs[1], data=blobs, network=plain, augment=jitter)
-    assert apart(both, 1, again, 0) < 1e-12
+    assert largest_difference(both, 1, again, 0) < 1e-12
     bare = train(configs, data=blobs, network=plain)
     assert both.curves["noisy_loss"][0, 0] != bare.curves["noisy_loss"][0, 0]
     for name in ("expected_loss", "train_loss", "test_loss"):
@@ -331,7 +320,7 @@ def test_autocast(blobs):
     )
     assert "autocast" in runs.alone
     assert runs.model(0).network[0].weight.dtype == torch.float32
-    assert 1e-5 < apart(runs, 0, exact, 0) < 0.5
+    assert 1e-5 < largest_difference(runs, 0, exact, 0) < 0.5
     with torch.autocast("cpu", dtype=torch.bfloat16):
         expected = F.cross_entropy(runs.model(0).eval()(blobs.x_train).float(), blobs.y_train).item()
     assert runs.table(0)["train_loss"].iloc[-1] == pytest.approx(expected, rel=1e-5)
@@ -444,3 +433,41 @@ def test_images_need_a_network_of_ones_own(blobs):
         train(SMALL.replace(layer=0), data=images)
     runs = train(SMALL.replace(layer="1"), data=images, network=lambda: nn.Sequential(nn.Flatten(), *plain()))
     assert runs.alone is None
+
+
+def test_a_weight_of_a_rare_class_is_seen_before_training(blobs):
+    rare = torch.zeros(640, dtype=torch.long)
+    rare[17] = 3  # between the samples that are spread evenly
+    data = dataclasses.replace(blobs, x_train=blobs.x_train.repeat(10, 1), y_train=rare)
+    weight = torch.tensor([1.0, 1.0, 1.0, 50.0], dtype=torch.float64)
+    with pytest.raises(ValueError, match="the mean of the samples alone"):
+        train(SMALL, data=data, network=plain, loss=nn.CrossEntropyLoss(weight=weight))
+
+
+@pytest.mark.parametrize("count", [129, 257])
+def test_batch_norm_meets_no_rest_of_a_few_samples(blobs, count):
+    """257 samples in passes of 256 would leave one, which has no statistics: they are measured in two halves."""
+    x, y = blobs.x_train.repeat(9, 1)[:count], blobs.y_train.repeat(9)[:count]
+    data = Dataset(x, y, blobs.x_test, blobs.y_test, classes=4, source="blobs")
+    runs = train(SMALL, data=data, network=normed)
+    network = runs.model(0).network.train()
+    with torch.no_grad():
+        ends = ((0, count),) if count < 256 else ((0, 128), (128, count))
+        parts = [(network(x[a:b].double()), y[a:b]) for a, b in ends]
+        expected = sum(F.cross_entropy(f, t, reduction="sum").item() for f, t in parts) / count
+    assert runs.table(0)["train_loss"].iloc[-1] == pytest.approx(expected, rel=1e-9)
+    noisy = inject(normed().double(), "0", sigma=1.0)
+    optimizer = torch.optim.SGD(noisy.parameters(), lr=0.1)
+    record = nin.Record(noisy, optimizer, x.double(), y, loss=F.cross_entropy)
+    F.cross_entropy(noisy(x[:9].double()), y[:9]).backward()
+    record(1.0)
+    assert np.isfinite(record.frame()["train_loss"].iloc[0])
+
+
+def test_the_linear_net_with_a_loss_of_ones_own_has_its_own_curvature():
+    data = nin.model.data.linear_teacher(n_train=64, n_test=8)
+    shape = {"network": "linear", "widths": (40,), "loss": "mse", "dtype": "float64"}
+    config = RunConfig(**shape, steps=3, batch_size=8, eval_samples=64)
+    losses = (None, lambda f, y: (f - y).square().sum(1))
+    mse, twice = (train(config, data=data, loss=loss).lambda_H[0] for loss in losses)
+    assert twice == pytest.approx(2 * mse, rel=1e-9)

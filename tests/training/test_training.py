@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from curves import largest_difference
 from torch import nn
 
 from nin import RunConfig, inject, train
@@ -17,17 +18,6 @@ from nin.training.batches import batches
 from nin.training.trajectories import CURVES
 
 SMALL = RunConfig(widths=(9, 8), steps=70, batch_size=16, eval_points=8, dtype="float64", lr=0.1, curvature_pairs=2)
-
-
-def largest_difference(a, run_a, b, run_b):
-    """Largest relative difference of all curves of two runs; rows where neither measured do not count."""
-    worst = 0.0
-    for name in CURVES:
-        x, y = a.curves[name][:, run_a], b.curves[name][:, run_b]
-        assert np.array_equal(np.isnan(x), np.isnan(y)), name
-        good = np.isfinite(y)
-        worst = max(worst, float(np.max(np.abs(x - y)[good] / (np.abs(y[good]) + 1e-12), initial=0)))
-    return worst
 
 
 def own_loop(config: RunConfig, data: Dataset, optimizer):
