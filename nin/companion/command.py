@@ -244,6 +244,9 @@ def _runs(arguments: argparse.Namespace) -> int:
     print(f"\n{len(found.rows)} runs{f' ({phases})' if phases else ''}, {found.bytes / 1e6:.1f} MB{checked}.")
     if found.readings:
         print(f"Readings of probes: {', '.join(f'{count} {name}' for name, count in found.readings.most_common())}.")
+    if found.records:
+        columns = ("phase", "key", "name", "settings", "age", "size")
+        print_table("records of loops of one's own (nin.sweeps.records.read)", columns, found.records)
     for problem in found.problems:
         print(f"nin: {problem}", file=sys.stderr)
     return int(bool(found.problems))

@@ -12,6 +12,7 @@ import pandas as pd
 
 from nin.phases import VERSION, classify
 from nin.support import paths
+from nin.sweeps.records import FURTHER, records_of
 from nin.sweeps.results import readings_of
 from nin.sweeps.store import DamagedRun, NewerSchema, Store
 from nin.training.config import RunConfig
@@ -30,6 +31,7 @@ class Listing:
     phases    number of runs in each phase
     seconds, bytes   time to compute the runs, and their size on disk
     readings  number of stored tables of each probe; not counted in seconds and bytes
+    records   for each record of one's own loop (phase, key, name, settings, age, size); not counted either
     problems  one sentence for each file that cannot be read
     """
 
@@ -39,6 +41,7 @@ class Listing:
     seconds: float
     bytes: int
     readings: Counter
+    records: list[tuple[str, str, str, str, str, str]]
     problems: list[str]
 
 
@@ -48,6 +51,10 @@ def listing(store: Store, *, verify: bool = False) -> Listing:
     problems += _relabel(store, manifests)
     readings, more = _manifests(readings_of(store), verify)
     problems += more
+    logs, more = _manifests(records_of(store), verify)
+    problems += more
+    for part in FURTHER if verify else ():
+        problems += _manifests(Store(records_of(store).folder / part), verify)[1]
     fields = [_fields(manifest) for manifest in manifests]
     names = list(dict.fromkeys(name for entry in fields for name in entry))
     differ = [name for name in names if len({_text(entry.get(name)) for entry in fields}) > 1]
@@ -60,8 +67,7 @@ def listing(store: Store, *, verify: bool = False) -> Listing:
                 manifests[i]["phase"] or "no node",
                 manifests[i]["key"][:12],
                 " ".join(f"{name}={_text(fields[i].get(name))}" for name in differ),
-                _age(manifests[i]["created"]),
-                f"{manifests[i]['table']['bytes'] / 1024:.0f} KiB",
+                *_age_and_size(manifests[i]),
             )
             for i in order
         ],
@@ -70,6 +76,16 @@ def listing(store: Store, *, verify: bool = False) -> Listing:
         seconds=sum(manifest["seconds"] for manifest in manifests),
         bytes=sum(manifest["table"]["bytes"] for manifest in manifests),
         readings=Counter(manifest["name"] for manifest in readings),
+        records=[
+            (
+                manifest["phase"] or "cannot tell",
+                manifest["key"][:12],
+                manifest["name"],
+                " ".join(f"{name}={_text(value)}" for name, value in manifest["settings"].items()),
+                *_age_and_size(manifest),
+            )
+            for manifest in sorted(logs, key=lambda manifest: (manifest["name"], manifest["created"]))
+        ],
         problems=problems,
     )
 
@@ -150,6 +166,10 @@ def _text(value: Any) -> str:
 
 def _sortable(value: Any) -> tuple[str, Any]:
     return ("", value) if isinstance(value, (int, float)) else (type(value).__name__, str(value))
+
+
+def _age_and_size(manifest: dict[str, Any]) -> tuple[str, str]:
+    return _age(manifest["created"]), f"{manifest['table']['bytes'] / 1024:.0f} KiB"
 
 
 def _age(created: str) -> str:
