@@ -101,7 +101,8 @@ def test_a_record_is_listed_last(tmp_path, record, monkeypatch):
 @pytest.mark.parametrize(
     "settings, problem",
     [({"seed": [0]}, r"settings\['seed'\]=\[0\] must be a number or a text"),
-     ({"sigma": 1.0}, "has the name of a column"), ({"phase": "x"}, "has the name of a column"), ({"x": float("nan")}, "must hold JSON values")],
+     ({"sigma": 1.0}, "has the name of a column"), ({"phase": "x"}, "has the name of a column"),
+     ({"x": float("nan")}, "must hold JSON values")],
 )  # fmt: skip
 def test_settings_that_cannot_be_kept(tmp_path, record, settings, problem):
     with pytest.raises(ValueError, match=problem):
