@@ -22,7 +22,7 @@ from nin.support.legible import make_legible
 PAPER = Path(__file__).parents[2] / "figures" / "paper"
 STUDIES = {"01": "linear_test_case", "02": "phase_sweep", "03": "nin_vs_loss", "04": "curvature_probe",
            "05": "robust_learning", "06": "spatial_stability", "07": "scale_detection", "08": "training_response",
-           "09": "layerwise_interactions", "10": "four_probes", "11": "memorisation"}  # fmt: skip
+           "09": "layerwise_interactions", "10": "four_probes", "11": "memorisation", "12": "your_network"}  # fmt: skip
 SAVED = sorted(path.stem for path in PAPER.glob("*.json") if path.stem[:2] in STUDIES)
 EVERY = sorted([*SAVED, *MADE])
 SLOW = ("10a_along_training", "10b_details")  # 15 and 25 panels of many lines
@@ -109,6 +109,10 @@ LOOKS = {
     "11b_along_training": (12, (5, 3, 0), "log linear"),
     "11c_reading": (2, (12, 4, 0), "linear log"),
     "11d_elsewhere": (3, (3, 0, 0), "linear linear"),
+    "12a_foretold": (2, (61, 0, 0), "log log"),
+    "12b_residual": (2, (14, 0, 0), "log log"),
+    "12c_transformer": (2, (14, 0, 0), "log log"),
+    "12d_probes": (6, (4, 4, 0), "log linear"),
 }
 
 
