@@ -4,6 +4,8 @@ The last hidden layer feeds a linear head, so that it encodes exactly the intera
 readout reads it otherwise, the difference is the floor of the probe; the figures of layers show it as a red band.
 """
 
+from itertools import cycle
+
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
@@ -12,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from nin.figures import PHASE_COLORS, panels
-from studies.drawing import line_with_interval, line_with_range
+from studies.drawing import legend_below, line_with_interval, line_with_range
 from studies.statistics import mean_interval
 
 NETWORKS = {
@@ -48,7 +50,7 @@ def strength(data: pd.DataFrame) -> Figure:
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[0, column].set_title(name)
         axes[1, column].sharey(axes[0, column])
-        legend_below(axes[:, column])
+        legend_of_column(axes[:, column])
     axes[0, 0].set_ylabel("AND strength")
     axes[1, 0].set_ylabel("OR strength")
     return figure
@@ -60,7 +62,7 @@ def changes(data: pd.DataFrame) -> Figure:
     Dashed: forget and new of the last hidden layer, which must be 0.
     """
     names = list(dict.fromkeys(data["architecture"]))
-    figure, axes = panels(1, len(names), height=0.9)
+    figure, axes = panels(1, len(names), height=1.2)
     for ax, name in zip(axes[0], names, strict=True):
         part = data[data["architecture"] == name]
         layers = list(dict.fromkeys(part["layer"]))
@@ -117,7 +119,7 @@ def planted(data: pd.DataFrame, *, terms: list[dict]) -> Figure:
     Floor: the last hidden layer by a fitted readout against the same layer by the head.
     data: seed, state, layer, iou, completeness; terms: records seed, kind, coalition, found, planted.
     """
-    figure, axes = panels(1, 3, height=1.1)
+    figure, axes = panels(1, 3, height=1.2)
     layers = list(dict.fromkeys(data["layer"]))
     for ax, quantity in zip(axes[0], ("completeness", "iou"), strict=False):
         for number, (state, rows) in enumerate(data.groupby("state", sort=False)):
@@ -127,7 +129,6 @@ def planted(data: pd.DataFrame, *, terms: list[dict]) -> Figure:
         ax.axhspan(*sorted(means[layers[-3:-1]]), **FLOOR)
         ax.set_xticks(range(len(layers)), layers, rotation=45, fontsize=6)
         ax.set(title={"iou": "IoU with the planted"}.get(quantity, quantity), ylim=(-0.05, 1.05))
-    axes[0, 0].legend(fontsize=6)
     ax, table = axes[0, 2], pd.DataFrame(terms)
     names, labels = {"and": "AND", "or": "OR"}, []
     for place, ((kind, name, size), rows) in enumerate(table.groupby(["kind", "coalition", "planted"], sort=False)):
@@ -138,7 +139,7 @@ def planted(data: pd.DataFrame, *, terms: list[dict]) -> Figure:
     ax.axhline(0, color="0.7", lw=0.6, zorder=0)
     ax.set_xticks(range(len(labels)), labels, rotation=45, fontsize=6)
     ax.set_title("at the output")
-    ax.legend(fontsize=6)
+    legend_below(figure, [axes[0, 0], ax])
     return figure
 
 
@@ -184,7 +185,7 @@ def choices(data: pd.DataFrame) -> Figure:
 
     Stars: what the last hidden layer must have; the distance from them is the floor of the probe.
     """
-    figure, axes = panels(1, 3, height=1.0)
+    figure, axes = panels(1, 3, height=1.4)
     for ax, quantity in zip(axes[0], ("completeness", "redundancy", "mean_order"), strict=True):
         for number, (choice, rows) in enumerate(data.groupby("choice", sort=False)):
             shown = rows if quantity == "mean_order" else rows.iloc[:-1]
@@ -200,18 +201,20 @@ def choices(data: pd.DataFrame) -> Figure:
 def phases(data: pd.DataFrame) -> Figure:
     """Mean order of the output's interactions, completeness of the first hidden layer, accuracy; one colour per phase.
 
-    Dotted: the completeness of the last hidden layer, which must be 1; its distance from 1 is the floor of the probe.
+    One marker per sigma. Dotted: the completeness of the last hidden layer, which must be 1; its distance from 1 is the
+    floor of the probe.
     data: phase, sigma, seed, step, accuracy, mean_order, completeness, last.
     """
-    figure, axes = panels(1, 3, height=0.9)
+    figure, axes = panels(1, 3, height=1.3)
     labels = {"mean_order": "mean order", "completeness": "completeness", "accuracy": "test accuracy"}
+    markers = dict(zip(sorted(set(data["sigma"])), cycle("os^Dv"), strict=False))
     for ax, (quantity, label) in zip(axes[0], labels.items(), strict=True):
         seen = set()
         for (sigma, phase, _), rows in data.groupby(["sigma", "phase", "seed"], sort=False):
             color = PHASE_COLORS.get(phase, NO_NODE)
             name = phase if phase not in PHASE_COLORS else rf"{phase}, $\sigma={sigma:g}$"
-            ax.plot(rows["step"] + 1, rows[quantity], "o-", ms=2.5, lw=0.9, color=color, mfc="w", alpha=0.8,
-                    label=None if name in seen else name)  # fmt: skip
+            look = {"color": color, "marker": markers[sigma], "ms": 3, "mfc": "w", "lw": 0.9, "alpha": 0.8}
+            ax.plot(rows["step"] + 1, rows[quantity], **look, label=None if name in seen else name)
             if quantity == "completeness":
                 ax.plot(rows["step"] + 1, rows["last"], ":", lw=0.9, color=color, alpha=0.8)
             seen.add(name)
@@ -220,7 +223,7 @@ def phases(data: pd.DataFrame) -> Figure:
     return figure
 
 
-def legend_below(column: np.ndarray) -> None:
+def legend_of_column(column: np.ndarray) -> None:
     """Put the legend of the first axes of a column into the last, and name the order below the one between."""
     column[-1].set_axis_off()
     column[-1].legend(*column[0].get_legend_handles_labels(), loc="upper center", ncols=2,

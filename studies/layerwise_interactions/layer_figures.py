@@ -8,7 +8,7 @@ from scipy.stats import gmean
 
 from nin.figures import panels
 from studies.drawing import line_with_interval
-from studies.layerwise_interactions.figures import FLOOR, NETWORKS, layer_ticks, legend_below
+from studies.layerwise_interactions.figures import FLOOR, NETWORKS, layer_ticks, legend_of_column
 
 PROBES = {"labels": ("C0", "fitted to the labels"), "logits": ("C2", "fitted to the logits"), "head": ("k", "the head"),
           "untrained": ("C1", "untrained network, fitted to the logits")}  # fmt: skip
@@ -40,7 +40,7 @@ def by_order(data: pd.DataFrame) -> Figure:
             ax.set(yscale="log")
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[0, column].set_title(name)
-        legend_below(axes[:, column])
+        legend_of_column(axes[:, column])
     for ax, label in zip(axes[:2, 0], labels.values(), strict=True):
         ax.set_ylabel(label)
     return figure
