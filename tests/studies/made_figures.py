@@ -3,7 +3,6 @@
 from functools import partial
 
 import made_four_probes
-import made_interactions
 import pandas as pd
 
 from studies.phase_sweep import figures as sweep
@@ -26,7 +25,6 @@ def phase_map() -> pd.DataFrame:
 
 
 MADE = {
-    **made_interactions.MADE,
     "02c_phase_map": (partial(sweep.phase_map, borders=LINES, rival=LINES), phase_map),
     **made_four_probes.MADE,
 }
