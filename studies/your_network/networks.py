@@ -90,6 +90,11 @@ def characters(text: str, context: int, stride: int = 1) -> tuple[Int[Tensor, "n
     return windows[:, :-1].contiguous(), windows[:, 1:].contiguous(), alphabet
 
 
+def mean_over_places(logits: Float[Tensor, "n t characters"], targets: Int[Tensor, "n t"]) -> Float[Tensor, ""]:
+    """The loss of a language model: the mean cross-entropy of every next character."""
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
 def descriptions() -> str:
     """The texts that describe five data sets in scikit-learn: 14,000 characters without a download."""
     names = ("digits", "iris", "wine", "diabetes", "breast_cancer")

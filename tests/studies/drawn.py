@@ -104,7 +104,7 @@ LOOKS = {
     "10b_details": (15, (2, 1, 0), "log linear"),
     "10c_change_points": (5, (13, 13, 0), "log linear"),
     "10d_together": (1, (0, 0, 1), "linear linear"),
-    "10e_coloured": (8, (12, 1, 0), "log log"),
+    "10e_coloured": (8, (48, 1, 0), "log log"),
     "11a_linear": (3, (8, 4, 0), "log log"),
     "11b_along_training": (12, (5, 3, 0), "log linear"),
     "11c_reading": (2, (12, 4, 0), "linear log"),

@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import made_four_probes
 import pandas as pd
 
 from studies.phase_sweep import figures as sweep
@@ -26,5 +25,4 @@ def phase_map() -> pd.DataFrame:
 
 MADE = {
     "02c_phase_map": (partial(sweep.phase_map, borders=LINES, rival=LINES), phase_map),
-    **made_four_probes.MADE,
 }

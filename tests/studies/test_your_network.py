@@ -13,13 +13,9 @@ import nin
 from nin.model.independence import statistics_of
 from nin.probes.asking import ask
 from studies.your_network import figures, measure, probes
-from studies.your_network.networks import Residual, Transformer, characters, descriptions
+from studies.your_network.networks import Residual, Transformer, characters, descriptions, mean_over_places
 
 TEXT, FOLLOWING, ALPHABET = characters("the cat sat on the mat and the dog sat on the log " * 8, 8)
-
-
-def over_places(logits, targets):
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +30,7 @@ def images():
 @pytest.fixture(scope="module")
 def letters():
     return measure.Case(
-        partial(Transformer, len(ALPHABET), 8, 8, depth=1), "head", "input", TEXT, FOLLOWING, over_places,
+        partial(Transformer, len(ALPHABET), 8, 8, depth=1), "head", "input", TEXT, FOLLOWING, mean_over_places,
         {"SGD": 0.5, "AdamW": 0.003}, batch_size=32,
     )  # fmt: skip
 
@@ -45,6 +41,12 @@ def test_characters_are_those_of_the_text():
     with pytest.raises(ValueError, match="text of 5 characters must be longer than context=5"):
         characters("abcab", 5)
     assert len(descriptions()) > 10_000
+
+
+def test_the_loss_is_the_mean_over_samples_and_places():
+    logits, targets = torch.randn(3, 4, 5, dtype=torch.float64), torch.randint(5, (3, 4))
+    each = [-torch.log_softmax(logits[i, t], 0)[targets[i, t]] for i in range(3) for t in range(4)]
+    torch.testing.assert_close(mean_over_places(logits, targets), torch.stack(each).mean())
 
 
 def test_the_transformer_does_not_see_what_follows():
@@ -182,7 +184,7 @@ def test_the_probes_against_their_definitions(images, letters):
     h = network.norm(network.blocks(network.embed(x) + network.position)).detach()
 
     def loss_at(shift):  # the node's noise is the same for all places of a sample
-        return over_places(network.head(h + shift[:, None]), y) * len(x)
+        return mean_over_places(network.head(h + shift[:, None]), y) * len(x)
 
     hessian = torch.autograd.functional.hessian(loss_at, torch.zeros(96, 8, dtype=torch.float64))
     blocks = hessian.diagonal(dim1=0, dim2=2).mean(-1)  # (8, 8), over samples
