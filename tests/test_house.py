@@ -150,7 +150,7 @@ def test_draw_functions_are_found_by_their_old_names(old, new):
 
 
 def test_every_old_draw_function_is_there():
-    """The names in the sidecars of commit 41078c6, as git keeps them or as the rule maps them; 09e has another table."""
+    """The names in the sidecars of commit 41078c6, as git or the rule has them; the table of 09e has changed."""
     newer = {"02f_collapse", "09e_by_order", "09j_by_layer", "09k_probes", "12b_residual", "12c_transformer"}
     saved = [figure for figure in figures.saved("paper") if figure.name not in newer]
     assert {figure.name[:2] for figure in saved} >= {"01", "02", "03", "05", "06", "07", "08", "09", "10"}
