@@ -1,5 +1,5 @@
-"""Catches: a README whose code does not run or prints something else than it states, or that names files and commands
-that do not exist."""
+"""Catches: a README or a guide whose code does not run or prints something else than it states, or that names files and
+commands that do not exist."""
 
 import re
 import textwrap
@@ -10,7 +10,12 @@ import torch
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "guide").glob("*.md"))]
+BLOCKS = {
+    f"{page.stem}-{number}": block
+    for page in PAGES
+    for number, block in enumerate(re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL))
+}
 STATED = re.compile(r"# [^#\n]*\bprints\b[^:\n]*: (.*)")
 NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d*)?(?:e[-+]?\d+)?")
 
@@ -62,7 +67,7 @@ def test_output_that_is_missing_or_not_stated_is_seen():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+@pytest.mark.parametrize("block", BLOCKS.values(), ids=BLOCKS)
 def test_code_prints_what_is_stated(block, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("NIN_STORE", str(tmp_path))
     monkeypatch.chdir(tmp_path)  # for what it writes where one is
@@ -72,6 +77,19 @@ def test_code_prints_what_is_stated(block, capsys, monkeypatch, tmp_path):
     printed = capsys.readouterr().out.splitlines()
     stated = STATED.findall(block)
     assert stated and not_printed(stated, printed) == [], "\n".join(printed)
+
+
+def test_the_readme_is_short_and_links_to_every_guide():
+    assert len(TEXT.splitlines()) <= 200
+    assert {link for link in re.findall(r"\]\((docs/guide/[^)]+)\)", TEXT)} == {
+        page.relative_to(ROOT).as_posix() for page in PAGES[1:]
+    }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+def test_links_lead_to_files(page):
+    links = re.findall(r"\]\((?!\w+:|#)([^)#]+)[^)]*\)", page.read_text())
+    assert not [link for link in links if not (page.parent / link).exists()]
 
 
 def test_named_files_exist():
@@ -86,7 +104,8 @@ def test_named_files_exist():
 
 def test_indented_python_compiles():
     """The scripts for pools and clusters, which a test cannot run."""
-    scripts = re.findall(r"(?:^    (?:from|import) .*\n(?:(?:    .*)?\n)+)", TEXT, flags=re.MULTILINE)
+    text = (ROOT / "docs" / "guide" / "sweeps.md").read_text()
+    scripts = re.findall(r"(?:^    (?:from|import) .*\n(?:(?:    .*)?\n)+)", text, flags=re.MULTILINE)
     assert len(scripts) == 2
     for script in scripts:
         compile(textwrap.dedent(script), "README.md", "exec")
