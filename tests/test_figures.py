@@ -94,6 +94,8 @@ def test_a_mistake_in_a_draw_function_is_shown_as_it_is(folder):
     save(draw, "curve", data=DATA)
     with pytest.raises(KeyError, match="label"):
         save(draw, "curve", data=DATA[["x", "y"]])
+    redraw("curve")  # what was saved before is whole
+    DATA[["x", "y"]].to_csv(folder / "curve.csv", index=False)
     with pytest.raises(ValueError, match=r"cannot draw .*curve.csv \(KeyError.*run .* again"):
         redraw("curve")
 

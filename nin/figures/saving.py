@@ -1,10 +1,9 @@
 """Figures are saved with their table and provenance, found by name, and redrawn."""
 
-import importlib
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from nin.figures import drawers
+from nin.figures.drawers import Draw, UnknownDraw
 from nin.figures.style import style
 from nin.support import paths, provenance
 from nin.support.arguments import check_choice
@@ -24,23 +25,21 @@ from nin.support.legible import make_legible
 FORMATS = ("pdf", "svg", "png")
 WITHOUT_DATE = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
 PACKAGES = ("torch", "numpy", "pandas", "scipy", "scikit-learn", "matplotlib", "seaborn", "nin")
+KEPT = ("checks",)  # names of other tables in the folders of figures
 PREFERRED = ("paper", "quick")  # profiles that are searched first for a figure
 
 
-def save(
-    draw: Callable[..., Figure], name: str, *, data: pd.DataFrame, folder: str | Path | None = None, **kwargs: Any
-) -> Figure:
+def save(draw: Draw, name: str, *, data: pd.DataFrame, folder: str | Path | None = None, **kwargs: Any) -> Figure:
     """Draw and save NAME.pdf, .svg, .png, the plotted table .csv and a .json sidecar; return the figure.
 
     draw(data, **kwargs) -> Figure is a module-level function; kwargs must be JSON values. The figure is drawn
-    from the table and the arguments as read back from disk, so `redraw` gives the same bytes.
+    from the table and the arguments as they are read back, so `redraw` gives the same bytes; the files are written once
+    it is drawn, the sidecar last.
     folder   where the files go; None: figures/PROFILE of the clone, or of NIN_FIGURES, where the commands find them
-    Raises ValueError for a draw that cannot be imported by name or arguments that are not JSON, OSError if the
-    folder cannot be written.
+    Raises ValueError for a draw that cannot be imported by name, arguments that are not JSON, and a name that is not
+    plain; OSError if the folder cannot be written.
     """
-    dotted = f"{draw.__module__}.{draw.__qualname__}"
-    if draw.__module__ == "__main__" or "<" in draw.__qualname__:
-        raise ValueError(f"draw={dotted} cannot be imported by name; move it into a module that can be imported.")
+    dotted = drawers.allow(draw)
     try:
         arguments = json.dumps(kwargs, default=_plain)
     except TypeError as error:
@@ -48,35 +47,53 @@ def save(
             f"arguments of {dotted} must be JSON values (numbers, strings, lists, dicts): {error}."
         ) from None
     figure = Saved(name, provenance.source().profile, None if folder is None else Path(folder))
-    paths.write(figure.path.with_name(f"{name}.csv"), data.to_csv(index=False).encode())
+    table = data.to_csv(index=False).encode()
     sidecar = {"draw": dotted, "arguments": json.loads(arguments)} | _provenance(data)
     content = json.dumps(sidecar, indent=2, default=_plain) + "\n"
-    paths.write(figure.path.with_name(f"{name}.json"), content.encode())
-    return _render(figure, Saved.from_table)
+    drawn, pictures = _rendered(lambda: _drawn(draw, pd.read_csv(io.BytesIO(table)), sidecar["arguments"]))
+    figure.write({"csv": table, **pictures, "json": content.encode()})
+    return drawn
 
 
-def redraw(name: str, *, profile: str = "quick", folder: str | Path | None = None) -> Figure:
+def redraw(name: str, *, profile: str = "quick", folder: str | Path | None = None, draw: Draw | None = None) -> Figure:
     """Draw a saved figure again from its table and sidecar alone; the files are identical byte for byte.
 
     folder   of a figure that was saved elsewhere than in figures/profile
+    draw     the function that drew it, if it is one of your own: a file alone may not name it
     Raises ValueError for a name that was never saved there, listing those that were, and as `Saved`.
     """
     figure = Saved(name, profile, None if folder is None else Path(folder))
+    if draw is not None:
+        drawers.allow(draw)
     if not figure.path.with_name(f"{name}.json").exists():
         names = sorted(path.stem for path in figure.path.parent.glob("*.json"))
         there = f"{figure.path.parent}; there are: {', '.join(names) or 'none'}"
         raise ValueError(f"name={name!r} is not a figure in {there}.")
-    return _render(figure, Saved.drawn)
+    drawn, pictures = _rendered(figure.drawn)
+    figure.write(pictures)
+    return drawn
 
 
-def _render(saved: "Saved", draw: Callable[["Saved"], Figure]) -> Figure:
+def _rendered(draw: Callable[[], Figure]) -> tuple[Figure, dict[str, bytes]]:
+    """A figure in the style of all, closed, and its picture in each format."""
+    pictures = {}
     with mpl.rc_context(style()):
-        figure = draw(saved)
-        for suffix in FORMATS:
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, metadata=WITHOUT_DATE[suffix])
-            paths.write(saved.path.with_name(f"{saved.name}.{suffix}"), buffer.getvalue())
-        plt.close(figure)
+        before = plt.get_fignums()
+        try:
+            figure = draw()
+            for suffix in FORMATS:
+                buffer = io.BytesIO()
+                figure.savefig(buffer, format=suffix, metadata=WITHOUT_DATE[suffix])
+                pictures[suffix] = buffer.getvalue()
+        finally:
+            for number in set(plt.get_fignums()) - set(before):
+                plt.close(number)
+    return figure, pictures
+
+
+def _drawn(draw: Draw, table: pd.DataFrame, arguments: dict[str, Any]) -> Figure:
+    figure = draw(table, **arguments)
+    make_legible(figure)
     return figure
 
 
@@ -104,11 +121,28 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Saved:
-    """A figure that `nin.figures.save` has written: NAME.json and .csv in figures/PROFILE, or in a folder."""
+    """A figure that `nin.figures.save` has written: NAME.json and .csv in figures/PROFILE, or in a folder.
+
+    Raises ValueError for a name or a profile that leaves that folder, or is kept for other files.
+    """
 
     name: str
     profile: str
     folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        for field, value in (("name", self.name), ("profile", self.profile)):
+            if not value or value != Path(value).name or value.startswith(".") or set(value) & set("\\\0\n"):
+                raise ValueError(
+                    f"{field}={value!r} must be a plain name, without folders and not beginning with a dot."
+                )
+        if self.name in KEPT:
+            raise ValueError(f"name={self.name!r} is that of the table of checks; choose another.")
+
+    def write(self, files: Mapping[str, bytes]) -> None:
+        """Write files by suffix, in this order."""
+        for suffix, content in files.items():
+            paths.write(self.path.with_name(f"{self.name}.{suffix}"), content)
 
     @property
     def path(self) -> Path:
@@ -127,11 +161,12 @@ class Saved:
         return sidecar
 
     @property
-    def draw(self) -> Callable[..., Figure]:
-        """The function that draws the figure; ValueError if this version of nin does not have it."""
-        module, _, function = _present_name(self.sidecar["draw"]).rpartition(".")
+    def draw(self) -> Draw:
+        """The function that draws the figure; ValueError if this version of nin does not have it, or it is not ours."""
         try:
-            return getattr(importlib.import_module(module), function)
+            return drawers.named(_present_name(str(self.sidecar["draw"])))
+        except UnknownDraw as error:
+            raise UnknownDraw(f"{self.name}: {error}") from None
         except (ImportError, AttributeError) as error:
             notebook = self.sidecar.get("notebook")
             raise ValueError(
@@ -140,9 +175,8 @@ class Saved:
 
     def from_table(self) -> Figure:
         """The figure, drawn from its table and arguments with the current rcParams; errors are the draw function's."""
-        figure = self.draw(pd.read_csv(self.path.with_name(f"{self.name}.csv")), **self.sidecar["arguments"])
-        make_legible(figure)
-        return figure
+        table = pd.read_csv(self.path.with_name(f"{self.name}.csv"))
+        return _drawn(self.draw, table, self.sidecar["arguments"])
 
     def drawn(self) -> Figure:
         """`from_table` for a figure saved earlier; the caller closes it.

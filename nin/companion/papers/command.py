@@ -19,10 +19,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _list(arguments: argparse.Namespace) -> int:
     found = [(profile, saved(profile)) for profile in _profiles(arguments.profile)]
+    problems = []
     for profile, figures in found:
-        rows = [(f.name, _notebook(f), caption(f.draw), _day(f), _commit(f)) for f in figures]
+        rows = []
+        for figure in figures:
+            try:
+                rows.append((figure.name, _notebook(figure), caption(figure.draw), _day(figure), _commit(figure)))
+            except (ValueError, OSError) as error:  # one that is damaged does not hide the others
+                problems.append(str(error))
         print_table(f"figures in {paths.figures(profile)}", ("figure", "notebook", "shows", "saved", "commit"), rows)
-    return 0
+    for problem in problems:
+        print(f"nin: {problem}", file=sys.stderr)
+    return int(bool(problems))
 
 
 def _export(arguments: argparse.Namespace) -> int:
