@@ -35,7 +35,7 @@ def allow(draw: Draw) -> str:
 
 
 def named(name: str) -> Draw:
-    """The function of this dotted name, if it may draw: a figure of a study or of `nin.figures`, or one that was allowed.
+    """The function of this name, if it may draw: a figure of a study or of `nin.figures`, or one that was allowed.
 
     Nothing else is imported. Raises UnknownDraw for all others; ImportError or AttributeError for one of ours that does
     not exist (any more).
