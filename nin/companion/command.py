@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"nin: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nnin: interrupted; the results of the notebooks that had finished are kept.", file=sys.stderr)
+        print("\nnin: interrupted; what was finished is kept.", file=sys.stderr)
         return 130
 
 

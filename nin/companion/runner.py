@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nin.companion.ending import end_with_parent, end_workers, ending_on_signals
 from nin.companion.notebooks import chosen, profile_values
 from nin.companion.parameters import parameters, parse_all
 from nin.support import paths
@@ -59,11 +60,25 @@ def run(
 
     Each kernel runs this interpreter and starts in the notebook's folder. Values are checked before the first starts:
     ValueError for an unknown notebook, profile or parameter or a bad value, OSError if a folder cannot be created.
+    Ctrl-C, SIGTERM and SIGHUP end the kernel and say what is left (KeyboardInterrupt, SystemExit); what is done, and
+    the notebook up to its present cell, are kept. If this process is killed, the kernel ends too.
     """
     plans, executed = _plans(notebooks, profile, overrides or {}), _folder(profile, overrides, out)
     custom = out is not None or bool(overrides)
     figures = executed / "figures" / profile if custom else paths.figures(profile).absolute()
-    return [_execute(notebook, plan, executed, figures, progress) for notebook, plan in plans]
+    outcomes: list[Outcome] = []
+    with ending_on_signals():
+        try:
+            for notebook, plan in plans:
+                outcomes.append(_execute(notebook, plan, executed, figures, progress))
+        except (KeyboardInterrupt, SystemExit):
+            left = ", ".join(notebook.stem for notebook, _ in plans[len(outcomes) :])
+            print(
+                f"\nnin: stopped; {len(outcomes)} of {len(plans)} notebooks are finished, left: {left}.",
+                file=sys.stderr,
+            )
+            raise
+    return outcomes
 
 
 def prepare(
@@ -131,18 +146,17 @@ def _execute(notebook: Path, plan: dict[str, Any], executed: Path, figures: Path
     import papermill
 
     output, before, started = executed / notebook.name, _stamps(figures), time.monotonic()
-    error, peak = None, 0
+    error, peak, others = None, 0, multiprocessing.active_children()
     with (
         _environment(figures.parent),
         ProcessPoolExecutor(
             1,
             mp_context=multiprocessing.get_context("spawn"),
-            initializer=logging.disable,  # papermill warns about types that it cannot read
-            initargs=(logging.CRITICAL,),
+            initializer=_begin,
         ) as process,
     ):
         try:
-            process.submit(
+            execution = process.submit(
                 papermill.execute_notebook,
                 notebook,
                 output,
@@ -151,15 +165,25 @@ def _execute(notebook: Path, plan: dict[str, Any], executed: Path, figures: Path
                 cwd=notebook.parent,
                 progress_bar={"desc": notebook.stem, "leave": True} if progress else False,
                 coalesce_streams=True,  # keep only the last state of a progress bar
-            ).result()
+            )
+            execution.result()
         except Exception as exception:
             error = _last_line(exception)
+        except BaseException:  # Ctrl-C or a signal: the pool would wait for the notebook's end
+            end_workers(others)
+            raise
         try:
             peak = process.submit(resource.getrusage, resource.RUSAGE_CHILDREN).result().ru_maxrss * MAXRSS_UNIT
         except Exception as exception:
             error = error or _last_line(exception)
     written = tuple(path for path, stamp in _stamps(figures).items() if before.get(path) != stamp)
     return Outcome(notebook.stem, time.monotonic() - started, peak, error, output, figures, written)
+
+
+def _begin() -> None:
+    """What the process of a notebook does first."""
+    logging.disable(logging.CRITICAL)  # papermill warns about types that it cannot read
+    end_with_parent()
 
 
 @contextmanager

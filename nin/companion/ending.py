@@ -1,0 +1,76 @@
+"""Processes end with their parent: on signals, and when the parent is killed."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Collection, Iterator
+from multiprocessing.process import BaseProcess
+
+import psutil
+
+GRACE = 2.0  # seconds from SIGTERM to SIGKILL
+EVERY = 0.5  # seconds between looks at the parent
+STOPS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
+@contextlib.contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise SystemExit(128 + number), as Ctrl-C raises KeyboardInterrupt, to be cleaned up after.
+
+    Only in the main thread; elsewhere, and for a signal that is ignored (nohup), nothing changes.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    mine = threading.current_thread() is threading.main_thread()
+    caught = [number for number in STOPS if mine and signal.getsignal(number) == signal.SIG_DFL]
+    for number in caught:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in caught:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def end_children(of: int | None = None) -> None:
+    """End what a process (None: this one) started, and what that started: SIGTERM, and after GRACE seconds SIGKILL."""
+    try:
+        family = psutil.Process(of).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return
+    for child in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.terminate()
+    _, alive = psutil.wait_procs(family, timeout=GRACE)
+    for child in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    psutil.wait_procs(alive, timeout=GRACE)
+
+
+def end_workers(before: Collection[BaseProcess]) -> None:
+    """End this process's multiprocessing workers, except those it had before, and all that they started."""
+    for worker in set(multiprocessing.active_children()) - set(before):
+        end_children(worker.pid)
+        worker.terminate()
+        worker.join(GRACE)
+        if worker.is_alive():
+            worker.kill()
+
+
+def end_with_parent() -> None:
+    """Let this process, and all that it started, end soon after its parent, however the parent ended."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(EVERY)
+        end_children()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()

@@ -1,0 +1,83 @@
+"""Catches: a kernel or a worker that outlives the command that started it, results that are lost when it is stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+PARAMETERS = 'profile: str = "quick"  # parameter set'
+SLEEP = """import os, pathlib, time
+folder = pathlib.Path(os.environ["NIN_FIGURES"])
+folder.mkdir(parents=True)
+(folder / "pid").write_text(str(os.getpid()))
+time.sleep(600)"""
+LIMIT = 5  # seconds in which everything has ended
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A clone with a notebook that ends at once and one that does not, and the command that runs them."""
+    for name, cells in (("01_good", ["print(1)"]), ("02_long", ["print(2)", SLEEP]), ("03_next", ["print(3)"])):
+        code = [new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}), *map(new_code_cell, cells)]
+        book = new_notebook(cells=[new_markdown_cell("# Question"), *code])
+        book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        (tmp_path / "notebooks" / "profiles").mkdir(parents=True, exist_ok=True)
+        nbformat.write(book, tmp_path / "notebooks" / f"{name}.ipynb")
+    (tmp_path / "notebooks" / "profiles" / "quick.yaml").write_text("{}")
+    (tmp_path / "run.py").write_text(
+        "import sys\nfrom pathlib import Path\nfrom nin.support import paths\n"
+        "paths.root = lambda: Path(sys.argv[1])\nfrom nin.__main__ import main\n"
+        "if __name__ == '__main__':\n    sys.exit(main(['run', '--out', sys.argv[1] + '/out']))\n"
+    )
+    return tmp_path
+
+
+def started(clone: Path, **options) -> tuple[subprocess.Popen, list[psutil.Process]]:
+    """The command, once its second notebook sleeps, and all processes that it started."""
+    command = [sys.executable, str(clone / "run.py"), str(clone)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    for _ in range(1200):
+        if list(clone.glob("out/**/pid")) or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    assert process.poll() is None, process.communicate()
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert int(next(clone.glob("out/**/pid")).read_text()) in {child.pid for child in family}
+    return process, family
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda n: n.name)
+def test_nothing_outlives_the_command(clone, number):
+    """Sent to the command alone, as a scheduler, make, nohup and a container do."""
+    process, family = started(clone, start_new_session=True)
+    begun = time.monotonic()
+    os.kill(process.pid, number)
+    _, errors = process.communicate(timeout=30)
+    _, alive = psutil.wait_procs(family, timeout=LIMIT - min(time.monotonic() - begun, LIMIT - 0.1))
+    assert not alive
+    if number == signal.SIGKILL:
+        assert process.returncode == -number
+    else:
+        assert process.returncode == 128 + number
+        assert "1 of 3 notebooks are finished, left: 02_long, 03_next." in errors and "Traceback" not in errors
+    kept = [nbformat.read(clone / "out" / f"{name}.ipynb", 4) for name in ("01_good", "02_long")]
+    printed = ["".join(o.get("text", "") for c in book.cells for o in c.get("outputs", ())) for book in kept]
+    assert printed == ["1\n", "2\n"]
+
+
+@pytest.mark.slow
+def test_a_kernel_that_is_killed_is_reported_and_the_next_runs(clone):
+    process, _ = started(clone)
+    os.kill(int(next(clone.glob("out/**/pid")).read_text()), signal.SIGKILL)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 1 and "DeadKernelError" in printed
+    book = nbformat.read(clone / "out" / "03_next.ipynb", 4)
+    assert any(o.get("text") == "3\n" for c in book.cells for o in c.get("outputs", ()))
