@@ -9,8 +9,6 @@ import time
 from collections.abc import Collection, Iterator
 from multiprocessing.process import BaseProcess
 
-import psutil
-
 GRACE = 2.0  # seconds from SIGTERM to SIGKILL
 EVERY = 0.5  # seconds between looks at the parent
 STOPS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -39,6 +37,8 @@ def ending_on_signals() -> Iterator[None]:
 
 def end_children(of: int | None = None) -> None:
     """End what a process (None: this one) started, and what that started: SIGTERM, and after GRACE seconds SIGKILL."""
+    import psutil  # of the extra `companion`
+
     try:
         family = psutil.Process(of).children(recursive=True)
     except psutil.NoSuchProcess:

@@ -39,10 +39,17 @@ def clone(tmp_path):
     return tmp_path
 
 
+def heeding() -> None:
+    """Under nohup SIGHUP is ignored, and a child inherits that."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def started(clone: Path, **options) -> tuple[subprocess.Popen, list[psutil.Process]]:
     """The command, once its second notebook sleeps, and all processes that it started."""
     command = [sys.executable, str(clone / "run.py"), str(clone)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeding, **options
+    )
     for _ in range(1200):
         if list(clone.glob("out/**/pid")) or process.poll() is not None:
             break
@@ -60,7 +67,12 @@ def test_nothing_outlives_the_command(clone, number):
     process, family = started(clone, start_new_session=True)
     begun = time.monotonic()
     os.kill(process.pid, number)
-    _, errors = process.communicate(timeout=30)
+    try:
+        _, errors = process.communicate(timeout=30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
     _, alive = psutil.wait_procs(family, timeout=LIMIT - min(time.monotonic() - begun, LIMIT - 0.1))
     assert not alive
     if number == signal.SIGKILL:
