@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Collection, Iterator
+from concurrent.futures import Future, wait
 from multiprocessing.process import BaseProcess
 
 GRACE = 2.0  # seconds from SIGTERM to SIGKILL
@@ -53,10 +54,16 @@ def end_children(of: int | None = None) -> None:
     psutil.wait_procs(alive, timeout=GRACE)
 
 
-def end_workers(before: Collection[BaseProcess]) -> None:
-    """End this process's multiprocessing workers, except those it had before, and all that they started."""
-    for worker in set(multiprocessing.active_children()) - set(before):
+def end_workers(before: Collection[BaseProcess], work: Future) -> None:
+    """End all that this process's multiprocessing workers started, and them, except workers that it had before.
+
+    work  what they do: it notices that its kernel is gone, and may save what there is
+    """
+    workers = set(multiprocessing.active_children()) - set(before)
+    for worker in workers:
         end_children(worker.pid)
+    wait([work], timeout=GRACE)
+    for worker in workers:
         worker.terminate()
         worker.join(GRACE)
         if worker.is_alive():
@@ -71,6 +78,7 @@ def end_with_parent() -> None:
         while os.getppid() == parent:
             time.sleep(EVERY)
         end_children()
+        time.sleep(GRACE)  # this process may save what there is
         os._exit(1)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

@@ -170,7 +170,7 @@ def _execute(notebook: Path, plan: dict[str, Any], executed: Path, figures: Path
         except Exception as exception:
             error = _last_line(exception)
         except BaseException:  # Ctrl-C or a signal: the pool would wait for the notebook's end
-            end_workers(others)
+            end_workers(others, execution)
             raise
         try:
             peak = process.submit(resource.getrusage, resource.RUSAGE_CHILDREN).result().ru_maxrss * MAXRSS_UNIT
