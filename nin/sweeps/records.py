@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from nin.phases import VERSION
@@ -30,18 +31,23 @@ def keep(record: Record, store: str | Path, *, name: str, settings: Mapping[str,
     settings  numbers and texts that distinguish it from others of that name, such as its seed; they become columns
     The key is that of name, settings and everything recorded: the same record again changes nothing, and another one
     of the same name is kept beside it.
-    Raises ValueError for a record without rows, and for settings that are not numbers or texts or have the name of a
-    column; OSError, saying what to do, if the folder cannot be written.
+    Raises ValueError for a record without rows, for settings that are not numbers or texts or have a column's name, and
+    for a probe's column record, name or phase; OSError, saying what to do, if the folder cannot be written.
     """
-    log, settings = record.frame(), dict(settings or {})
-    if log.empty:
+    tables = {"log": record.frame(), "norms": record.norms(), "readings": record.readings()}
+    if tables["log"].empty:
         raise ValueError("record has no rows yet: keep it after training.")
+    settings = {
+        setting: value.item() if isinstance(value, np.generic) else value for setting, value in (settings or {}).items()
+    }
+    for part, table in tables.items():
+        if twice := [column for column in OWN if column in table]:
+            raise ValueError(f"the {part} have the column {twice[0]!r}, which a store adds: rename it in the probe.")
+        if twice := [setting for setting in settings if setting in (*table.columns, *OWN)]:
+            raise ValueError(f"settings[{twice[0]!r}] has the name of a column of the {part}; choose another.")
     for setting, value in settings.items():
         if not isinstance(value, str | int | float | bool):
             raise ValueError(f"settings[{setting!r}]={value!r} must be a number or a text.")
-        if setting in (*log.columns, *OWN):
-            raise ValueError(f"settings[{setting!r}] has the name of a column of the log; choose another.")
-    tables = {"log": log, "norms": record.norms(), "readings": record.readings()}
     content = {part: table.to_csv(index=False) for part, table in tables.items()}
     identity = {"record": name, "settings": settings, "content": content}
     reading, here = record.phase(), records_of(Store(Path(store)))
@@ -60,7 +66,7 @@ def keep(record: Record, store: str | Path, *, name: str, settings: Mapping[str,
         "versions": provenance.versions(PACKAGES),
         "commit": provenance.commit(),
     }
-    here.save(own, log, about)  # last: a record that is listed has its other tables
+    here.save(own, tables["log"], about)  # last: a record that is listed has its other tables
     return own
 
 

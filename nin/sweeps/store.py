@@ -212,8 +212,8 @@ class Store:
             target = Path(tempfile.mkdtemp(dir=aside, prefix=f"{key[:12]}-"))
             self.path(key).rename(target)
         except OSError as error:
-            return f"It cannot be moved aside ({error.strerror}) and will be computed again."
-        return f"It was moved to {target} and will be computed again."
+            return f"It cannot be moved aside ({error.strerror}); a sweep that asks for it will have it computed again."
+        return f"It was moved to {target}; a sweep that asks for it will have it computed again."
 
 
 def _serialised(manifest: Mapping[str, Any]) -> bytes:

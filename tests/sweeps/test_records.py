@@ -1,5 +1,6 @@
 """Catches: a record that comes back changed, is doubled or listed before it is whole, and damage that is not seen."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -108,6 +109,23 @@ def test_settings_that_cannot_be_kept(tmp_path, record, settings, problem):
     with pytest.raises(ValueError, match=problem):
         records.keep(record, tmp_path, name="mine", settings=settings)
     assert records.read(tmp_path).empty
+
+
+def test_no_column_is_overwritten(tmp_path):
+    """A setting, or a column that the store adds, does not replace one of a probe's table."""
+    with pytest.raises(ValueError, match=r"settings\['of'\] has the name of a column of the readings"):
+        records.keep(recorded(steps=1), tmp_path, name="mine", settings={"of": "x"})
+    record = recorded(steps=1)
+    record._readings = [table.rename(columns={"of": "name"}) for table in record._readings]
+    with pytest.raises(ValueError, match="the readings have the column 'name', which a store adds"):
+        records.keep(record, tmp_path, name="mine")
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_numpy_numbers_are_numbers(tmp_path, record):
+    own = records.keep(record, tmp_path, name="mine", settings={"seed": np.int64(3), "rate": np.float32(0.5)})
+    assert own == records.keep(record, tmp_path, name="mine", settings={"seed": 3, "rate": 0.5})
+    assert records.read(tmp_path)["seed"].unique().tolist() == [3]
 
 
 def test_nothing_to_keep_and_another_part(tmp_path):
