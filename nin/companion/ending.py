@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 
 GRACE = 2.0  # seconds from SIGTERM to SIGKILL
 EVERY = 0.5  # seconds between looks at the parent
-STOPS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+STOPS = (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextlib.contextmanager
@@ -70,9 +70,8 @@ def end_workers(before: Collection[BaseProcess], work: Future) -> None:
             worker.kill()
 
 
-def end_with_parent() -> None:
-    """Let this process, and all that it started, end soon after its parent, however the parent ended."""
-    parent = os.getppid()
+def end_with_parent(parent: int) -> None:
+    """Let this process, and all that it started, end soon after its parent, a process number, however that ended."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -153,6 +153,7 @@ def _execute(notebook: Path, plan: dict[str, Any], executed: Path, figures: Path
             1,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_begin,
+            initargs=(os.getpid(),),
         ) as process,
     ):
         try:
@@ -180,10 +181,10 @@ def _execute(notebook: Path, plan: dict[str, Any], executed: Path, figures: Path
     return Outcome(notebook.stem, time.monotonic() - started, peak, error, output, figures, written)
 
 
-def _begin() -> None:
+def _begin(parent: int) -> None:
     """What the process of a notebook does first."""
     logging.disable(logging.CRITICAL)  # papermill warns about types that it cannot read
-    end_with_parent()
+    end_with_parent(parent)
 
 
 @contextmanager
