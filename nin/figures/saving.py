@@ -111,6 +111,10 @@ def _provenance(data: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+def _plain_name(name: str) -> bool:
+    return bool(name) and name == Path(name).name and not name.startswith(".") and not set(name) & set("\\\0\n")
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
@@ -132,7 +136,7 @@ class Saved:
 
     def __post_init__(self) -> None:
         for field, value in (("name", self.name), ("profile", self.profile)):
-            if not value or value != Path(value).name or value.startswith(".") or set(value) & set("\\\0\n"):
+            if not _plain_name(value):
                 raise ValueError(
                     f"{field}={value!r} must be a plain name, without folders and not beginning with a dot."
                 )
@@ -207,7 +211,7 @@ def _present_name(draw: str) -> str:
 
 def profiles() -> list[str]:
     """Return the profiles that have figures: paper, quick, then the others by name; ValueError if none has."""
-    found = {path.parent.name for path in paths.figures("").glob("*/*.json")}
+    found = {path.parent.name for path in paths.figures("").glob("*/*.json") if _plain_name(path.parent.name)}
     if not found:
         raise ValueError(f"there are no figures in {paths.figures('')}; save some with python -m nin run.")
     return sorted(found, key=lambda name: (PREFERRED.index(name) if name in PREFERRED else len(PREFERRED), name))
@@ -224,7 +228,8 @@ def saved(profile: str | None = None) -> list[Saved]:
     first: dict[str, str] = {}
     for name in found if profile is None else [profile]:
         for path in paths.figures(name).glob("*.json"):
-            first.setdefault(path.stem, name)
+            if _plain_name(path.stem) and path.stem not in KEPT:  # no other can be a figure
+                first.setdefault(path.stem, name)
     return [Saved(name, where) for name, where in sorted(first.items())]
 
 

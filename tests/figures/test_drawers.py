@@ -85,6 +85,15 @@ def test_one_that_is_not_ours_does_not_hide_the_others(folder, capsys):
     assert "mine" in seen.out and "theirs: draw='os.system'" in seen.err and "torn.json is damaged" in seen.err
 
 
+def test_other_files_beside_figures_are_none(folder, capsys):
+    for place in (".hidden", "checks", "../.other/x"):
+        path = folder / f"{place}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("{}")
+    assert [figure.name for figure in figures.saved()] == ["mine"] and figures.profiles() == ["quick"]
+    assert main(["figures", "list"]) == 0
+
+
 @pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/b", "..", ".", "", ".hidden", "a\\b", "checks", "x\n", "x\0"])
 def test_a_name_stays_in_its_folder(folder, name):
     before = sorted(path for path in folder.parent.rglob("*"))
