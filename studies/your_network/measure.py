@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import nin
 from nin.model.nodes import NoisyNetwork
+from nin.phases import of_kappa
 from nin.probes.asking import Probe
 from nin.probes.curvature import critical_rate
 from nin.support.progress import ProgressBar
@@ -19,7 +20,7 @@ from nin.training.kappas import kappas
 OPTIMISERS = ("SGD", "AdamW")
 WARM_UP = 20  # steps in which AdamW's learning rate grows linearly to its value; of SGD it is constant
 WEIGHT_DECAY = 0.01  # of AdamW, torch's default; not on the node
-CATAPULT, DIVERGENCE = 2.0, 4.0  # kappa where these phases begin in the wide linear net
+CATAPULT = 2.0  # kappa_1 above which a step raises the noisy loss
 SPIKES = ("catapult", "divergent")
 CALM = "calm"  # decoupled or decay
 
@@ -108,7 +109,7 @@ def predict(case: Case, *, optimiser: str, sigma: float, seed: int, steps: int, 
     kappa_h = kappas(noisy, case.x, case.y, optimizer=sgd, **options)["kappa_H"]
     return {
         "predicted": several.phase, "kappa_1": several.kappa, "one_step": one.phase, "kappa_H": kappa_h,
-        "by_kappa_H": by_kappa(kappa_h),
+        "by_kappa_H": of_kappa(kappa_h),
     }  # fmt: skip
 
 
@@ -121,11 +122,6 @@ def kappa_of_adam(case: Case, *, sigma: float, seed: int, lr: float | None = Non
         optimizer=lambda parameters, lr: torch.optim.AdamW(parameters, lr=lr, weight_decay=0.0),
     ).rate  # fmt: skip
     return 2 * (case.lr["AdamW"] if lr is None else lr) / rate
-
-
-def by_kappa(kappa: float) -> str:
-    """The phase that a kappa means in the wide linear net: calm, catapult from 2, divergent from 4."""
-    return CALM if kappa < CATAPULT else SPIKES[0] if kappa < DIVERGENCE else SPIKES[1]
 
 
 def over_sigma(
@@ -215,13 +211,13 @@ def at_other_layers(
 
 
 def readings(
-    cases: Mapping[str, Case], probes: Mapping[str, Mapping[str, Probe]], *, sigmas: Mapping[str, Sequence[float]],
+    cases: Mapping[str, Case], probes: Mapping[str, Mapping[str, Probe]], *, sigmas: Sequence[float],
     snapshots: Sequence[int], seed: int = 0,
 ) -> pd.DataFrame:  # fmt: skip
     """The tables of the probes along one run of SGD for each network and noise scale, with network and sigma."""
     tables = []
     for name, case in cases.items():
-        for sigma in sigmas[name]:
+        for sigma in sigmas:
             record = follow(
                 case, optimiser="SGD", sigma=sigma, seed=seed, steps=max(snapshots), probes=probes[name],
                 snapshots=snapshots,

@@ -42,10 +42,15 @@ class ResidualBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A small GPT: characters and positions, causal attention and MLPs with layer norm before each, linear head."""
+    """A small GPT: characters and positions, causal attention and MLPs with layer norm before each, linear head.
+
+    Raises ValueError for a width that is no multiple of the number of heads.
+    """
 
     def __init__(self, characters: int, context: int = 16, width: int = 32, heads: int = 2, depth: int = 2) -> None:
         super().__init__()
+        if width % heads:
+            raise ValueError(f"width={width} must be a multiple of heads={heads}.")
         self.embed = nn.Embedding(characters, width)
         self.position = nn.Parameter(0.02 * torch.randn(context, width))
         self.blocks = nn.Sequential(*(TransformerBlock(width, heads) for _ in range(depth)))
