@@ -116,8 +116,11 @@ class NoisyNetwork(nn.Module):
         ]
 
     @contextlib.contextmanager
-    def using(self, noise: Noise) -> Iterator["NoisyNetwork"]:
-        """Inside the context every call uses this noise as eps, in either mode; a number: for all samples and nodes."""
+    def using(self, noise: Noise | None) -> Iterator["NoisyNetwork"]:
+        """Inside the context every call uses this noise as eps, in either mode; a number: for all samples and nodes.
+
+        None ends an outer context for a while: noise is drawn in training mode, and there is none in eval mode.
+        """
         before, self._passing.given = self._passing.given, noise
         try:
             yield self

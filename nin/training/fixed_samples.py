@@ -72,8 +72,9 @@ class FixedSamples:
         """The mean loss and the accuracy (NaN unless outputs are classes) without noise."""
         count, device = min(len(self.x), SHOWN), self._device()
         order = torch.randperm(count, generator=torch.Generator().manual_seed(SEED))
+        first = np.isnan(self.at_start[0])
         loss = right = shuffled = 0.0
-        with self._untouched(), self.noisy.using(0.0):
+        with self._untouched(), self.noisy.using(None):
             for part in torch.arange(count).split(even_parts(count)):
                 x, y, others = (
                     values[index.to(values.device)].to(device)
@@ -81,10 +82,11 @@ class FixedSamples:
                 )
                 outputs = self.view(x)
                 loss += len(x) * widened(self.loss(outputs, y)).mean().item()
-                shuffled += len(x) * widened(self.loss(outputs, others)).mean().item()
+                if first:
+                    shuffled += len(x) * widened(self.loss(outputs, others)).mean().item()
                 classes = self.labelled and isinstance(outputs, Tensor) and outputs.dim() == 2 and outputs.shape[1] > 1
                 right += widened(accuracy(outputs, y)).sum().item() if classes else np.nan
-        if np.isnan(self.at_start[0]):
+        if first:
             self.at_start = loss / count, shuffled / count
         return loss / count, right / count
 

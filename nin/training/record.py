@@ -1,6 +1,7 @@
 """Record a run in any training loop: what `nin.train` records, without a change to the training."""
 
 import copy
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -111,7 +112,6 @@ class Record:
         self._live = _live() if live else None
         self._versions = [parameter._version for parameter in noisy.parameters()]
 
-    @torch.no_grad()
     def __call__(self, loss: Tensor | float, *, step: int | None = None) -> None:
         """Record the present step, whose loss this is; step: its number, by default one more than the last.
 
@@ -123,11 +123,11 @@ class Record:
         step = self._step(step)
         if self._ask_kappas is not None:
             self.kappas, self._ask_kappas = self._ask_kappas(), None
-        if np.isnan(self.diverged_at):
-            if not np.isfinite(value):
+        if math.isnan(self.diverged_at):
+            if not math.isfinite(value):
                 self.diverged_at = float(step)
             due = step - self._first <= EARLY or step % self.every == 0 or step >= self._clean_next
-            if due or not np.isfinite(value):
+            if due or not math.isfinite(value):
                 self._enter(step, value)
             if step in self.snapshots:
                 self._ask(step)
@@ -227,13 +227,16 @@ class Record:
             )
         return step
 
+    @torch.no_grad()
     def _enter(self, step: int, value: float) -> None:
         """One row; the expected and clean losses where they are due."""
         noisy, lr = self.noisy, (self._groups[0] or self.optimizer.param_groups[0])["lr"]
-        nodes = {layer: niw.detach().flatten(1).norm(dim=1).tolist() for layer, niw in noisy.weights.items()}
+        nodes = {
+            layer: torch.linalg.vector_norm(niw.flatten(1), dim=1).tolist() for layer, niw in noisy.weights.items()
+        }
         row = dict.fromkeys(CURVES, np.nan) | {"step": step, "noisy_loss": value, "sigma": max(noisy.sigmas)}
         row |= {"lr": float(lr), "weight_decay": max(map(_weight_decay, self._groups))}
-        row |= {"niw_norm": float(np.linalg.norm(np.concatenate(list(nodes.values())))), "niw_decay": self._decay}
+        row |= {"niw_norm": math.hypot(*(norm for norms in nodes.values() for norm in norms)), "niw_decay": self._decay}
         past, clean = step - self._first, step >= self._clean_next
         if np.isfinite(value) and (clean or past in EXPECTED):
             row["expected_loss"], row["ratio_stderr"] = self._samples.expected()
