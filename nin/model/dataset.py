@@ -2,12 +2,15 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, default_collate
+from torch.utils.data import Dataset as Samples
 
 from nin.support.arguments import check_count
 
@@ -62,6 +65,31 @@ class Dataset:
                         f"{part} holds the label {wrong}; classes={self.classes} allows 0 to {self.classes - 1}."
                     )
 
+    @classmethod
+    def from_torch(
+        cls,
+        train: "Samples | DataLoader | Sequence",
+        test: "Samples | DataLoader | Sequence",
+        *,
+        classes: int | None = None,
+        source: str = "torch.utils.data",
+    ) -> "Dataset":
+        """The samples (x, y) of two data sets of torch.utils.data, or of those that two DataLoaders read.
+
+        classes   number of classes or outputs; None: largest label + 1, or the values of a target
+        Every sample is read twice, because an instrument needs samples that stay: what is random belongs into
+        `nin.train(augment=...)`, batch size and order into the config. A DataLoader gives its data set and collate_fn.
+        Raises ValueError for data sets without a length or samples, for samples that are no pairs of tensors or
+        numbers of one shape, and for those that differ when they are read again.
+        """
+        x_train, y_train = _read("train", train)
+        x_test, y_test = _read("test", test)
+        if classes is None and y_train.is_floating_point():
+            classes = 1 if y_train.dim() == 1 else y_train.shape[-1]
+        elif classes is None:
+            classes = int(max(y_train.max(), y_test.max())) + 1
+        return cls(x_train, y_train, x_test, y_test, classes=classes, source=source)
+
     @cached_property
     def hash(self) -> str:
         """sha256 over type, shape and bytes of the four tensors."""
@@ -77,3 +105,41 @@ class Dataset:
         cast = {part: t.to(dtype) if t.is_floating_point() else t for part, t in parts.items()}
         moved = {part: t.to(device) for part, t in cast.items()}
         return dataclasses.replace(self, **moved)
+
+
+def check_dataset(data: object) -> Dataset:
+    """The data set; ValueError for anything else."""
+    if isinstance(data, Dataset):
+        return data
+    how = "nin.Dataset(x_train, y_train, x_test, y_test, classes=..., source=...)"
+    if isinstance(data, (Samples, DataLoader)):
+        how = "nin.Dataset.from_torch(train, test)"
+    raise ValueError(f"data is a {type(data).__name__}, not a nin.Dataset; pass {how}, or None for config.dataset.")
+
+
+def _read(part: str, samples: Samples | DataLoader | Sequence) -> tuple[Tensor, Tensor]:
+    """All samples and targets; ValueError if they cannot be a part of a Dataset."""
+    collate = default_collate
+    if isinstance(samples, DataLoader):
+        samples, collate = samples.dataset, samples.collate_fn
+    if isinstance(samples, IterableDataset) or not hasattr(samples, "__getitem__") or not hasattr(samples, "__len__"):
+        raise ValueError(f"{part} is a {type(samples).__name__}; it needs a length and samples by their number.")
+    if not len(samples):
+        raise ValueError(f"{part} has no samples; it needs at least one.")
+    read = []
+    for _ in range(2):
+        try:
+            pair = collate([samples[place] for place in range(len(samples))])
+        except (TypeError, RuntimeError) as error:
+            raise ValueError(
+                f"{part}: its samples are no tensors of one shape ({' '.join(str(error).split())})."
+            ) from None
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not all(isinstance(p, Tensor) for p in pair):
+            raise ValueError(f"{part}: a sample must be a pair (x, y) of tensors or numbers.")
+        read.append(tuple(pair))
+    if not all(map(torch.equal, *read)):
+        raise ValueError(
+            f"{part}: its samples differ when they are read again; leave out the random transforms, and pass them as "
+            "nin.train(augment=...)."
+        )
+    return read[0]

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from torch import Tensor, nn
 
-from nin.model.dataset import Dataset
+from nin.model.dataset import Dataset, check_dataset
 from nin.probes.asking import Probe
 from nin.support import paths
 from nin.support.arguments import check_choice, check_count
@@ -35,7 +35,7 @@ def sweep(
     base: RunConfig | object,
     *,
     over: Mapping[str, Iterable[Any]] | object,
-    data: Dataset | None = None,
+    data: Dataset | object | None = None,
     network: Callable[[], nn.Module] | None = None,
     loss: OwnLoss | None = None,
     augment: Callable[[Tensor], Tensor] | None = None,
@@ -78,6 +78,7 @@ def sweep(
     if at_once is not None:
         check_count("at_once", at_once)
     configs = expand(base, over)
+    data = None if data is None else check_dataset(data)
     if probes is None and snapshots is not None:
         raise ValueError(f"snapshots={snapshots!r} are the steps at which probes are asked; pass probes as well.")
     probing = None if probes is None else Probing(probes, snapshots, probe_samples)

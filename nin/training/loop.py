@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from nin.model.data import load_data
-from nin.model.dataset import Dataset
+from nin.model.dataset import Dataset, check_dataset
 from nin.support.arguments import check_count
 from nin.support.precision import matching
 from nin.support.progress import ProgressBar
@@ -34,7 +34,7 @@ LABELS = 256  # of which a sample is tried as well
 def train(
     configs: RunConfig | Sequence[RunConfig],
     *,
-    data: Dataset | None = None,
+    data: Dataset | object | None = None,  # other types must reach our own errors
     network: Callable[[], nn.Module] | None = None,
     loss: OwnLoss | None = None,
     augment: Callable[[Tensor], Tensor] | None = None,
@@ -46,7 +46,7 @@ def train(
     """Train runs that differ in sigma, seed, NIW scale, law, resampling or lr as one ensemble, and record them.
 
     configs    the runs, or one run; all other fields must agree
-    data       a user-defined Dataset in place of config.dataset
+    data       a user-defined Dataset in place of config.dataset; `Dataset.from_torch` makes one of torch's
     network    factory of a user-defined network in place of config.network, called once for each seed, and once more to
                try it, with torch's global generator seeded from the config and restored afterwards:
                network() -> nn.Module, from a tensor of samples to a tensor
@@ -80,7 +80,7 @@ def train(
     for step in snapshots:
         check_count("snapshots", step, minimum=0)
     device = find_device(device)
-    data = load_data(first.dataset, n_train=first.n_train) if data is None else data
+    data = load_data(first.dataset, n_train=first.n_train) if data is None else check_dataset(data)
     if first.batch_size > len(data.x_train):
         raise ValueError(
             f"batch_size={first.batch_size} is larger than the training set of {len(data.x_train)}; lower it."
