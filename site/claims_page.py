@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 from claims import PAPERS, PENDING, Claim, Part
+from front_page import ANSWERS, PARAGRAPHS, Statement
 
 from nin.checks import Check, table
 from nin.figures import Saved
@@ -42,6 +43,12 @@ our experiment at our size, which stands beside what we know of the paper's; it 
 The page is computed from the full-size [checks](../figures/paper/checks.csv) by `python site/claims_page.py`.
 """
 
+FRONT = """## On the front page
+
+What README.md says was found, with the checks it rests on. *As said* is yes where a check that must hold does, and
+where one that must not hold, because the sentence says that something was not found, does not."""
+STATEMENTS = (*PARAGRAPHS, *ANSWERS.values())
+
 
 def escape(text: str) -> str:
     """Text that Markdown shows as it is, also within a table."""
@@ -69,7 +76,8 @@ class Findings:
                     same = [other for other in sorted(known) if other[:2] == name[:2]] or sorted(known)
                     near = difflib.get_close_matches(name, same, n=3, cutoff=0) or ["none"]
                     found.append(f"{kind} {name!r}: nearest are {', '.join(map(repr, near))}")
-        return found
+        said = [name for statement in STATEMENTS for name in (*statement.holds, *statement.fails)]
+        return found + [f"check {name!r} of the front page" for name in said if name not in self.checks]
 
     def size(self, claim: Claim) -> str:
         """The size of our runs, filled in from the sidecar of a claim's first figure; ValueError for another name."""
@@ -117,6 +125,7 @@ def page(findings: Findings) -> str:
     for (number, title), claims in PAPERS.items():
         parts.append(f"## {title}\n\n[arXiv {number}](https://arxiv.org/abs/{number})")
         parts += [section(claim, f"{number}, {place}", findings) for place, claim in enumerate(claims, 1)]
+    parts += [FRONT, *(said(statement, findings) for statement in STATEMENTS)]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
@@ -155,6 +164,16 @@ def section(claim: Claim, name: str, findings: Findings) -> str:
                 f"| {escape(name)} |  |  |  | {UNRUN} |" if name[:2] in PENDING else row(name, findings.checks[name])
                 for name in part.checks
             ]
+    return "\n".join(lines)
+
+
+def said(statement: Statement, findings: Findings) -> str:
+    """A sentence of the front page and its checks."""
+    lines = [f"> {escape(statement.text)}", "", "| check | measured | claimed | rival | holds | as said |"]
+    lines.append("|---|---|---|---|---|---|")
+    for name, wanted in (*((n, True) for n in statement.holds), *((n, False) for n in statement.fails)):
+        check = findings.checks[name]
+        lines.append(f"{row(name, check)} {'yes' if bool(check.holds) == wanted else '**no**'} |")
     return "\n".join(lines)
 
 

@@ -3,6 +3,7 @@ that are kinder than the checks."""
 
 import dataclasses
 import importlib
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "site"))
-claims, claims_page, pages = (importlib.import_module(name) for name in ("claims", "claims_page", "pages"))
+claims, claims_page, front_page, pages = (
+    importlib.import_module(name) for name in ("claims", "claims_page", "front_page", "pages")
+)
 sys.path.remove(str(ROOT / "site"))
 
 PAPER = ROOT / "figures" / "paper"
@@ -35,6 +38,25 @@ def test_a_pending_notebook_has_not_all_of_its_checks():
 def test_the_page_is_what_the_checks_give():
     text = claims_page.page(claims_page.Findings(PAPER))
     assert (ROOT / claims_page.PAGE).read_text() == text, "docs/claims.md has drifted: run python site/claims_page.py"
+
+
+def test_the_front_page_says_what_was_measured():
+    checks = claims_page.Findings(PAPER).checks
+    for said in claims_page.STATEMENTS:
+        assert said.holds or said.fails, said.text
+        assert all(checks[name].holds for name in said.holds), said.text
+        assert not any(checks[name].holds for name in said.fails), said.text
+
+
+def test_every_finding_of_the_front_page_has_its_checks():
+    """The paragraphs below "Five questions" and the answers of the table, no sentence more."""
+    text = (ROOT / "README.md").read_text()
+    part = text[text.index("## Five questions it answers") : text.index("\n| notebook ")]
+    paragraphs = re.findall(r"^\*\*[^*]+\?\*\* (.*?)(?=\n\n)", part, re.MULTILINE | re.DOTALL)
+    told = " ".join(" ".join(paragraphs).split())
+    assert told == " ".join(said.text for said in front_page.PARAGRAPHS)
+    answers = {name[:2]: answer for name, (_, answer) in pages.answers().items()}
+    assert answers == {number: said.text for number, said in front_page.ANSWERS.items()}
 
 
 def test_a_part_has_checks_or_a_reason():
