@@ -6,6 +6,7 @@
 # make update                  requirements.lock with the newest versions that pyproject.toml admits
 # make networks                other libraries' networks into docs/networks.md (torchvision, timm, transformers, peft)
 # make bench                   speed, memory and disk, side by side (benchmarks/RESULTS.md); about five minutes
+# make badge REPO=ada/nin       launch buttons of your copy on GitHub into README.md and the site
 # make site                    notebooks, figures, checks, API as static pages, links checked (LINKS=all: other sites' too)
 #
 # On Linux the default torch is the CUDA build of several GB. For the small CPU build:
@@ -27,7 +28,7 @@ BIN = .venv/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 SPHINX = $(BIN)/python -m sphinx -q -W --keep-going -c site -d site/_build/doctrees
 
-.PHONY: reproduce check test bench lab lint clean explore update site networks
+.PHONY: reproduce check test bench badge lab lint clean explore update site networks
 
 reproduce: .venv/installed
 	$(BIN)/python -m nin run --profile $(PROFILE)
@@ -62,6 +63,9 @@ update: .venv/installed
 
 networks: .venv/networks
 	$(BIN)/python site/networks_page.py --real
+
+badge:
+	@$(PYTHON) binder/badge.py $(REPO)
 
 site: .venv/site
 	@rm -rf site/_build

@@ -1,6 +1,6 @@
 """Settings of the site. `make site` stages the sources first (pages.py); notebooks are shown as committed, never run.
 
-The repository of the launch buttons is set in one place: the Binder link of README.md.
+The repository of the launch buttons is set in one place: README.md, by `make badge`. Without it there are none.
 """
 
 import sys
@@ -38,18 +38,22 @@ html_theme = "sphinx_book_theme"
 html_title = "nin"
 html_static_path = ["static"]
 html_css_files = ["style.css"]
+html_js_files = ["filter.js"]
 html_favicon = "static/icon.svg"
 html_sourcelink_suffix = ""
 html_context = {"default_mode": "auto"}
 html_theme_options = {
-    "repository_url": f"https://github.com/{pages.repository()}",
-    "repository_branch": "HEAD",
-    "path_to_docs": "",
-    "launch_buttons": {"binderhub_url": "https://mybinder.org", "notebook_interface": "jupyterlab"},
     "use_download_button": True,
     "navbar_persistent": [],
     "show_toc_level": 2,
 }
+if repository := pages.repository():
+    html_theme_options |= {
+        "repository_url": f"https://github.com/{repository}",
+        "repository_branch": "HEAD",
+        "path_to_docs": "",
+        "launch_buttons": {"binderhub_url": "https://mybinder.org", "notebook_interface": "jupyterlab"},
+    }
 linkcheck_timeout = 20
 
 

@@ -5,19 +5,17 @@
 Everything is generated into FOLDER, which is emptied first. Sphinx is not needed here.
 """
 
-import ast
 import html
-import importlib
-import inspect
 import json
 import re
 import shutil
 import sys
 from pathlib import Path
-from types import ModuleType
 
+import api_pages
 import citations
 import pandas as pd
+from api_pages import table
 from docstrings import escape
 
 from nin import checks
@@ -32,32 +30,26 @@ FILES = ("pdf", "svg", "png", "csv", "json")
 CHECK_COLUMNS = ["claim", "source", "measured", "predicted", "± tolerance", "rival", "holds"]
 CLAIMS = "docs/claims.md"  # written by claims_page.py
 NETWORKS = "docs/networks.md"  # written by networks_page.py
-MODULES = (
-    "nin",
-    "nin.theory",
-    "nin.theory.pooling",
-    "nin.theory.response",
-    "nin.phases",
-    "nin.model.data",
-    "nin.model.networks",
-    "nin.sweeps.store",
-    "nin.figures",
-    "nin.checks",
-    "nin.probes.asking",
-    "nin.probes.for_sweeps",
-    "nin.probes.curvature",
-    "nin.probes.response",
-    "nin.probes.interactions",
-    "nin.probes.stability",
-)
 
 
-def repository() -> str:
-    """OWNER/REPO of the Binder link in README.md; ValueError if it has none."""
+def repository() -> str | None:
+    """OWNER/REPO of the launch buttons in README.md, which `make badge` writes; None before that."""
     found = re.search(r"mybinder\.org/v2/gh/([^/\s]+/[^/\s]+)/", (ROOT / "README.md").read_text())
-    if not found:
-        raise ValueError("README.md has no Binder link of the form mybinder.org/v2/gh/OWNER/REPO/...")
-    return found[1]
+    return found[1] if found else None
+
+
+def launch() -> str:
+    """The buttons of the first page; how to run it here where there is no copy to launch."""
+    here = "To run the notebooks here, see the [guide](guide.md)."
+    if not (repo := repository()):
+        return here
+    at = f"https://mybinder.org/v2/gh/{repo}/HEAD?urlpath="
+    links = {
+        "Open the explorer": "voila%2Frender%2Fnotebooks%2Fexplore.ipynb",
+        "Open the notebooks": "lab/tree/notebooks",
+    }
+    buttons = " ".join(f'<a class="launch" href="{at}{place}">{text}</a>' for text, place in links.items())
+    return f"{buttons}\n\nBoth open on Binder; the rocket on a notebook's page opens that one. {here}"
 
 
 def notebooks() -> list[str]:
@@ -88,17 +80,11 @@ def title(notebook: str) -> str:
     return re.sub(r"^#\s*(\d\d\s+)?", "", text.splitlines()[0])
 
 
-def table(columns: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table; its cells are already Markdown."""
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
 def index_page(documents: list[str]) -> str:
     """The first page: index.md with the table of notebooks and what README.md links to filled in."""
     rows = [[f"[{name[:2]}](notebooks/{name}.ipynb)", *texts] for name, texts in answers().items()]
     given = {
-        "repository": repository(),
+        "launch": launch(),
         "notebooks": table(["notebook", "question", "answer"], rows),
         "notebook_pages": "\n".join(f"notebooks/{name}" for name in notebooks()),
         "figure_pages": "\n".join(f"figures/{profile}" for profile in shown()),
@@ -145,7 +131,8 @@ def figures_page(profile: str) -> str:
         if figure.sidecar["notebook"] != notebook:
             notebook = figure.sidecar["notebook"]
             parts.append(heading("##", str(notebook)))
-        parts += [f"### {escape(figure.name)}", picture(figure), escape(caption(figure.draw)), files(figure)]
+        parts += [f"### {escape(figure.name)}", picture(figure), escape(caption(figure.draw))]
+        parts += [files(figure), making(figure)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -167,6 +154,18 @@ def files(figure: Saved) -> str:
     """Links to all files of a figure."""
     there = [suffix for suffix in FILES if figure.path.with_suffix(f".{suffix}").exists()]
     return " · ".join(f'<a href="{figure.profile}/{figure.name}.{suffix}">{suffix}</a>' for suffix in there)
+
+
+def making(figure: Saved) -> str:
+    """The commands that compute a figure, draw it again from its table, and export it for a paper."""
+    profile, name = html.escape(figure.profile), html.escape(figure.name)
+    number = html.escape(str(figure.sidecar["notebook"])[:2])
+    lines = [
+        f"python -m nin run {number} --profile {profile}   # computes it",
+        f"python -m nin figures export {name} --profile {profile} --venue icml --to paper/   # for a paper",
+        f'nin.figures.redraw("{name}", profile="{profile}")   # in Python: draws it again from its table',
+    ]
+    return "<details><summary>How to make it</summary><pre>" + "<br>".join(lines) + "</pre></details>"
 
 
 def checks_page() -> str:
@@ -211,58 +210,6 @@ def source(text: str, notebook: str) -> str:
     return "".join([*parts, escape(text[end:])])
 
 
-def public(module: ModuleType) -> list[str]:
-    """The public names of a module: `__all__`, else the functions and classes it defines, in order."""
-    if hasattr(module, "__all__"):
-        return [name for name in module.__all__ if callable(getattr(module, name))]
-    own = inspect.getmembers(module, lambda thing: getattr(thing, "__module__", None) == module.__name__)
-    names = [name for name, thing in own if not name.startswith("_") and (inspect.isclass(thing) or callable(thing))]
-    return sorted(names, key=lambda name: inspect.getsourcelines(getattr(module, name))[1])
-
-
-def constants(module: ModuleType) -> list[str]:
-    """The source of a module's one-line constants, comments included."""
-    if getattr(module, "__path__", None):  # a package: those it imports from its files
-        named = [name for name in getattr(module, "__all__", ()) if name.isupper()]
-        return [f"{name} = {getattr(module, name)!r}" for name in named]
-    source = inspect.getsource(module)
-    lines = source.splitlines()
-    assigned = [node for node in ast.parse(source).body if isinstance(node, ast.Assign | ast.AnnAssign)]
-    short = [lines[node.lineno - 1] for node in assigned if node.lineno == node.end_lineno]
-    return [line for line in short if re.match(r"[A-Z][A-Z_, ]+\b", line)]
-
-
-def api_page(name: str) -> str:
-    """The page of a public module, for autodoc to fill in."""
-    module = importlib.import_module(name)
-    parts = [f"{name}\n{'=' * len(name)}", f".. automodule:: {name}"]
-    if constants(module):
-        parts.append(
-            ".. code-block:: python\n   :class: constants\n\n" + "\n".join(f"   {line}" for line in constants(module))
-        )
-    for member in public(module):
-        home = getattr(module, member).__module__
-        if home != name and home in MODULES:
-            parts.append(f"``{name}.{member}`` is :py:obj:`{home}.{member}`.")
-        elif inspect.isclass(getattr(module, member)):
-            parts.append(f".. autoclass:: {name}.{member}\n   :members:")
-        else:
-            parts.append(f".. autofunction:: {name}.{member}")
-    return "\n\n".join(parts) + "\n"
-
-
-def api_index() -> str:
-    """The list of public modules."""
-    lines = [f"- [{name}]({name}.rst): {escape(first_line(importlib.import_module(name)))}" for name in MODULES]
-    toctree = ["```{toctree}", ":hidden:", "", *MODULES, "```"]
-    return "\n".join(["# Python API", "", *lines, "", *toctree]) + "\n"
-
-
-def first_line(module: ModuleType) -> str:
-    """The first paragraph of a module's docstring, on one line."""
-    return " ".join((inspect.getdoc(module) or "").split("\n\n")[0].split())
-
-
 def sources() -> dict[str, str]:
     """Every generated page by its place in the source folder."""
     guide = guide_page()
@@ -272,9 +219,14 @@ def sources() -> dict[str, str]:
         if target.endswith(".md") and target not in (CLAIMS, NETWORKS, *reference_pages())
     ]
     return (
-        {"index.md": index_page(documents), "guide.md": guide, "checks.md": checks_page(), "api/index.md": api_index()}
+        {
+            "index.md": index_page(documents),
+            "guide.md": guide,
+            "checks.md": checks_page(),
+            "api/index.md": api_pages.index(),
+        }
         | {f"figures/{profile}.md": figures_page(profile) for profile in shown()}
-        | {f"api/{name}.rst": api_page(name) for name in MODULES}
+        | {f"api/{name}.rst": api_pages.page(name) for name in api_pages.MODULES}
     )
 
 

@@ -27,7 +27,8 @@ def load(name: str):
         sys.path.remove(str(SITE))
 
 
-docstrings, links, mathml, pages = (load(name) for name in ("docstrings", "links", "mathml", "pages"))
+NAMES = ("api_pages", "docstrings", "links", "mathml", "pages")
+api_pages, docstrings, links, mathml, pages = map(load, NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,32 @@ def test_every_figure_is_in_the_gallery(sources, profile):
                 assert f'href="{profile}/{path.stem}.{suffix}"' in sources[f"figures/{profile}.md"]
 
 
+def test_each_figure_says_how_to_make_it(sources):
+    text = sources["figures/paper.md"]
+    figure = next(figure for figure in pages.shown()["paper"] if figure.name == "02b_decay_times")
+    assert "python -m nin run 02 --profile paper" in text
+    assert 'nin.figures.redraw("02b_decay_times", profile="paper")' in text
+    assert text.count("<summary>How to make it</summary>") == len(pages.shown()["paper"])
+    assert pages.making(figure).count("`") == 0  # html, which shows them as they are
+
+
+def test_tasks_name_what_there_is(sources):
+    """Every name leads to its place on a page of the API, and every module is of use for some task."""
+    for task, names in api_pages.TASKS.items():
+        for name in names:
+            module, _, member = name.rpartition(".")
+            found = name if name in api_pages.MODULES else module
+            assert found in api_pages.MODULES, name
+            assert name in api_pages.MODULES or member in api_pages.public(importlib.import_module(module)), name
+        assert docstrings.escape(task) in sources["api/index.md"]
+    named = {
+        name if name in api_pages.MODULES else name.rpartition(".")[0]
+        for names in api_pages.TASKS.values()
+        for name in names
+    }
+    assert named == set(api_pages.MODULES)
+
+
 def test_every_check_is_in_the_table(sources):
     assert "paper" in pages.shown() and len(checks.table(ROOT / "figures" / "paper")) > 0
     for profile in pages.shown():
@@ -80,13 +107,13 @@ def test_sources_of_checks_are_links(sources):
 
 
 def test_every_public_name_has_its_place(sources):
-    for name in pages.MODULES:
+    for name in api_pages.MODULES:
         module = importlib.import_module(name)
         page = sources[f"api/{name}.rst"]
         assert name in sources["api/index.md"]
         assert f".. automodule:: {name}\n" in page
-        assert pages.public(module)
-        for member in pages.public(module):
+        assert api_pages.public(module)
+        for member in api_pages.public(module):
             assert re.search(rf"::? {re.escape(f'{name}.{member}')}\n|``{re.escape(f'{name}.{member}')}``", page), (
                 member
             )
@@ -114,8 +141,13 @@ def test_staged_copies_are_the_committed_bytes(tmp_path, monkeypatch):
     assert len(list((tmp_path / "source").glob("extra/figures/paper/*.csv"))) == len(pages.shown()["paper"])
 
 
-def test_the_repository_is_that_of_the_readme():
-    assert f"mybinder.org/v2/gh/{pages.repository()}/" in (ROOT / "README.md").read_text()
+def test_the_repository_is_that_of_the_readme(tmp_path, monkeypatch):
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    (tmp_path / "README.md").write_text("no link")
+    assert pages.repository() is None and "mybinder" not in pages.launch()
+    (tmp_path / "README.md").write_text("[it](https://mybinder.org/v2/gh/ada/nin/HEAD?urlpath=lab)")
+    assert pages.repository() == "ada/nin"
+    assert pages.launch().count("https://mybinder.org/v2/gh/ada/nin/HEAD?urlpath=") == 2
 
 
 def test_links_of_documents_are_followed(tmp_path, monkeypatch):
@@ -266,11 +298,15 @@ def test_a_site_without_pages_is_no_success(tmp_path):
     assert links.main(str(tmp_path)) == 1
 
 
-def test_the_settings_can_be_read(monkeypatch):
+@pytest.mark.parametrize("repo", [None, "ada/nin"])
+def test_the_settings_can_be_read(monkeypatch, repo):
     pytest.importorskip("sphinx", reason=NOT_INSTALLED)
     monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(pages, "repository", lambda: repo)
+    monkeypatch.delitem(sys.modules, "conf", raising=False)
     conf = load("conf")
-    assert pages.repository() in conf.html_theme_options["repository_url"]
+    assert conf.html_theme_options.get("repository_url") == (repo and f"https://github.com/{repo}")
+    assert ("launch_buttons" in conf.html_theme_options) == bool(repo)
     assert conf.nb_execution_mode == "off"
 
 
