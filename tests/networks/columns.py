@@ -21,7 +21,13 @@ from nin.probes.curvature import averaged, critical, hessian, thermometer
 from nin.probes.curvature.trials import Samples, Trials
 
 ETA, SIGMA = 0.1, 0.5
-AMPLITUDES = {1e-6: 1e-4, 5e-3: 0.03, 5e-2: 0.1}  # by tolerance: the bias is their square, the rounding its inverse
+STEPS = tuple(10 ** (0.25 * k) for k in range(-12, 33))  # learning rates, .001 to 1e8
+AMPLITUDES = {
+    1e-6: 1e-4,
+    1e-3: 2e-4,
+    5e-3: 0.03,
+    5e-2: 0.1,
+}  # by tolerance: the bias is their square, the rounding its inverse
 
 
 @dataclass(frozen=True)
@@ -209,11 +215,14 @@ def critical_rate(case: Case) -> float:
         moved = [value(trial.judges, -eta * step) for trial, step in zip(samples, steps, strict=True)]
         return sum(moved) - sum(at_start)
 
+    decay = max(apart(found.decay, expected), apart(foretold.decay, ETA * expected))
+    if found.rate == float("inf"):  # norms bound the loss of some networks, whatever the step
+        return float("inf") if any(excess(eta) > 0 for eta in STEPS) else decay
     low, high = found.rate * 0.95, found.rate * 1.05
     if not excess(low) < 0 < excess(high):
         return float("inf")
     rate = brentq(excess, low, high, xtol=1e-10 * low)
-    return max(apart(found.rate, rate), apart(found.decay, expected), apart(foretold.decay, ETA * expected))
+    return max(apart(found.rate, rate), decay)
 
 
 def thermometer_column(case: Case) -> float:

@@ -123,8 +123,18 @@ def product(kind: Kind, network: nn.Module, v: Tensor) -> Tensor:
 
 def sharpness(kind: Kind, network: nn.Module) -> float:
     """The largest eigenvalue of the Hessian in the parameters: Lanczos with full orthogonalisation on differences."""
-    size = sum(parameter.numel() for parameter in parameters(network))
-    v = torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    fixed = {
+        id(module.weight): module.padding_idx
+        for module in network.modules()
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None
+    }
+    generator, parts = torch.Generator().manual_seed(0), []
+    for parameter in parameters(network):
+        parts.append(torch.randn(parameter.shape, dtype=torch.float64, generator=generator))
+        if id(parameter) in fixed:
+            parts[-1][fixed[id(parameter)]] = 0  # training never moves the row of the padding
+    v = torch.cat([part.flatten() for part in parts])
+    size = len(v)
     basis, images, tops = [v / v.norm()], [], [torch.inf]
     while True:
         images.append(product(kind, network, basis[-1]))

@@ -1,5 +1,7 @@
 """Networks of torchvision, timm, transformers and peft: random weights, tiny configurations, nothing is downloaded."""
 
+import copy
+import functools
 import importlib
 
 import torch
@@ -7,6 +9,7 @@ from attention import of_logits
 from kinds import RELU, Kind, after_training, centred, tokens, values
 from torch import nn
 
+ROUNDED = 1e-3  # relative, where norms round to float32
 LIBRARIES = ("torchvision", "timm", "transformers", "peft")
 INSTALL = "pip install -e .[networks]"
 IMAGES, Y = values(8, 3, 16, 16), torch.arange(8) % 3
@@ -39,6 +42,33 @@ def fresh(network: nn.Module) -> nn.Module:
     return after_training(network)
 
 
+@torch.no_grad()
+def normalised(network: nn.Module, x: torch.Tensor) -> nn.Module:
+    """The network with the statistics of x in its batch norms: with others, its signal is lost in so many layers."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None
+            module.reset_running_stats()
+    network.train()(x)
+    return network
+
+
+def with_exact_norms(network: nn.Module) -> nn.Module:
+    """The network with norms that compute in its own precision: those of Llama and T5 round to float32.
+
+    Differences over small steps need that, and over large ones they would cross the kinks of ReLU.
+    """
+    twin = copy.deepcopy(network)
+    for module in twin.modules():
+        if type(module).__name__ in ("LlamaRMSNorm", "T5LayerNorm"):
+            module.forward = functools.partial(rms_norm, module)
+    return twin
+
+
+def rms_norm(module: nn.Module, values: torch.Tensor) -> torch.Tensor:
+    return module.weight * values * torch.rsqrt(values.square().mean(-1, keepdim=True) + module.variance_epsilon)
+
+
 def resnet() -> nn.Module:
     models = library("torchvision.models.resnet")
     return centred(fresh(models.ResNet(models.BasicBlock, [1, 1, 1, 1], num_classes=3)), "fc", IMAGES)
@@ -46,7 +76,7 @@ def resnet() -> nn.Module:
 
 def mobilenet() -> nn.Module:
     make = library("torchvision.models").mobilenet_v3_small
-    return centred(fresh(make(num_classes=3, weights=None)), "classifier.3", IMAGES)
+    return centred(normalised(fresh(make(num_classes=3, weights=None)), IMAGES), "classifier.3", IMAGES)
 
 
 def vit() -> nn.Module:
@@ -121,12 +151,12 @@ KINDS = [
     Kind("transformers GPT-2", gpt2, {"input_ids": IDS}, NEXT, "transformer.h.1.mlp.c_fc",
          neurons="transformer.h.0.mlp.c_fc", neuron_axis=2, forward=of_logits),
     Kind("transformers Llama", llama, WITH_MASK, NEXT, "model.layers.0.mlp.gate_proj",
-         neurons="model.layers.1.mlp.gate_proj", forward=of_logits, tolerance=1e-3, step=1e-2),
+         neurons="model.layers.1.mlp.gate_proj", forward=of_logits, tolerance=ROUNDED, twin=with_exact_norms),
     Kind("transformers BERT", bert, WITH_MASK, Y, "bert.encoder.layer.1.attention.self.query",
          neurons="bert.encoder.layer.0.intermediate.dense", forward=of_logits),
     Kind("transformers T5", t5, WITH_MASK | {"decoder_input_ids": NEXT}, NEXT,
          "decoder.block.0.layer.2.DenseReluDense.wi", neurons="encoder.block.0.layer.1.DenseReluDense.wi",
-         forward=of_logits, tolerance=1e-3, step=1e-2),  # its norm, as that of Llama, rounds to float32
+         forward=of_logits, tolerance=ROUNDED, twin=with_exact_norms),
     Kind("peft LoRA on GPT-2", lora, {"input_ids": IDS}, NEXT, "base_model.model.transformer.h.0.attn.c_attn",
          neurons="base_model.model.transformer.h.1.attn.c_attn", neuron_axis=2, forward=of_logits),
 ]  # fmt: skip

@@ -13,7 +13,7 @@ from nin.model.views import Forward, check_tensor, viewed
 from nin.probes.interactions.masking import OUTPUT, log_odds, margin, masked_outputs
 from nin.probes.interactions.patches import foreground_patches
 from nin.probes.interactions.readouts import Readout
-from nin.probes.interactions.sparsest import split
+from nin.probes.interactions.sparsest import constant, split
 from nin.probes.watching import SILENT
 from nin.support.arguments import check_choice
 from nin.support.progress import ProgressBar
@@ -60,15 +60,17 @@ def layer_interactions(
 
     accuracy    of the splits; 0.01, ours
 
-    Raises ValueError as `split` does; the message names the image and layer of a game with v(N) = v(empty).
+    Raises ValueError as `split` does; the message names the image and layer of a game with v(N) = v(empty), or whose
+    values are all the same to the rounding of float32: its interactions would be those of the rounding.
     """
     layers, values = tuple(games), torch.stack(list(games.values()))  # (L, images, 2^n)
-    flat = (values[..., -1] == values[..., 0]).nonzero()
+    flat = ((values[..., -1] == values[..., 0]) | constant(values, torch.float32)).nonzero()
     if kappa and len(flat):
         layer, image = flat[0].tolist()
         raise ValueError(
-            f"x[{image}] has v(N) = v(empty) at layer {layers[layer]!r} ({len(flat)} such games): masking all patches "
-            "changes nothing there, so kappa has no scale. Leave out the image or the layer, or use kappa=0."
+            f"x[{image}] has v(N) = v(empty) at layer {layers[layer]!r} ({len(flat)} such games), or the same v "
+            "everywhere to rounding: masking all patches changes nothing there, so kappa has no scale. Leave out the image or the "
+            "layer, or use kappa=0."
         )
     found = split(values, kappa, tie_break=tie_break, accuracy=accuracy, iterations=iterations)
     both = torch.stack([found.and_, found.or_], 2)  # (L, images, 2, 2^n)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nin.probes.interactions.games import Game, check_values, inverse_moebius, or_values, orders
@@ -13,6 +13,14 @@ from nin.support.memory import check_memory
 from nin.support.precision import matching, widened
 
 ARRAYS = 20  # of all games, that the iteration holds at a time
+
+FLAT = 32  # units of rounding within which all values of a game are the same
+
+
+def constant(values: Game, dtype: torch.dtype) -> Bool[Tensor, "*games"]:
+    """Whether a game is the same for all coalitions, to the rounding of the dtype that it was computed in."""
+    spread = (values - values[..., :1]).abs().amax(-1)
+    return spread <= FLAT * torch.finfo(dtype).eps * values.abs().amax(-1)
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ def split(
                 orders (0.01 settles most ties)
     accuracy, iterations    ours
     Raises ValueError for negative kappa, for values as `moebius` does, for n > 13 (the inverse takes 8 4^n bytes), and
-    for games with v(N) = v(empty), where kappa has no scale: use kappa=0.
+    for games with v(N) = v(empty) to rounding, where kappa has no scale: use kappa=0.
     """
     check_number("kappa", kappa)
     check_number("tie_break", tie_break)
@@ -64,11 +72,11 @@ def split(
     games = widened(values.reshape(-1, size))  # (games, 2^n), as are b, and_, or_ and delta
     b = games - games[:, :1]
     room = kappa * b[:, -1:].abs()  # (games, 1)
-    flat = (room[:, 0] == 0).nonzero()[:, 0]
+    flat = ((room[:, 0] == 0) | constant(games, values.dtype)).nonzero()[:, 0]
     if kappa and len(flat):
         raise ValueError(
-            f"values: {len(flat)} of {len(games)} games, the first of index {int(flat[0])}, have v(N) = v(empty), so "
-            "kappa has no scale. Leave them out, or use kappa=0."
+            f"values: {len(flat)} of {len(games)} games, the first of index {int(flat[0])}, have v(N) = v(empty) "
+            "to rounding, so kappa has no scale. Leave them out, or use kappa=0."
         )
     scale = b.abs().amax(1, keepdim=True)  # (games, 1)
     scale = torch.where(scale > 0, scale, 1)  # a constant game has no interactions

@@ -1,5 +1,6 @@
 """The Jacobian of a network in blocks of samples and outputs, cut so that memory is bounded and few rows come twice."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -48,7 +49,11 @@ class Jacobian:
         present: Iterable[Tensor],
         vectorised: bool,
     ) -> "Jacobian":
-        """The Jacobian of f; one: a batch of a single sample; present: tensors that are in memory anyway."""
+        """The Jacobian of f; one: a batch of a single sample; present: tensors that are in memory anyway.
+
+        vectorised   whether to try: a network that branches on values, for one, cannot be vmapped
+        """
+        vectorised = vectorised and _can_be_vectorised(f, parameters, one)
         leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
         outputs, sizes = kept(lambda: f(leaves, one), present)
         entries = sum(p.numel() * p.element_size() for p in parameters.values())
@@ -65,8 +70,7 @@ class Jacobian:
         """The Jacobian of some outputs for all samples of x, by the name of the parameter."""
         if not self.vectorised:
             return self._one_by_one(x, outputs)
-        one = jacrev(lambda p, sample: self.f(p, sample[None])[0, outputs])
-        found = vmap(one, in_dims=(None, 0))(self.parameters, x)
+        found = _vectorised(self.f, self.parameters, x, outputs)
         return {name: value.reshape(*value.shape[:2], -1) for name, value in found.items()}
 
     @torch.enable_grad()
@@ -102,6 +106,22 @@ class Jacobian:
     def memory(self, samples: int, outputs: int, *, blocks: int) -> float:
         """The bytes that blocks of this size take together, while one of them is computed."""
         return samples * (outputs * (self.row + (blocks - 1) * self.entries) + self.graph)
+
+
+def _vectorised(f: Function, parameters: Mapping[str, Tensor], x: Tensor, outputs: slice) -> dict[str, Tensor]:
+    one = jacrev(lambda p, sample: f(p, sample[None])[0, outputs])
+    return vmap(one, in_dims=(None, 0))(parameters, x)
+
+
+def _can_be_vectorised(f: Function, parameters: Mapping[str, Tensor], one: Tensor) -> bool:
+    """Whether torch can vmap the network without a warning that it does so one by one, tried on one sample."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            _vectorised(f, parameters, one, slice(0, 1))
+    except (RuntimeError, UserWarning):  # if the network is at fault otherwise, the slow way says how
+        return False
+    return True
 
 
 def cuts(length: int, size: int) -> Iterator[slice]:

@@ -169,6 +169,15 @@ def test_tie_break_prefers_low_orders():
     assert found.and_[1:3].tolist() == pytest.approx([1, 1], abs=1e-3)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_game_that_is_rounding_is_refused_and_a_small_one_is_split(dtype):
+    values, eps = game(3).to(dtype), torch.finfo(dtype).eps
+    small = split(1 + 1e4 * eps * values).and_[1:].abs().sum()
+    assert small == pytest.approx(1e4 * eps * float(split(values).and_[1:].abs().sum()), rel=0.01)
+    with pytest.raises(ValueError, match=r"1 of 1 games, .* have v\(N\) = v\(empty\) to rounding"):
+        split(1 + 2 * eps * values)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

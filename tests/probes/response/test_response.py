@@ -397,3 +397,30 @@ def test_distances_of_large_inputs_take_no_time_and_no_memory():
     begin = time.process_time()
     _distances(flat)
     assert time.process_time() - begin < 2.0
+
+
+class Branching(nn.Module):
+    """Saves a product where nothing is masked, as attention does: torch.vmap cannot ask for that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(3, 3), nn.Linear(3, 2)
+
+    def forward(self, x):
+        mask = x > -0.7
+        return self.head(self.first(x if bool(mask.all()) else x * mask).tanh())
+
+
+def test_the_kernel_of_a_network_that_branches_on_values():
+    torch.manual_seed(0)
+    network, x = Branching().double(), torch.tensor([[1.0, 2.0, 3.0], [-1.0, 0.5, 2.0]], dtype=torch.float64)
+    parameters = list(network.parameters())
+    rows = [
+        torch.cat(
+            [g.flatten() for g in torch.autograd.grad(output, parameters, materialize_grads=True, retain_graph=True)]
+        )
+        for sample in x
+        for output in network(sample[None])[0]
+    ]
+    expected = (torch.stack(rows) @ torch.stack(rows).T).view(2, 2, 2, 2)
+    torch.testing.assert_close(kernel(network, x, outputs="full"), expected, rtol=1e-12, atol=0)
