@@ -69,8 +69,8 @@ def layer_interactions(
         layer, image = flat[0].tolist()
         raise ValueError(
             f"x[{image}] has v(N) = v(empty) at layer {layers[layer]!r} ({len(flat)} such games), or the same v "
-            "everywhere to rounding: masking all patches changes nothing there, so kappa has no scale. Leave out the image or the "
-            "layer, or use kappa=0."
+            "everywhere to rounding: masking all patches changes nothing there, so kappa has no scale. Leave out the "
+            "image or the layer, or use kappa=0."
         )
     found = split(values, kappa, tie_break=tie_break, accuracy=accuracy, iterations=iterations)
     both = torch.stack([found.and_, found.or_], 2)  # (L, images, 2, 2^n)
