@@ -76,7 +76,9 @@ def resnet() -> nn.Module:
 
 def mobilenet() -> nn.Module:
     make = library("torchvision.models").mobilenet_v3_small
-    return centred(normalised(fresh(make(num_classes=3, weights=None)), IMAGES), "classifier.3", IMAGES)
+    return centred(
+        normalised(fresh(make(num_classes=3, weights=None, width_mult=0.25)), IMAGES), "classifier.3", IMAGES
+    )
 
 
 def vit() -> nn.Module:
@@ -138,7 +140,7 @@ def lora() -> nn.Module:
 WITH_MASK = {"input_ids": IDS, "attention_mask": MASK}
 KINDS = [
     Kind("torchvision ResNet", resnet, IMAGES, Y, "fc", neurons="fc", step=RELU),
-    Kind("torchvision MobileNet v3", mobilenet, IMAGES, Y, "features.0.0", at="preactivation",
+    Kind("torchvision MobileNet v3", mobilenet, IMAGES, Y, "features.12.0", at="preactivation",
          neurons="classifier.3", step=RELU),
     Kind("torchvision ViT", vit, IMAGES, Y, "encoder.layers.encoder_layer_1.mlp.0",
          neurons="encoder.layers.encoder_layer_0.mlp.0"),
