@@ -18,10 +18,12 @@ PYTHON ?= python3
 LINKS ?= local
 TORCH_INDEX ?=
 CELL_TIMEOUT ?= 300
-# Tests are shared by WORKERS processes: one for each core that make may use, at most 4, since one with its kernel may take
-# 2 GB; 0 runs them in pytest's own process. Each of them, and what it starts, computes on one thread.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; f = getattr(os, "sched_getaffinity", None); \
-    n = min(len(f(0)) if f else os.cpu_count(), 4); print(n if n > 1 else 0)')
+# Tests are shared by WORKERS processes: one for each core that make may use, at most 4 and what the memory holds, since
+# one with its kernel may take 2 GB; 0 runs them in pytest's own process. Each of them computes on one thread.
+WORKERS ?= $(shell $(PYTHON) -c 'from nin.support.cores import processes; n = min(processes(2e9), 4); \
+    print(n if n > 1 else 0)')
+# Kernels of JupyterLab and the explorer get as many threads as there are cores, which sleep while they wait.
+FITTED = env $$($(BIN)/python -m nin.support.cores)
 PYTEST = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -q -n $(WORKERS)
 
 BIN = .venv/bin
@@ -52,10 +54,10 @@ bench: .venv/tests
 	$(BIN)/python -m benchmarks
 
 explore: .venv/installed
-	$(BIN)/python -m voila notebooks/explore.ipynb
+	$(FITTED) $(BIN)/python -m voila notebooks/explore.ipynb
 
 lab: .venv/installed
-	$(BIN)/python -m jupyter lab --notebook-dir=notebooks
+	$(FITTED) $(BIN)/python -m jupyter lab --notebook-dir=notebooks
 
 # The newest versions that pyproject.toml admits; the next target then sets up .venv anew.
 update: .venv/installed

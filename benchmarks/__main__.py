@@ -23,6 +23,7 @@ from benchmarks import (
 )
 from benchmarks.report import machine
 from nin.support import paths
+from nin.support.threads import fit
 
 ALL = {
     "engine": engine,
@@ -59,6 +60,7 @@ def main() -> None:
     unknown = [name for name in arguments.names if name not in ALL]
     if unknown:
         parser.error(f"{', '.join(unknown)}: unknown; choose from {', '.join(ALL)}")
+    fit()
     parts = [HEAD, f"{machine()}.\n"]
     print(parts[1], flush=True)
     for name in arguments.names or ALL:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from nin.support import provenance
+from nin.support.cores import cores
 
 
 def machine() -> str:
@@ -21,7 +22,7 @@ def machine() -> str:
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     simd = torch.backends.cpu.get_cpu_capability()
     return (
-        f"{date.today()}, {cpu} ({simd}), {os.cpu_count()} cores{gpu}, load {os.getloadavg()[0]:.1f} at the start, "
+        f"{date.today()}, {cpu} ({simd}), {cores()} cores{gpu}, load {os.getloadavg()[0]:.1f} at the start, "
         f"Python {platform.python_version()}, torch {torch.__version__}, commit {(provenance.commit() or 'none')[:8]}"
     )
 

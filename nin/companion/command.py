@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nin.companion.tables import print_table
+from nin.support import cores
 
 HELP = """Runs the notebooks of the companion, lists stored runs, and draws saved figures for papers.
 
@@ -259,12 +260,14 @@ def _figures(arguments: argparse.Namespace) -> int:
 
 
 def _explore(arguments: argparse.Namespace) -> int:
+    os.environ.update(cores.variables())  # before torch is loaded
     from nin.companion.explorer import command
 
     return command.run(arguments.values, arguments.to)
 
 
 def _predict(arguments: argparse.Namespace) -> int:
+    os.environ.update(cores.variables())
     from nin.companion import prediction
 
     return prediction.run(arguments.values)

@@ -1,5 +1,6 @@
 """The notebooks of the clone: finding them by name, their headings and profiles, and the call each begins with."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,10 +76,16 @@ def profile_values(profile: str) -> dict[str, dict[str, Any]]:
 def begin(notebook: str, scope: Mapping[str, Any], *, data: Mapping[str, str] | None = None) -> None:
     """Record this notebook and its current parameters as the source of all figures and checks saved from now on.
 
+    Torch, if it is loaded, keeps to the cores that this process may use (`nin.support.threads.fit`).
+
     scope   the notebook's variables: pass globals(), below the parameters cell
     data    the data sets used, name -> hash
     Raises ValueError if `scope` lacks a parameter.
     """
+    if "torch" in sys.modules:  # a kernel that nobody told how many cores it has; importing torch takes seconds
+        from nin.support.threads import fit
+
+        fit()
     path = find(notebook)
     names = [parameter.name for parameter in parameters(path)]
     missing = [name for name in names if name not in scope]

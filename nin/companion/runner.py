@@ -17,7 +17,7 @@ from typing import Any
 from nin.companion.ending import end_with_parent, end_workers, ending_on_signals
 from nin.companion.notebooks import chosen, profile_values
 from nin.companion.parameters import parameters, parse_all
-from nin.support import paths
+from nin.support import cores, paths
 
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kB on Linux
 
@@ -199,7 +199,7 @@ def _environment(figures: Path) -> Iterator[None]:
             "JUPYTER_PATH": os.pathsep.join(filter(None, (folder, os.environ.get("JUPYTER_PATH")))),
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # silences the debugger's note on frozen modules
             "MALLOC_MMAP_THRESHOLD_": str(2**23),  # glibc: larger tensors are freed at once and leave no holes
-        }
+        } | cores.variables()
         if data := paths.data():
             variables["NIN_DATA"] = str(data.absolute())
         before = {name: os.environ.get(name) for name in variables}

@@ -2,27 +2,25 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-Result = TypeVar("Result")
+from nin.support import cores
 
-MEMORY = Path("/proc/meminfo")  # of Linux; elsewhere nothing is refused
-CONTAINER = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+Result = TypeVar("Result")
 
 
 def limit(device: torch.device | None = None) -> float:
-    """The bytes that are free on a device, for the CPU at most the limit of its container; inf if unknown."""
+    """The bytes that are free on a device, for the CPU those of `nin.support.cores.memory`; inf if unknown."""
     if device is not None and device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
     if device is not None and device.type != "cpu":
         return float("inf")
-    return min(_found(), default=float("inf"))
+    return cores.memory()
 
 
 def check_memory(what: str, needed: float, advice: str, *, device: torch.device | None = None) -> None:
@@ -50,12 +48,3 @@ def _uncompiled() -> contextlib.AbstractContextManager:
     """Compiled modules run as they were written: torch would compile the hooks of the saved tensors with them."""
     loaded = "torch._dynamo" in sys.modules  # as soon as anything is compiled; it takes long to import
     return torch.compiler.set_stance("force_eager") if loaded else contextlib.nullcontext()
-
-
-def _found() -> Iterator[float]:
-    for path in CONTAINER:
-        with contextlib.suppress(OSError, ValueError):  # "max": no limit
-            yield float(path.read_text())
-    with contextlib.suppress(OSError, ValueError):
-        lines = (line.split() for line in MEMORY.read_text().splitlines())
-        yield from (1024 * float(line[1]) for line in lines if line[:1] == ["MemAvailable:"])

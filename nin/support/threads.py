@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 import torch
 
+from nin.support.cores import chosen, cores
+
 ONE_THREAD_BELOW = 2**21  # multiply-adds in the largest product of a step; from `python -m benchmarks groups`
 
 
@@ -25,3 +27,9 @@ def threads(count: int | None) -> Iterator[None]:
 def threads_for(multiply_adds: int) -> int | None:
     """1 if the largest product of a step is so small that more threads would only wait for each other, else None."""
     return 1 if multiply_adds < ONE_THREAD_BELOW else None
+
+
+def fit() -> None:
+    """Let torch compute on no more threads than `cores` for all that follows, unless a person chose their number."""
+    if chosen() is None and torch.get_num_threads() > cores():
+        torch.set_num_threads(cores())

@@ -1,11 +1,12 @@
 """Running groups of runs in place or on any concurrent.futures.Executor."""
 
-import os
 import pickle
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
 from typing import TypeVar
+
+from nin.support.cores import cores
 
 Group = TypeVar("Group")
 Result = TypeVar("Result")
@@ -25,12 +26,12 @@ def check_executor(executor: object) -> None:
 
 
 def workers(executor: Executor | None) -> int:
-    """The number of groups that run at once: as the pool or Dask cluster reports it, else this machine's cores."""
+    """The number of groups that run at once: as the pool or Dask cluster reports it, else the cores that are ours."""
     if executor is None:
         return 1
     client = getattr(executor, "_client", None)  # of dask.distributed
     count = sum(client.ncores().values()) if hasattr(client, "ncores") else getattr(executor, "_max_workers", None)
-    return count if isinstance(count, int) and count > 0 else os.cpu_count() or 1
+    return count if isinstance(count, int) and count > 0 else cores()
 
 
 def run_groups(

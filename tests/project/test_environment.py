@@ -172,6 +172,15 @@ def test_start_bounds_the_memory_of_kernels_and_starts_what_it_is_given():
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "8388608\n"
 
 
+def test_start_gives_kernels_the_threads_that_fit():
+    names = ["OMP_NUM_THREADS", "OMP_WAIT_POLICY"]
+    command = [str(ROOT / "binder" / "start"), sys.executable, "-c", f"import os; print(*map(os.environ.get, {names}))"]
+    env = {name: value for name, value in os.environ.items() if name not in names} | {"CPU_LIMIT": "0.5"}
+    env["PATH"] = os.pathsep.join((str(paths.Path(sys.executable).parent), env["PATH"]))
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "1 PASSIVE\n"
+
+
 def test_ci_calls_make_test_alone():
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)

@@ -15,6 +15,7 @@ import torch
 from sweeping import BASE, OVER, RUNS, fails, same, stored, sweep, two_layers
 
 import nin
+from nin.support.cores import cores
 from nin.sweeps.executors import check_executor, run_groups, workers
 from nin.sweeps.jobs import Group, Jobs
 from nin.sweeps.keys import Keys
@@ -179,7 +180,7 @@ def test_workers_are_counted(pool, client):
     class Silent(ThreadPoolExecutor):
         _max_workers = None
 
-    assert workers(Silent.__new__(Silent)) == os.cpu_count()
+    assert workers(Silent.__new__(Silent)) == cores()
 
 
 def test_what_is_not_an_executor_is_named():

@@ -11,6 +11,7 @@ from nin.companion.explorer.borders import Borders, borders, linear_curvature
 from nin.model.noise import LAWS
 from nin.phases import criteria, vote
 from nin.support.arguments import check_choice, check_count, check_number
+from nin.support.threads import fit
 from nin.training.config import RunConfig
 from nin.training.loop import train
 
@@ -133,6 +134,7 @@ class Found:
 
 def explore(setting: Setting) -> Found:
     """Train an ensemble of SEEDS seeds at a setting; find its phase and the borders of its network's phases."""
+    fit()
     linear = setting.network == "linear net"
     configs = [setting.config.replace(seed=seed) for seed in range(SEEDS)]
     found = borders(tuple(config.replace(sigma=1.0, lr=1.0) for config in configs))
