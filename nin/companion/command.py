@@ -6,6 +6,7 @@ Each command imports what it needs only when it runs, so that `list` and `--help
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +25,11 @@ RUN_HELP = """Runs notebooks (all, if none is named) and prints their run times,
   python -m nin run 01 width=2000 seeds=8           one notebook with other parameters
   python -m nin run --profile paper --out runs/mine   another profile, results in a folder
   python -m nin run 03 sigma_shown=3 --prepare-only   the notebook with these values, to open and run yourself
+  python -m nin run --why                             which notebooks are up to date, and what has changed
+
+Notebooks run side by side, as many as cores and memory allow (--jobs N). One is skipped as up to date if nothing that
+decides has changed since it finished: its cells, parameters, the code of nin and of the studies it names, the data, the
+versions of packages, and the files it wrote; --force runs it all the same. Stopped, the command goes on where it was.
 
 Executed notebooks go to runs/PROFILE and figures to figures/PROFILE. With other parameters, both go to runs/custom, so
 that the results of the profile are kept.
@@ -144,6 +150,9 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[tuple[str, ...], argparse.
     run.add_argument("targets", nargs="*", metavar="NOTEBOOK | name=value", help=targets)
     run.add_argument("--profile", default="quick", help="parameter set in notebooks/profiles (default: quick)")
     run.add_argument("--out", type=Path, metavar="DIR", help="folder for executed notebooks; figures in DIR/figures")
+    run.add_argument("--jobs", type=int, metavar="N", help="notebooks at once (default: what cores and memory allow)")
+    run.add_argument("--force", action="store_true", help="run notebooks that are up to date as well")
+    run.add_argument("--why", action="store_true", help="say what is up to date, and what decides; run nothing")
     run.add_argument("--prepare-only", action="store_true", help="write the notebooks with their values; run nothing")
 
     listed = commands.add_parser("list", help="list notebooks and their parameters", description=LIST_HELP, **raw)
@@ -199,7 +208,6 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[tuple[str, ...], argparse.
 
 def _run(arguments: argparse.Namespace) -> int:
     from nin.companion import runner
-    from nin.companion.report import report
 
     targets = arguments.targets
     names = [text for text in targets if "=" not in text or text.endswith(".ipynb")]
@@ -212,8 +220,15 @@ def _run(arguments: argparse.Namespace) -> int:
         for path in runner.prepare(names, **options):
             print(path)
         return 0
-    outcomes = runner.run(names, **options)
-    return report(outcomes, budget=arguments.profile == "quick" and not names)
+    if arguments.why:
+        rows = [(name, "up to date" if fresh else "to run", why) for name, fresh, why in runner.why(names, **options)]
+        print_table("notebooks", ("notebook", "state", "what decides, or what changed"), rows)
+        return 0
+    started = time.monotonic()
+    outcomes = runner.run(names, **options, jobs=arguments.jobs, force=arguments.force)
+    from nin.companion.report import report
+
+    return report(outcomes, seconds=time.monotonic() - started, budget=arguments.profile == "quick" and not names)
 
 
 def _list(arguments: argparse.Namespace) -> int:

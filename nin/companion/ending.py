@@ -36,14 +36,14 @@ def ending_on_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-def end_children(of: int | None = None) -> None:
-    """End what a process (None: this one) started, and what that started: SIGTERM, and after GRACE seconds SIGKILL."""
+def end_children(*of: int) -> None:
+    """End what processes started, and what that started: SIGTERM, and after GRACE seconds SIGKILL."""
     import psutil  # of the extra `companion`
 
-    try:
-        family = psutil.Process(of).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return
+    family = []
+    for number in of:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family += psutil.Process(number).children(recursive=True)
     for child in family:
         with contextlib.suppress(psutil.NoSuchProcess):
             child.terminate()
@@ -54,17 +54,18 @@ def end_children(of: int | None = None) -> None:
     psutil.wait_procs(alive, timeout=GRACE)
 
 
-def end_workers(before: Collection[BaseProcess], work: Future) -> None:
+def end_workers(before: Collection[BaseProcess], work: Collection[Future]) -> None:
     """End all that this process's multiprocessing workers started, and them, except workers that it had before.
 
-    work  what they do: it notices that its kernel is gone, and may save what there is
+    work  what they do: each notices that its kernel is gone, and may save what there is
     """
     workers = set(multiprocessing.active_children()) - set(before)
-    for worker in workers:
-        end_children(worker.pid)
-    wait([work], timeout=GRACE)
+    end_children(*(worker.pid for worker in workers))
+    wait(work, timeout=GRACE)
+    end_children(*(worker.pid for worker in workers))  # a kernel that was about to start
     for worker in workers:
         worker.terminate()
+    for worker in workers:
         worker.join(GRACE)
         if worker.is_alive():
             worker.kill()
@@ -76,8 +77,9 @@ def end_with_parent(parent: int) -> None:
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(EVERY)
-        end_children()
-        time.sleep(GRACE)  # this process may save what there is
+        noticed = time.monotonic()
+        end_children(os.getpid())
+        time.sleep(max(GRACE / 2, GRACE - (time.monotonic() - noticed)))  # this process may save what there is
         os._exit(1)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()

@@ -11,13 +11,14 @@ from nin.companion.tables import print_table, show
 MINUTES, MEGABYTES = 12, 1200  # budget: all notebooks, profile quick, two cores; one kernel, for Binder's 2 GB
 
 
-def report(outcomes: Sequence[Outcome], *, budget: bool) -> int:
+def report(outcomes: Sequence[Outcome], *, seconds: float, budget: bool) -> int:
     """Print run times, figures and checks of the notebooks; return 0 if all ran and every check holds, else 1.
 
+    seconds  that all of them took, side by side
     budget   whether to print the budget of the quick profile, which is for all notebooks together
     """
     claims = _checks(outcomes)
-    _print_notebooks(outcomes, budget)
+    _print_notebooks(outcomes, seconds, budget)
     _print_figures(outcomes)
     _print_checks(claims)
     failed = [o.notebook for o in outcomes if o.error]
@@ -36,15 +37,19 @@ def _checks(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     return table[table["notebook"].isin(fresh)]
 
 
-def _print_notebooks(outcomes: Sequence[Outcome], budget: bool) -> None:
-    rows = [(o.notebook, show(o.seconds), show(o.peak_bytes / 1e6), "failed" if o.error else "ok") for o in outcomes]
+def _print_notebooks(outcomes: Sequence[Outcome], seconds: float, budget: bool) -> None:
+    rows = [(o.notebook, show(o.seconds), show(o.peak_bytes / 1e6), _result(o)) for o in outcomes]
     print_table("notebooks", ("notebook", "seconds", "peak memory (MB)", "result"), rows)
     for outcome in outcomes:
         if outcome.error:
             print(f"{outcome.notebook}: {outcome.error}\n    see {outcome.executed}")
-    minutes, peak = sum(o.seconds for o in outcomes) / 60, max(o.peak_bytes for o in outcomes) / 1e6
+    peak = max(o.peak_bytes for o in outcomes) / 1e6
     allowed = f" (budget: {MINUTES} minutes, {MEGABYTES} MB)" if budget else ""
-    print(f"{minutes:.1f} minutes in all, at most {peak:.0f} MB in a kernel{allowed}")
+    print(f"{seconds / 60:.1f} minutes in all, at most {peak:.0f} MB in a kernel{allowed}")
+
+
+def _result(outcome: Outcome) -> str:
+    return "failed" if outcome.error else "up to date" if outcome.up_to_date else "ok"
 
 
 def _print_figures(outcomes: Sequence[Outcome]) -> None:

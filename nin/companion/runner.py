@@ -1,46 +1,21 @@
-"""The typed runner: all parameters are checked before anything starts; each notebook runs in its own process."""
+"""The typed runner: all parameters are checked before anything starts; what is up to date is not run again."""
 
-import logging
-import multiprocessing
-import os
-import resource
 import sys
-import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nin.companion.ending import end_with_parent, end_workers, ending_on_signals
+from nin.companion.ending import ending_on_signals
 from nin.companion.notebooks import chosen, profile_values
 from nin.companion.parameters import parameters, parse_all
+from nin.companion.side_by_side import Outcome, execute
+from nin.companion.up_to_date import Deciding, Stamp, deciding, listed, recorded_seconds, summary
 from nin.support import cores, paths
+from nin.support.arguments import check_count
 
-MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kB on Linux
+__all__ = ["Outcome", "prepare", "run", "why"]
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """The outcome of running one notebook.
-
-    seconds     from the start of its process to the end of its kernel
-    peak_bytes  peak resident memory of the kernel
-    error       None, or the last line of the traceback
-    executed    the notebook with its outputs, up to the error if it failed
-    figures     folder of the profile's figures and checks.csv
-    written     the files in that folder that this run wrote
-    """
-
-    notebook: str
-    seconds: float
-    peak_bytes: int
-    error: str | None
-    executed: Path
-    figures: Path
-    written: tuple[Path, ...]
+KERNEL = 1.2e9  # bytes that a kernel may take
 
 
 def run(
@@ -49,36 +24,97 @@ def run(
     profile: str = "quick",
     overrides: Mapping[str, Any] | None = None,
     out: Path | None = None,
+    jobs: int | None = None,
+    force: bool = False,
     progress: bool = True,
 ) -> list[Outcome]:
-    """Run notebooks (all, if none is named) one after the other; if one fails, the others still run.
+    """Run the notebooks (all, if none is named) that are not up to date; if one fails, the others still run.
 
     overrides  parameter -> text or value, in place of the profile's; every notebook run must have the parameter
     out        folder for the executed notebooks, with their figures in out/figures/PROFILE; None: runs/PROFILE and
                figures/PROFILE, or with overrides runs/custom, so that the profile's own results are kept
-    progress   show papermill's bar of cells on stderr
+    jobs       notebooks at once, the longest first; None: as many as there are cores, and memory for their kernels
+    force      run those that are up to date as well
+    progress   show a line for each notebook on stderr
 
     Each kernel runs this interpreter and starts in the notebook's folder. Values are checked before the first starts:
     ValueError for an unknown notebook, profile or parameter or a bad value, OSError if a folder cannot be created.
-    Ctrl-C, SIGTERM and SIGHUP end the kernel and say what is left (KeyboardInterrupt, SystemExit); what is done, and
-    the notebook up to its present cell, are kept. If this process is killed, the kernel ends too.
+    Ctrl-C, SIGTERM and SIGHUP end the kernels and say what is left (KeyboardInterrupt, SystemExit); what is done, and
+    the notebooks up to their present cells, are kept. If this process is killed, the kernels end too.
     """
-    plans, executed = _plans(notebooks, profile, overrides or {}), _folder(profile, overrides, out)
-    custom = out is not None or bool(overrides)
-    figures = executed / "figures" / profile if custom else paths.figures(profile).absolute()
-    outcomes: list[Outcome] = []
+    plans, executed, figures = _asked(notebooks, profile, overrides, out)
+    if jobs is not None:
+        check_count("jobs", jobs)
+    outcomes: dict[Path, Outcome] = {}
+    stamps = {notebook: Stamp(notebook, executed, figures) for notebook in plans}
+    before = {notebook: deciding(notebook, plan) for notebook, plan in plans.items()}
+    for notebook, stamp in stamps.items():
+        if not force and not stamp.reasons(before[notebook]):
+            outcomes[notebook] = stamp.outcome()
+            if progress:
+                print(f"{notebook.stem}: up to date", file=sys.stderr, flush=True)
+
+    def finished(notebook: Path, outcome: Outcome) -> None:
+        outcomes[notebook] = outcome
+        if outcome.error is None and _still(notebook, plans[notebook]) == before[notebook]:
+            stamps[notebook].write(outcome, before[notebook])
+
+    left = _longest_first([notebook for notebook in plans if notebook not in outcomes], figures)
+    for notebook in left:
+        stamps[notebook].remove()
+    jobs = min(jobs or cores.processes(KERNEL), max(1, len(left)))
+    where = {"executed": executed, "figures": figures, "progress": progress}
     with ending_on_signals():
         try:
-            for notebook, plan in plans:
-                outcomes.append(_execute(notebook, plan, executed, figures, progress))
+            execute([(notebook, _plain(plans[notebook])) for notebook in left], finished, jobs=jobs, **where)
         except (KeyboardInterrupt, SystemExit):
-            left = ", ".join(notebook.stem for notebook, _ in plans[len(outcomes) :])
+            unfinished = ", ".join(notebook.stem for notebook in plans if notebook not in outcomes)
             print(
-                f"\nnin: stopped; {len(outcomes)} of {len(plans)} notebooks are finished, left: {left}.",
+                f"\nnin: stopped; {len(outcomes)} of {len(plans)} notebooks are finished, left: {unfinished}.",
                 file=sys.stderr,
             )
             raise
-    return outcomes
+    return [outcomes[notebook] for notebook in plans]
+
+
+def why(
+    notebooks: Sequence[str | Path] = (),
+    *,
+    profile: str = "quick",
+    overrides: Mapping[str, Any] | None = None,
+    out: Path | None = None,
+) -> list[tuple[str, bool, str]]:
+    """Name, whether it is up to date, and why, of each notebook that `run` would be about; nothing runs."""
+    plans, executed, figures = _asked(notebooks, profile, overrides, out)
+    found = []
+    for notebook, plan in plans.items():
+        now = deciding(notebook, plan)
+        reasons = Stamp(notebook, executed, figures).reasons(now)
+        found.append((notebook.stem, not reasons, listed(reasons) or summary(now)))
+    return found
+
+
+def _still(notebook: Path, plan: Mapping[str, Any]) -> Deciding | None:
+    """What decides after a run; None if it is not all there any more."""
+    try:
+        return deciding(notebook, plan)
+    except (OSError, ValueError):
+        return None
+
+
+def _asked(
+    notebooks: Sequence[str | Path], profile: str, overrides: Mapping[str, Any] | None, out: Path | None
+) -> tuple[dict[Path, dict[str, Any]], Path, Path]:
+    """The notebooks with the parameters of each, the folder for the executed notebooks, and that for their figures."""
+    plans, executed = dict(_plans(notebooks, profile, overrides or {})), _folder(profile, overrides, out)
+    custom = out is not None or bool(overrides)
+    return plans, executed, executed / "figures" / profile if custom else paths.figures(profile).absolute()
+
+
+def _longest_first(notebooks: Sequence[Path], figures: Path) -> list[Path]:
+    """By the times that their figures record, those of this folder or else of the paper; what has none comes first."""
+    seconds = recorded_seconds([notebook.stem for notebook in notebooks], figures, paths.figures("paper"))
+    return sorted(notebooks, key=lambda notebook: -seconds.get(notebook.stem, float("inf")))
 
 
 def prepare(
@@ -139,87 +175,3 @@ def _plan(notebook: Path, profile: str, overrides: Mapping[str, Any]) -> dict[st
     given = parse_all(known, of_profile, name=f"{profile}.yaml: {notebook.stem}")
     given |= parse_all(known, overrides, name=notebook.stem)
     return {p.name: p.default for p in known} | given | {"profile": profile}
-
-
-def _execute(notebook: Path, plan: dict[str, Any], executed: Path, figures: Path, progress: bool) -> Outcome:
-    """Run one notebook in a fresh process that loads papermill but not torch, and whose only child is the kernel."""
-    import papermill
-
-    output, before, started = executed / notebook.name, _stamps(figures), time.monotonic()
-    error, peak, others = None, 0, multiprocessing.active_children()
-    with (
-        _environment(figures.parent),
-        ProcessPoolExecutor(
-            1,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_begin,
-            initargs=(os.getpid(),),
-        ) as process,
-    ):
-        try:
-            execution = process.submit(
-                papermill.execute_notebook,
-                notebook,
-                output,
-                _plain(plan),
-                kernel_name="python3",
-                cwd=notebook.parent,
-                progress_bar={"desc": notebook.stem, "leave": True} if progress else False,
-                coalesce_streams=True,  # keep only the last state of a progress bar
-            )
-            execution.result()
-        except Exception as exception:
-            error = _last_line(exception)
-        except BaseException:  # Ctrl-C or a signal: the pool would wait for the notebook's end
-            end_workers(others, execution)
-            raise
-        try:
-            peak = process.submit(resource.getrusage, resource.RUSAGE_CHILDREN).result().ru_maxrss * MAXRSS_UNIT
-        except Exception as exception:
-            error = error or _last_line(exception)
-    written = tuple(path for path, stamp in _stamps(figures).items() if before.get(path) != stamp)
-    return Outcome(notebook.stem, time.monotonic() - started, peak, error, output, figures, written)
-
-
-def _begin(parent: int) -> None:
-    """What the process of a notebook does first."""
-    logging.disable(logging.CRITICAL)  # papermill warns about types that it cannot read
-    end_with_parent(parent)
-
-
-@contextmanager
-def _environment(figures: Path) -> Iterator[None]:
-    """The environment for child processes: absolute folders, and a python3 kernel that runs this interpreter."""
-    from ipykernel.kernelspec import write_kernel_spec
-
-    with tempfile.TemporaryDirectory(prefix="nin-kernel-") as folder:
-        write_kernel_spec(Path(folder) / "kernels" / "python3", extra_arguments=["--log-level=CRITICAL"])
-        variables = {
-            "NIN_FIGURES": str(figures),
-            "JUPYTER_PATH": os.pathsep.join(filter(None, (folder, os.environ.get("JUPYTER_PATH")))),
-            "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # silences the debugger's note on frozen modules
-            "MALLOC_MMAP_THRESHOLD_": str(2**23),  # glibc: larger tensors are freed at once and leave no holes
-        } | cores.variables()
-        if data := paths.data():
-            variables["NIN_DATA"] = str(data.absolute())
-        before = {name: os.environ.get(name) for name in variables}
-        os.environ.update(variables)
-        try:
-            yield
-        finally:
-            for name, value in before.items():
-                os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
-def _stamps(folder: Path) -> dict[Path, tuple[int, int]]:
-    """Files of a folder -> a stamp that changes when the file is rewritten, even with the same content."""
-    files = sorted(path for path in folder.glob("*") if path.is_file())
-    return {path: ((stat := path.stat()).st_mtime_ns, stat.st_ino) for path in files}
-
-
-def _last_line(exception: Exception) -> str:
-    if hasattr(exception, "ename"):  # papermill's error for a cell that failed
-        name, message = exception.ename, exception.evalue
-    else:
-        name, message = type(exception).__name__, str(exception)
-    return f"{name}: {' '.join(message.split())}".removesuffix(": ")

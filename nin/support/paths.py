@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+WRITTEN = "NIN_WRITTEN"  # the variable that names the journal of a kernel
+
 
 def root() -> Path:
     """Return the folder of the clone, or the working directory if nin was installed without one."""
@@ -67,10 +69,18 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~umask())
+        _note(path)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _note(path: Path) -> None:
+    """Add a file that is about to be written to the journal of its notebook: the runner reads whose it is."""
+    if journal := os.environ.get(WRITTEN):
+        with open(journal, "a") as file:
+            file.write(f"{path.absolute()}\n")
 
 
 def sync(folder: Path) -> None:

@@ -15,8 +15,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 PARAMETERS = 'profile: str = "quick"  # parameter set'
 SLEEP = """import os, pathlib, time
 folder = pathlib.Path(os.environ["NIN_FIGURES"])
-folder.mkdir(parents=True)
-(folder / "pid").write_text(str(os.getpid()))
+folder.mkdir(parents=True, exist_ok=True)
+(folder / f"pid{os.getpid()}").write_text(str(os.getpid()))
 time.sleep(600)"""
 LIMIT = 5  # seconds in which everything has ended
 
@@ -34,7 +34,7 @@ def clone(tmp_path):
     (tmp_path / "run.py").write_text(
         "import sys\nfrom pathlib import Path\nfrom nin.support import paths\n"
         "paths.root = lambda: Path(sys.argv[1])\nfrom nin.__main__ import main\n"
-        "if __name__ == '__main__':\n    sys.exit(main(['run', '--out', sys.argv[1] + '/out']))\n"
+        "if __name__ == '__main__':\n    sys.exit(main(['run', *sys.argv[2:], '--out', sys.argv[1] + '/out']))\n"
     )
     return tmp_path
 
@@ -44,27 +44,26 @@ def heeding() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
-def started(clone: Path, **options) -> tuple[subprocess.Popen, list[psutil.Process]]:
-    """The command, once its second notebook sleeps, and all processes that it started."""
-    command = [sys.executable, str(clone / "run.py"), str(clone)]
+def started(
+    clone: Path, *arguments: str, sleeping: int = 1, **options
+) -> tuple[subprocess.Popen, list[psutil.Process]]:
+    """The command, once as many notebooks sleep, and all processes that it started."""
+    command = [sys.executable, str(clone / "run.py"), str(clone), *arguments]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeding, **options
     )
     for _ in range(1200):
-        if list(clone.glob("out/**/pid")) or process.poll() is not None:
+        if len(list(clone.glob("out/**/pid*"))) >= sleeping or process.poll() is not None:
             break
         time.sleep(0.1)
     assert process.poll() is None, process.communicate()
     family = psutil.Process(process.pid).children(recursive=True)
-    assert int(next(clone.glob("out/**/pid")).read_text()) in {child.pid for child in family}
+    assert {int(path.read_text()) for path in clone.glob("out/**/pid*")} <= {child.pid for child in family}
     return process, family
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL], ids=lambda n: n.name)
-def test_nothing_outlives_the_command(clone, number):
-    """Sent to the command alone, as a scheduler, make, nohup and a container do."""
-    process, family = started(clone, start_new_session=True)
+def stopped(process: subprocess.Popen, family: list[psutil.Process], number: int) -> str:
+    """Send the command a signal: all ends within LIMIT seconds. Returns what it printed on stderr."""
     begun = time.monotonic()
     os.kill(process.pid, number)
     try:
@@ -75,6 +74,18 @@ def test_nothing_outlives_the_command(clone, number):
         raise
     _, alive = psutil.wait_procs(family, timeout=LIMIT - min(time.monotonic() - begun, LIMIT - 0.1))
     assert not alive
+    return errors
+
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda n: n.name)
+def test_nothing_outlives_the_command(clone, number):
+    """Sent to the command alone, as a scheduler, make, nohup and a container do."""
+    process, family = started(clone, "--jobs", "1", start_new_session=True)
+    errors = stopped(process, family, number)
     if number == signal.SIGKILL:
         assert process.returncode == -number
     else:
@@ -86,9 +97,33 @@ def test_nothing_outlives_the_command(clone, number):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda n: n.name)
+def test_nothing_outlives_the_command_with_several_jobs(clone, number):
+    """Two kernels sleep and one heeds no SIGTERM; each notebook is kept up to its present cell, what is done stays."""
+    deaf = f"import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n{SLEEP}"
+    for name, cell in (("04_deaf", deaf), ("05_long", SLEEP)):
+        book = nbformat.read(clone / "notebooks" / "02_long.ipynb", 4)
+        book.cells[-1].source = cell
+        nbformat.write(book, clone / "notebooks" / f"{name}.ipynb")
+    process, family = started(clone, "--jobs", "3", sleeping=3, start_new_session=True)
+    errors = stopped(process, family, number)
+    if number == signal.SIGKILL:
+        assert process.returncode == -number
+    else:
+        assert process.returncode == 128 + number
+        assert "2 of 5 notebooks are finished, left: 02_long, 04_deaf, 05_long." in errors
+        assert "Traceback" not in errors
+    for name in ("02_long", "04_deaf", "05_long"):
+        book = nbformat.read(clone / "out" / f"{name}.ipynb", 4)
+        assert [o["text"] for c in book.cells for o in c.get("outputs", ())] == ["2\n"]
+    done = subprocess.run([*process.args, "01", "03"], capture_output=True, text=True)
+    assert "01_good: up to date" in done.stderr and "03_next: up to date" in done.stderr
+
+
+@pytest.mark.slow
 def test_a_kernel_that_is_killed_is_reported_and_the_next_runs(clone):
-    process, _ = started(clone)
-    os.kill(int(next(clone.glob("out/**/pid")).read_text()), signal.SIGKILL)
+    process, _ = started(clone, "--jobs", "1")
+    os.kill(int(next(clone.glob("out/**/pid*")).read_text()), signal.SIGKILL)
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 1 and "DeadKernelError" in printed
     book = nbformat.read(clone / "out" / "03_next.ipynb", 4)
