@@ -6,6 +6,7 @@ from pathlib import Path
 
 from benchmarks import (
     borders,
+    contention,
     critical,
     decay,
     engine,
@@ -40,6 +41,7 @@ ALL = {
     "interactions": interactions,
     "probes": probes,
     "decay": decay,
+    "contention": contention,
     "gpu": gpu,
 }
 LONG = ("borders",)  # takes an hour: measured anew only if named, else printed from its stored tables
