@@ -1,4 +1,4 @@
-# make reproduce               every notebook, figures/, all checks (PROFILE=paper for the full size)
+# make reproduce               every notebook that is not up to date, figures/, all checks (PROFILE=paper for the full size)
 # make check                   lint, doctests and the fast tests: those not marked `slow`; four minutes on two cores
 # make test                    everything: lint, all tests, doctests, notebooks with profile test; about 25 minutes
 # make lab                     JupyterLab on the notebooks

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from nin.model.nodes import NoisyNetwork
 from nin.model.views import Forward, Inputs
@@ -249,7 +249,7 @@ def _probabilities(critical: CriticalRate, risen: CriticalRate, end: Border, lr:
         if not 0 < value < math.inf:
             return float(value > 0)
         error = 0.0 if math.isnan(error) else error / value
-        return float(norm.cdf(math.log(value / limit) / math.hypot(error, math.log(scatter))))
+        return float(ndtr(math.log(value / limit) / math.hypot(error, math.log(scatter))))
 
     spike = 1 - above(critical.rate, critical.stderr, lr / CATAPULT.at, CATAPULT.scatter)
     blow_up = min(spike, 1 - above(risen.rate, risen.stderr, lr / end.at, end.scatter))

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nin.companion import pairs
-from nin.companion.explorer.figures import files
 from nin.companion.explorer.setting import Setting, explore
 from nin.support import paths
 
@@ -13,9 +12,11 @@ from nin.support import paths
 def run(given: Sequence[str], to: Path) -> int:
     """Train a setting given as name=value; write explore.png, explore_diagram.png and explore.csv into a folder."""
     found = explore(read(given))
+    print(f"{found.headline}\n{found.sentence}", flush=True)
+    from nin.companion.explorer.figures import files  # loads matplotlib, when the answer is already there
+
     for name, content in files([found]).items():
         paths.write(to / name, content)
-    print(f"{found.headline}\n{found.sentence}")
     print(f"explore.png, explore_diagram.png and explore.csv are in {to}")
     return 0
 

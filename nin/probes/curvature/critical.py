@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.stats import t as student
+from scipy.special import stdtrit
 from torch import Tensor
 
 from nin.model.nodes import NoisyNetwork
@@ -56,7 +56,7 @@ class CriticalRate:
     @property
     def interval(self) -> tuple[float, float]:
         """The 95 % confidence interval of eta_1, by Student's t in ln eta_1; (NaN, NaN) without a standard error."""
-        factor = float(np.exp(student.ppf(0.975, self.trials - 1) * self.stderr / self.rate)) if self.rate else np.nan
+        factor = float(np.exp(stdtrit(self.trials - 1, 0.975) * self.stderr / self.rate)) if self.rate else np.nan
         return self.rate / factor, self.rate * factor
 
 
