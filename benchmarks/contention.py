@@ -57,7 +57,7 @@ def run() -> str:
         busy = case if isinstance(case, int) else 0
         fair = taken["one, quota" if case == "quota" else "one, alone"] / min(1, len(both) / (busy + 1))
         was, new = taken[f"before, {case}"], taken[f"now, {case}"]
-        title = f"{MANY} threads on one core" if case == "quota" else f"beside {busy} processes" if busy else "alone"
+        title = f"{MANY} threads on one core" if case == "quota" else f"beside {busy} busy" if busy else "alone"
         seconds = f"{cpu[f'before, {case}']:.1f}, {cpu[f'now, {case}']:.1f}"
         rows.append((title, spread(was), spread(new), seconds, spread(was / new), spread(new / fair), goal(case)))
     columns = ("work", "before (s)", "now (s)", "CPU (s)", "before / now", "now / fair", "goal")
