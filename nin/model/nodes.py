@@ -13,12 +13,12 @@ from nin.model.layer_weights import LayerWeights, by_layer, parameter
 from nin.model.noise import LAWS, draw_noise
 from nin.model.passing import Noise, split
 from nin.model.shift import Passing, Shift
-from nin.model.sites import Site
+from nin.model.sites import Site, WithNodes
 from nin.support.arguments import check_choice, check_count, check_number
 from nin.support.precision import matching
 
 
-class NoisyNetwork(nn.Module):
+class NoisyNetwork(WithNodes):
     """A network with noise injection nodes: z = W x + b + sum_m eps_m W_NI^(m) (eq. (1)), or at an input (eq. (2)).
 
     network  the wrapped model; its parameters are shared and trained, its structure and hooks do not change

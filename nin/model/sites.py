@@ -9,7 +9,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from nin.model.evaluating import evaluating
 from nin.model.layers import feature_count, find_layer, second_axis, weight_like
-from nin.model.views import Inputs, viewed
+from nin.model.views import Inputs, origin, viewed
 from nin.support.arguments import check_choice
 
 PLACES = ("preactivation", "input")
@@ -64,6 +64,19 @@ class Site:
         return values + shift.view((batch, -1, *between) if self.channels_first else (batch, *between, -1))
 
 
+class WithNodes(nn.Module):
+    """A network that has nodes already."""
+
+
+def check_bare(model: nn.Module) -> None:
+    """ValueError for a network that has nodes already."""
+    if isinstance(origin(model), WithNodes):
+        raise ValueError(
+            "model already has noise injection nodes: pass noisy.network, the network without them; nodes in several "
+            'layers are made together, as in nin.inject(model, ["0", "2"], sigma=1.0).'
+        )
+
+
 def find_site(
     model: nn.Module,
     layer: str,
@@ -76,8 +89,10 @@ def find_site(
 
     example     one or more input samples of the model; needed for the number of pixels that enter a convolution
     batch_axis  None: the first axis, unless a module of the model has batch_first=False
-    Raises ValueError for an unknown layer, listing the candidates, or one that cannot take a node, with the reason.
+    Raises ValueError for an unknown layer, listing the candidates, one that cannot take a node, with the reason, and
+    for a model that already has nodes.
     """
+    check_bare(model)
     module = find_layer(model, layer)
     convolution = isinstance(module, _ConvNd)
     at = ("input" if convolution else "preactivation") if at is None else at

@@ -11,6 +11,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from nin import inject
 from nin.model.networks import MLP
 from nin.model.noise import LAWS, draw_noise
+from nin.probes import curvature
 
 
 def network(dtype=torch.float64, seed=0):
@@ -192,3 +193,17 @@ def test_bad_noise_shape_is_named():
     noisy = inject(network(), "layers.0", sigma=1.0)
     with pytest.raises(ValueError, match=r"noise has shape \(3, 1\), expected \(batch, nodes\) = \(8, 1\)"):
         noisy(batch()[0], torch.zeros(3, 1))
+
+
+@pytest.mark.parametrize("layer", ["0", "network.0"])
+def test_a_network_that_has_nodes_is_refused_by_name(layer):
+    noisy = inject(nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2)), "0", sigma=1.0)
+    x, y, loss = torch.randn(5, 4), torch.arange(5) % 2, nn.functional.cross_entropy
+    asked = {
+        "inject": lambda: inject(noisy, layer, sigma=1.0),
+        "local_hessian": lambda: curvature.local_hessian(noisy, layer, x, y, loss=loss),
+        "Thermometer": lambda: curvature.Thermometer(noisy, layer, nodes=2).read(x, y, loss=loss),
+    }
+    for ask in asked.values():
+        with pytest.raises(ValueError, match="model already has noise injection nodes: pass noisy.network"):
+            ask()

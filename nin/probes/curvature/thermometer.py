@@ -15,7 +15,7 @@ from nin.model.functional import naming_derivatives
 from nin.model.layers import weight_like
 from nin.model.nodes import NoisyNetwork
 from nin.model.shift import no_hooks_left
-from nin.model.sites import find_layer, find_site
+from nin.model.sites import check_bare, find_layer, find_site
 from nin.model.views import Forward, Inputs, targeted, viewed
 from nin.probes.curvature.ladder import Ladder
 from nin.support.arguments import check_count, check_number
@@ -87,6 +87,7 @@ class Thermometer:
         forward: Forward | None = None,
         batch_axis: int | None = None,
     ) -> None:
+        check_bare(model)
         find_layer(model, layer)
         check_count("nodes", nodes)
         check_number("amplitude", amplitude, exclusive=True)
