@@ -9,11 +9,13 @@ from typing import Literal
 
 import pandas as pd
 
-from nin.support import paths, provenance
+from nin.support import former, paths, provenance
 from nin.support.arguments import check_choice
+from nin.support.exclusive import exclusive
 
 COLUMNS = ["notebook", "name", "source", "measured", "predicted", "tolerance", "relation", "rival", "holds"]
 TEXT = ("notebook", "name", "source", "relation")
+NUMBERS = ("measured", "predicted", "tolerance", "rival")
 RELATIONS = ("=", "<=", ">=")
 
 
@@ -68,7 +70,7 @@ class Check:
 def save(checks: Sequence[Check], *, notebook: str | None = None, profile: str | None = None) -> pd.DataFrame:
     """Replace a notebook's rows in its profile's checks.csv with these checks, and return them as a table.
 
-    The table has a column `rival` if a check has one.
+    The table has a column `rival` if a check has one. Several processes may save at once: each keeps its rows.
     notebook, profile   None: those of the last `nin.figures.begin`; ValueError if there was none
     """
     source = provenance.source()
@@ -78,17 +80,27 @@ def save(checks: Sequence[Check], *, notebook: str | None = None, profile: str |
     rows = [dataclasses.asdict(check) | {"notebook": notebook, "holds": check.holds} for check in checks]
     new = pd.DataFrame(rows, columns=COLUMNS)
     folder = paths.figures(profile)
-    old = table(folder)
-    whole = pd.concat([frame for frame in (old[old["notebook"] != notebook], new) if len(frame)])
-    whole = whole.sort_values("notebook", kind="stable")
-    paths.write(folder / "checks.csv", whole.to_csv(index=False).encode())
+    with paths.explained(folder / "checks.csv"):
+        folder.mkdir(parents=True, exist_ok=True)
+    with exclusive(folder):
+        old = table(folder)[COLUMNS]
+        whole = pd.concat([frame for frame in (old[old["notebook"] != notebook], new) if len(frame)] or [new])
+        whole = whole.sort_values("notebook", kind="stable")
+        paths.write(folder / "checks.csv", whole.to_csv(index=False).encode())
+        former.replaced(folder, checks=notebook)
     return new.drop(columns="notebook" if new["rival"].notna().any() else ["notebook", "rival"])
 
 
 def table(folder: Path | None = None) -> pd.DataFrame:
-    """All checks in a figures folder (None: that of the quick profile), one row for each claim; empty if none exist."""
-    path = (paths.figures("quick") if folder is None else Path(folder)) / "checks.csv"
+    """All checks in a figures folder (None: that of the quick profile), one row for each claim; empty if none exist.
+
+    Its column `former` tells which are of a former run: their notebook was started again and has not saved any since.
+    """
+    folder = paths.figures("quick") if folder is None else Path(folder)
+    path = folder / "checks.csv"
     if not path.exists():
-        return pd.DataFrame(columns=COLUMNS)
-    found = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str))
-    return found.reindex(columns=COLUMNS)  # tables of earlier versions have no rivals
+        return pd.DataFrame(columns=[*COLUMNS, "former"])
+    texts, missing = dict.fromkeys(TEXT, str), {name: [""] for name in NUMBERS}
+    found = pd.read_csv(path, dtype=texts, na_values=missing, keep_default_na=False)
+    found = found.reindex(columns=COLUMNS)  # tables of earlier versions have no rivals
+    return found.assign(former=found["notebook"].isin(former.checks(folder)))

@@ -61,6 +61,9 @@ class Findings:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         frame = table(folder)
+        if frame["former"].any():
+            names = ", ".join(sorted(set(frame["notebook"][frame["former"]])))
+            raise ValueError(f"checks of a former run: {names} was started again and has not saved any; run it again.")
         self.checks = {f"{row.notebook[:2]}: {row.name}": row for row in frame.itertuples(index=False)}
         self.figures = {path.stem for path in folder.glob("*.json")}
         self.notebooks = {name[:2]: name for name in frame["notebook"]}

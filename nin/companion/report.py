@@ -7,6 +7,7 @@ import pandas as pd
 from nin import checks
 from nin.companion.runner import Outcome
 from nin.companion.tables import print_table, show
+from nin.support import former
 
 MINUTES, MEGABYTES = 12, 1200  # budget: all notebooks, profile quick, two cores; one kernel, for Binder's 2 GB
 
@@ -24,6 +25,7 @@ def report(outcomes: Sequence[Outcome], *, seconds: float, budget: bool) -> int:
     failed = [o.notebook for o in outcomes if o.error]
     without = [o.notebook for o in outcomes if not o.error and o.notebook not in set(claims["notebook"])]
     broken = int((~claims["holds"].astype(bool)).sum())
+    _print_former(outcomes)
     if without:
         print(f"\nno checks were written by {', '.join(without)}")
     print(f"\n{len(claims)} checks, {broken} do not hold; {len(outcomes)} notebooks, {len(failed)} failed.")
@@ -31,10 +33,10 @@ def report(outcomes: Sequence[Outcome], *, seconds: float, budget: bool) -> int:
 
 
 def _checks(outcomes: Sequence[Outcome]) -> pd.DataFrame:
-    """Rows of checks.csv from the notebooks that finished and wrote it in this run."""
+    """Rows of checks.csv from the notebooks that finished and wrote theirs in this run."""
     fresh = [o.notebook for o in outcomes if not o.error and o.figures / "checks.csv" in o.written]
     table = checks.table(outcomes[0].figures)
-    return table[table["notebook"].isin(fresh)]
+    return table[table["notebook"].isin(fresh) & ~table["former"].astype(bool)]
 
 
 def _print_notebooks(outcomes: Sequence[Outcome], seconds: float, budget: bool) -> None:
@@ -61,6 +63,17 @@ def _print_figures(outcomes: Sequence[Outcome]) -> None:
                 suffixes.setdefault(path.stem, []).append(path.suffix[1:])
         rows += [(outcome.notebook, name, " ".join(found)) for name, found in suffixes.items()]
     print_table(f"figures in {outcomes[0].figures}", ("notebook", "figure", "files"), rows)
+
+
+def _print_former(outcomes: Sequence[Outcome]) -> None:
+    """What the notebooks left of former runs: the figures and checks that they have not made again."""
+    folder = outcomes[0].figures
+    left, checked = former.figures(folder), former.checks(folder)
+    for notebook in [o.notebook for o in outcomes]:
+        names = [name for name, of in sorted(left.items()) if of == notebook]
+        names += ["its checks"] if notebook in checked else []
+        if names:
+            print(f"\nof a former run of {notebook}, and not made again: {', '.join(names)}")
 
 
 def _print_checks(table: pd.DataFrame) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import nin
 from nin.companion.ending import end_with_parent, end_workers
 from nin.companion.lines import Cells, Lines
-from nin.support import cores, paths
+from nin.support import cores, former, paths
 
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kB on Linux
 EVERY = 0.5  # seconds between looks at the cells that are done
@@ -96,6 +96,7 @@ class _Running:
     cells: Cells = field(default_factory=Cells)
 
     def start(self, plan: Mapping[str, Any]) -> Future:
+        former.mark(self.figures, self.notebook.stem)
         self.before, self.started = _stamps(self.figures), time.monotonic()
         context = multiprocessing.get_context("spawn")
         given = (os.getpid(), self.cells, str(self.journal))

@@ -54,15 +54,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     Raises OSError, naming the folder and what to do, if it cannot be written.
     """
-    try:
+    with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"cannot write {path.name} into {path.parent}: {error.strerror or error}. "
-            "Make the folder writable, or name another one (NIN_FIGURES for figures).",
-        ) from error
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -81,6 +75,19 @@ def _note(path: Path) -> None:
     if journal := os.environ.get(WRITTEN):
         with open(journal, "a") as file:
             file.write(f"{path.absolute()}\n")
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Let an OSError of the block say that path cannot be written, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"cannot write {path.name} into {path.parent}: {error.strerror or error}. "
+            "Make the folder writable, or name another one (NIN_FIGURES for figures).",
+        ) from error
 
 
 def sync(folder: Path) -> None:

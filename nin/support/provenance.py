@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from nin.support import paths
+from nin.support import former, paths
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,11 @@ _source = Source()
 def begin(notebook: str, *, profile: str, parameters: Mapping[str, Any], data: Mapping[str, str] | None = None) -> None:
     """Set the notebook, profile, parameters and data (name -> hash) of all figures and checks saved from now on.
 
+    Those that the notebook left in the profile's folder are marked as of a former run, each until it is saved again.
     In a notebook, `nin.companion.notebooks.begin` finds profile and parameters by itself.
     """
     global _source
+    former.mark(paths.figures(profile), notebook)
     _source = Source(notebook=notebook, profile=profile, parameters=dict(parameters), data=dict(data or {}))
 
 

@@ -12,12 +12,14 @@ import papermill
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from nin import checks
 from nin.__main__ import main
 from nin.companion import notebooks
 from nin.companion.notebooks import begin, find, heading, profile_values
 from nin.companion.parameters import Parameter, parameters, parse, parse_all, read_cell
+from nin.companion.report import report
 from nin.companion.runner import run
-from nin.support import paths, provenance
+from nin.support import former, paths, provenance
 
 PARAMETERS = """profile: str = "quick"  # parameter set
 lr: float = 0.05  # learning rate, lr = eta, per step [> 0]
@@ -260,6 +262,20 @@ def test_a_failure_is_saved_and_the_others_run(clone, capfd):
     assert seen["cwd"] == str((clone / "notebooks").resolve())
     assert seen["python"] == sys.executable
     assert (seen["lr"], seen["n"], seen["widths"], seen["flag"]) == (0.05, None, [8, 4], False)
+
+
+@pytest.mark.slow
+def test_what_a_failed_notebook_left_of_a_former_run_is_told(clone, capsys):
+    folder = clone / "figures" / "quick"
+    folder.mkdir(parents=True)
+    for name, notebook in (("02a", "02_bad"), ("01a", "01_good")):
+        (folder / f"{name}.json").write_text(json.dumps({"draw": "x", "arguments": {}, "notebook": notebook}))
+    checks.save([checks.Check("old", "s", 1, 1)], notebook="02_bad", profile="quick")
+    outcomes = run(["02"], progress=False)
+    assert former.figures(folder) == {"02a": "02_bad"} and former.checks(folder) == ["02_bad"]
+    assert report(outcomes, budget=False) == 1
+    shown = capsys.readouterr().out
+    assert "of a former run of 02_bad, and not made again: 02a, its checks" in shown and "0 checks" in shown
 
 
 @pytest.mark.slow
