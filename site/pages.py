@@ -133,6 +133,7 @@ def figures_page(profile: str) -> str:
             parts.append(heading("##", str(notebook)))
         parts += [f"### {escape(figure.name)}", picture(figure), escape(caption(figure.draw))]
         parts += [files(figure), making(figure)]
+        parts += [f"**{escape(fault)}**"] if (fault := figure.fault()) else []
     return "\n\n".join(parts) + "\n"
 
 
@@ -193,7 +194,7 @@ def check_rows(frame: pd.DataFrame) -> list[list[str]]:
             f"{escape(row.relation)} {row.predicted:.3g}",
             f"{row.tolerance:.3g}",
             "" if pd.isna(row.rival) else f"{row.rival:.3g}",
-            "yes" if row.holds else "**no**",
+            ("yes" if row.holds else "**no**") + " (of a former run)" * row.former,
         ]
         for row in frame.itertuples(index=False)
     ]

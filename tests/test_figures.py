@@ -96,6 +96,10 @@ def test_a_mistake_in_a_draw_function_is_shown_as_it_is(folder):
         save(draw, "curve", data=DATA[["x", "y"]])
     redraw("curve")  # what was saved before is whole
     DATA[["x", "y"]].to_csv(folder / "curve.csv", index=False)
+    with pytest.raises(ValueError, match=r"curve.csv is not the table that curve.json was saved with.*run .* again"):
+        redraw("curve")
+    sidecar = json.loads((folder / "curve.json").read_text())
+    (folder / "curve.json").write_text(json.dumps({key: sidecar[key] for key in ("draw", "arguments", "notebook")}))
     with pytest.raises(ValueError, match=r"cannot draw .*curve.csv \(KeyError.*run .* again"):
         redraw("curve")
 

@@ -13,7 +13,7 @@ from torch import nn
 
 import nin
 from nin import figures
-from nin.figures.saving import _present_name
+from nin.figures.sidecars import _present_name
 from nin.support import paths
 from nin.sweeps import jobs, readings
 from nin.sweeps.store import Store

@@ -1,5 +1,7 @@
 """The style of all figures, the colours of the phases, and panels of the text's width."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
@@ -46,6 +48,30 @@ def style() -> dict[str, Any]:
             "legend.frameon": False,
         }
     )
+
+
+@contextmanager
+def alone(look: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """matplotlib's own settings with `style` and a look over them, whatever the user has set; that returns afterwards.
+
+    Also the colours of the letters "b" to "w", which seaborn.set_theme changes.
+    """
+    colors = mpl.colors.get_named_colors_mapping()
+    letters = {letter: colors[letter] for letter in mpl.colors.BASE_COLORS}
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(style() | {"timezone": "UTC"} | dict(look or {}))
+        try:
+            _set(colors, mpl.colors.BASE_COLORS)
+            yield
+        finally:
+            _set(colors, letters)
+
+
+def _set(colors: dict[str, Any], letters: Mapping[str, Any]) -> None:
+    for letter, color in letters.items():  # one by one, so that matplotlib forgets what it had looked up
+        if colors[letter] != color:
+            colors[letter] = color
 
 
 def panels(rows: int, columns: int, *, height: float = 0.75, **kwargs: Any) -> tuple[Figure, np.ndarray]:

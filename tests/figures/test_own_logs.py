@@ -7,7 +7,7 @@ import pytest
 
 import nin
 from nin import figures
-from nin.figures.saving import Saved
+from nin.figures import Saved
 from nin.phases import criteria, fit_decay
 
 

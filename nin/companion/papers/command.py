@@ -25,6 +25,7 @@ def _list(arguments: argparse.Namespace) -> int:
         for figure in figures:
             try:
                 rows.append((figure.name, _notebook(figure), caption(figure.draw), _day(figure), _commit(figure)))
+                problems += filter(None, [figure.fault()])
             except (ValueError, OSError) as error:  # one that is damaged does not hide the others
                 problems.append(str(error))
         print_table(f"figures in {paths.figures(profile)}", ("figure", "notebook", "shows", "saved", "commit"), rows)
@@ -36,16 +37,19 @@ def _list(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     venue, column, width = arguments.venue, arguments.column, width_of(arguments.venue, arguments.column)
     check_format(arguments.format)
-    rows, problems = [], []
+    rows, problems, faults = [], [], []
     for figure in _chosen(arguments):
         done = export(figure, arguments.to, venue=venue, column=column, format=arguments.format)
         suffixes = " ".join(dict.fromkeys(path.suffix[1:] for path in done.files))
         rows.append((figure.name, figure.profile, f"{done.width:.4g} x {done.height:.3g}", suffixes))
         problems += [f"{figure.name}: {done.problem}"] if done.problem else []
+        faults += filter(None, [figure.fault()])
     title = f"exported to {arguments.to} for {venue}, {width:g} in wide"
     print_table(title, ("figure", "profile", "inches", "files"), rows)
     for problem in problems:
         print(f"nin: {problem}{'; try --column full' if column == 'one' else ''}", file=sys.stderr)
+    for fault in faults:
+        print(f"nin: {fault}", file=sys.stderr)
     return 0
 
 
@@ -76,7 +80,7 @@ def _notebook(figure: Saved) -> str:
 
 
 def _day(figure: Saved) -> str:
-    return date.fromtimestamp(figure.path.with_name(f"{figure.name}.csv").stat().st_mtime).isoformat()
+    return date.fromtimestamp(figure.file("csv").stat().st_mtime).isoformat()
 
 
 def _commit(figure: Saved) -> str:

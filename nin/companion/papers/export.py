@@ -7,7 +7,6 @@ from pathlib import Path
 from shutil import which
 from typing import Any
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.backends.backend_pgf import LatexError
 from matplotlib.figure import Figure
@@ -15,8 +14,9 @@ from matplotlib.text import Text
 from tueplots import figsizes, fontsizes
 
 from nin.companion.papers import captions
-from nin.figures import Saved, style
+from nin.figures import Saved
 from nin.figures.saving import WITHOUT_DATE
+from nin.figures.style import alone
 from nin.support import paths
 from nin.support.arguments import check_choice
 
@@ -116,7 +116,7 @@ def tex_system() -> str:
 
 def draw(figure: Saved, look: dict[str, Any]) -> Figure:
     """`Saved.drawn` with rcParams over nin's style and no text below SMALLEST_TEXT."""
-    with mpl.rc_context(style() | look):
+    with alone(look):
         drawn = figure.drawn()
     for text in drawn.findobj(Text):
         text.set_fontsize(max(text.get_fontsize(), SMALLEST_TEXT))
@@ -126,7 +126,7 @@ def draw(figure: Saved, look: dict[str, Any]) -> Figure:
 def _files(figure: Saved, drawn: Figure, look: dict[str, Any], format: str) -> dict[str, bytes]:
     """The names and contents of a drawn figure's files; closes the figure."""
     options = {"metadata": WITHOUT_DATE[format]} if format in WITHOUT_DATE else {}
-    with tempfile.TemporaryDirectory() as folder, mpl.rc_context(style() | look), warnings.catch_warnings():
+    with tempfile.TemporaryDirectory() as folder, alone(look), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "constrained_layout not applied")  # _problem reports it
         try:
             drawn.savefig(Path(folder) / f"{figure.name}.{format}", format=format, dpi=DPI, **options)

@@ -3,15 +3,15 @@
 import io
 from collections.abc import Sequence
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
 
 from nin.companion.papers.export import draw
-from nin.figures import Saved, style
+from nin.figures import Saved
 from nin.figures.saving import WITHOUT_DATE
+from nin.figures.style import alone
 
 PAGE = (8.27, 11.69)  # A4 in inches
 MARGIN, GAP, LINE = 0.5, 0.2, 0.25
@@ -21,12 +21,13 @@ COLUMNS = 2
 def contact_sheet(figures: Sequence[Saved]) -> bytes:
     """A PDF of the figures in COLUMNS columns; the same bytes for the same figures.
 
-    Shows the saved .png of a figure, or draws the figure from its table if there is none.
+    Shows the saved .png of a figure, or draws the figure from its table if there is none of it.
+    Raises ValueError for a figure whose table is not its own.
     """
     width = (PAGE[0] - 2 * MARGIN - (COLUMNS - 1) * GAP) / COLUMNS
     buffer = io.BytesIO()
     with (
-        mpl.rc_context(style() | {"figure.constrained_layout.use": False}),
+        alone({"figure.constrained_layout.use": False}),
         PdfPages(buffer, metadata=WITHOUT_DATE["pdf"]) as pdf,
     ):
         page, top = None, 0.0
@@ -45,9 +46,9 @@ def contact_sheet(figures: Sequence[Saved]) -> bytes:
 
 
 def _image(figure: Saved) -> np.ndarray:
-    path = figure.path.with_name(f"{figure.name}.png")
-    if path.exists():
-        return plt.imread(path)
+    figure.table()  # refused if it is not the figure's
+    if (picture := figure.picture("png")) is not None:
+        return plt.imread(io.BytesIO(picture))
     buffer, drawn = io.BytesIO(), draw(figure, {})
     drawn.savefig(buffer, format="png", dpi=200)
     plt.close(drawn)
