@@ -47,6 +47,7 @@ FIGURES_HELP = """Lists the saved figures, and draws them for papers from their 
   python -m nin figures export 02b_decay_times --venue prl    paper/02b_decay_times.pdf and .tex
   python -m nin figures export --all --venue icml --to paper/figures
   python -m nin figures sheet --to figures.pdf                all figures, several to a page
+  python -m nin figures draw phases my.csv                    a figure of your own table
 
 The figures are read from figures/ in the clone, or from the folder named by the variable NIN_FIGURES."""
 
@@ -63,10 +64,26 @@ data and commit.
   prl       7 in                      3.375 in
   jmlr      6 in                      -
 
-Most figures have two to four panels side by side. Those that do not fit into the column are written and reported.
+In one column of two, panels stand below each other. A figure that cannot be read there is named and not written.
 The formats are pdf, pgf, svg and png. A pgf file uses the fonts of the document and needs a TeX system (pdflatex,
 xelatex or lualatex). The same command always writes the same bytes.
-Exit code 2, with nothing written, for an unknown name, venue or format."""
+Exit code 1 if a figure has no form at this width; 2, with nothing written, for an unknown name, venue or format."""
+
+DRAW_HELP = """Draws a figure of your own table, a csv file with these columns, and saves it in figures/own, where
+`figures list` and `figures export` find it.
+
+  python -m nin figures draw phases my.csv                     figures/own/my_phases.pdf, .svg, .png, .csv, .json
+  python -m nin figures draw readings my.csv --name curvature --to results
+
+  FIGURE         columns                          what it shows
+  trajectories   step noisy_loss niw_norm         losses and |W_NI| of each run, in the colour of its phase
+  phases         step noisy_loss niw_norm sigma   what decides the phase of each run, against sigma
+  decay_times    step noisy_loss niw_norm sigma   decay times of |W_NI| and of the clean losses
+  readings       step, and columns of numbers     the numbers of probes against step, a panel for each
+
+A row is a step of a run. Used as well if they are there: run (a number for each run), expected_loss with ratio_stderr,
+train_loss, test_loss, niw_decay; for readings quantity, value and error. Such a table is nin.Record.frame(),
+nin.train(...).frame() or nin.sweep(...), saved by to_csv."""
 
 EXPLORE_HELP = """Trains three small networks with a noise injection node, reports their phase, and writes a figure, a
 phase diagram and a table: the same as the explorer (make explore) shows for these values.
@@ -183,6 +200,12 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[tuple[str, ...], argparse.
     export.add_argument("--format", default="pdf", metavar="FORMAT", help="see above (default: %(default)s)")
     export.add_argument("--to", type=Path, default=Path("paper"), metavar="DIR", help="folder (default: paper)")
     export.add_argument("--profile", help="figures of this profile (default: paper, else quick)")
+    draw = actions.add_parser("draw", help="draw a figure of your own table", description=DRAW_HELP, **raw)
+    draw.set_defaults(run=_figures, action="draw")
+    draw.add_argument("figure", metavar="FIGURE", help="trajectories, phases, decay_times or readings")
+    draw.add_argument("table", type=Path, metavar="FILE.csv", help="the table")
+    draw.add_argument("--name", help="name of the figure (default: FILE_FIGURE)")
+    draw.add_argument("--to", type=Path, metavar="DIR", help="folder (default: figures/own)")
     sheet = actions.add_parser("sheet", help="all figures in one PDF", description="Writes a PDF of all saved figures.")
     sheet.set_defaults(run=_figures, action="sheet")
     sheet.add_argument("--to", type=Path, required=True, metavar="FILE.pdf", help="file to write")
@@ -202,7 +225,12 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[tuple[str, ...], argparse.
     predict.add_argument("values", nargs="*", metavar="name=value", help="values other than the defaults above")
 
     leaves = {("run",): run, ("list",): listed, ("runs",): runs, ("explore",): explore, ("predict",): predict}
-    leaves |= {("figures", "list"): shown, ("figures", "export"): export, ("figures", "sheet"): sheet}
+    leaves |= {
+        ("figures", "list"): shown,
+        ("figures", "export"): export,
+        ("figures", "sheet"): sheet,
+        ("figures", "draw"): draw,
+    }
     return parser, leaves
 
 

@@ -19,7 +19,9 @@ TAUS = {
     "train_loss": ("training loss", "s"),
     "test_loss": ("test loss", "^"),
 }
+NUMBERS = ("sigma", "expected_loss", "ratio_stderr", "train_loss", "test_loss", "niw_decay")
 COLUMNS, LINES = 3, 12  # panels beside each other; lines that get a name
+LOG = "a log has step, noisy_loss and niw_norm, and sigma and run for several runs"
 HIGH = 100.0  # times the start: where panels end, so that a run that diverges does not flatten the others
 
 
@@ -127,7 +129,7 @@ def readings(data: pd.DataFrame) -> Figure:
     Where a line has several rows at a step, it shows their mean. Raises ValueError for a table without step, and for
     one without numbers.
     """
-    _need(data, ("step",))
+    _need(data, ("step",), "readings have step, and columns of numbers")
     data = data.drop(columns=["failure"], errors="ignore")
     texts = [c for c in data.columns if not pd.api.types.is_numeric_dtype(data[c])]
     if {"quantity", "value"} <= set(data):
@@ -170,19 +172,30 @@ def _reading(ax: Axes, data: pd.DataFrame, column: str, by: Sequence[str], names
 
 
 def _runs(data: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, Criteria]]:
-    """The log of each run, by step, and its criteria."""
+    """The log of each run, by step, and its criteria; ValueError for one that is not of one run."""
     _need(data, ("step", "noisy_loss", "niw_norm"))
-    for _, log in data.groupby("run") if "run" in data else [(0, data)]:
-        log = log.sort_values("step")
+    for name, log in data.groupby("run") if "run" in data else [("", data)]:
+        log, which = log.sort_values("step"), f"run {name}" if "run" in data else "data"
+        number = "; number the runs in a column run" if "run" not in data else ""
+        if "sigma" in log and log["sigma"].nunique(dropna=False) != 1:
+            raise ValueError(f"{which} has several values of sigma, or misses some{number}.")
+        if log["step"].duplicated().any():
+            raise ValueError(f"{which} has step {log['step'][log['step'].duplicated()].iloc[0]:g} twice{number}.")
         yield log, criteria(log)
 
 
-def _need(data: pd.DataFrame, columns: Sequence[str]) -> None:
+def _need(data: pd.DataFrame, columns: Sequence[str], kind: str = LOG) -> None:
     if missing := [column for column in columns if column not in data]:
         raise ValueError(
-            f"data has no column {', '.join(missing)}; a log has step, noisy_loss and niw_norm, and sigma and run for "
-            f"several runs. Its columns are {', '.join(map(str, data.columns))}."
+            f"data has no column {', '.join(missing)}; {kind}. Its columns are {', '.join(map(str, data.columns))}."
         )
+    if not len(data):
+        raise ValueError("data has no rows.")
+    for column in [c for c in (*columns, *NUMBERS) if c in data]:
+        if not pd.api.types.is_numeric_dtype(data[column]) or pd.api.types.is_bool_dtype(data[column]):
+            raise ValueError(f"data column {column!r} must be numbers, not {data[column].iloc[0]!r}.")
+        if column in columns and not np.isfinite(data[column].dropna()).any():
+            raise ValueError(f"data column {column!r} has no number.")
 
 
 def _measured(log: pd.DataFrame, column: str) -> bool:

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from nin.figures import drawers, tables
 from nin.figures.drawers import Draw, UnknownDraw
+from nin.figures.narrow import NarrowFigure
 from nin.support import former, paths
 from nin.support.arguments import check_choice
 from nin.support.exclusive import exclusive
@@ -204,6 +205,8 @@ def drawn_from(draw: Draw, table: pd.DataFrame, arguments: Mapping[str, Any]) ->
     """A figure that can be read in print; errors are the draw function's."""
     figure = draw(table, **arguments)
     make_legible(figure)
+    if isinstance(figure, NarrowFigure):
+        figure.settle()
     return figure
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from tueplots import axes, figsizes, fontsizes
 
+from nin.figures.narrow import NARROW, flowed
+
 # seaborn's palette "colorblind"; the phases use five of its colours
 PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9")
 PHASE_COLORS = {
@@ -75,7 +77,12 @@ def _set(colors: dict[str, Any], letters: Mapping[str, Any]) -> None:
 
 
 def panels(rows: int, columns: int, *, height: float = 0.75, **kwargs: Any) -> tuple[Figure, np.ndarray]:
-    """A figure of the style's text width with axes (rows, columns), each `height` times as high as it is wide."""
+    """A figure of the style's text width with axes (rows, columns), each `height` times as high as it is wide.
+
+    At the width of one column of a page, the columns of panels that do not fit stand below the others.
+    """
     width = mpl.rcParams["figure.figsize"][0]
+    if width < NARROW:
+        return flowed(rows, columns, width=width, height=height, **kwargs)
     size = (width, rows * height * width / columns)
     return plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained", **kwargs)

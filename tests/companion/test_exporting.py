@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 
 from nin.__main__ import main
-from nin.companion.papers import captions
+from nin.companion.papers import captions, fitting, pgf
 from nin.companion.papers import export as exporting
 from nin.companion.papers.export import VENUES, export
 from nin.figures import Saved, begin, find, panels, save, saved
+from nin.figures.style import alone
 
 FIGURES = Path(__file__).parents[2] / "figures"
 EVERY = sorted(path.stem for path in (FIGURES / "paper").glob("*.json"))
@@ -36,8 +37,8 @@ def draw(data, *, power=1):
 
 
 def narrow(data):
-    """Seven panels beside each other."""
-    return panels(1, 7)[0]
+    """Twelve panels below each other."""
+    return panels(12, 1, height=0.1)[0]
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +128,7 @@ def test_text_has_the_size_of_the_venue_and_is_never_tiny(folder):
     figure = exporting.draw(find("curve"), look)
     mpl.pyplot.close(figure)
     sizes = {text.get_fontsize() for text in figure.axes[0].get_legend().get_texts()}
-    assert sizes == {exporting.SMALLEST_TEXT}
+    assert sizes == {fitting.SMALLEST_TEXT}
     assert figure.axes[0].xaxis.label.get_fontsize() == pytest.approx(look["axes.labelsize"])
 
 
@@ -235,19 +236,70 @@ def test_no_figures_at_all(tmp_path, monkeypatch, capsys):
 
 
 def test_what_does_not_fit_is_told(folder, capsys):
-    command = ["figures", "export", "narrow", "--venue", "prl", "--column", "one", "--to", str(folder)]
-    assert main(command) == 0
-    assert re.search(r"narrow: panels are only 0\.\d+ in wide; try --column full", capsys.readouterr().err)
+    command = ["figures", "export", "narrow", "--venue", "prl", "--column", "one", "--to", str(folder / "new")]
+    assert main(command) == 1
+    told = capsys.readouterr().err
+    assert re.search(r"narrow: it has no one-column form: it would be 1\d in high, .*; take --column full", told)
+    assert not (folder / "new").exists()
+
+
+def test_panels_flow_into_one_column(folder):
+    """Those beside each other stand below each other, with the label of their common scale; the legend below them."""
+    look = exporting.look_of("icml", "one")
+    with alone(look):
+        figure, axes = panels(2, 5, sharex=True, sharey="row")
+        for ax in axes.flat:
+            ax.plot([1, 2], [1, 2], label="a long name of a curve")
+        axes[1, 0].set_ylabel("y")
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
+        figure.settle()
+    assert figure.get_figwidth() == 3.25 and axes.shape == (2, 5) and len(figure.blocks) == 3
+    places = np.array([[ax.get_position().x0, ax.get_position().y0] for ax in axes[0]])
+    assert len(set(places[:, 0].round(3))) == 2 and len(set(places[:, 1].round(3))) == 3
+    assert [ax.get_ylabel() for ax in axes[1]] == ["y", "", "y", "", "y"]
+    assert all(axes[0, 0].get_shared_y_axes().joined(axes[0, 0], ax) for ax in axes[0])
+    legend = figure.legends[0].get_window_extent()
+    assert legend.y1 < min(ax.bbox.y0 for ax in axes.flat) and legend.width < figure.bbox.width
+    assert fitting.problem(figure) == ""
+
+
+def test_exponents_and_indices_are_large_enough(folder):
+    """In a figure and by `fitting.smallest`; those of matplotlib itself are smaller, and are so afterwards."""
+    figure = mpl.figure.Figure()
+    small = figure.text(0.5, 0.5, r"$10^{-3}$ and $W_{NI}$", fontsize=7)
+    assert fitting.smallest(small) == pytest.approx(4.9) and fitting.smallest(figure.text(0, 0, "1", fontsize=7)) == 7
+    with fitting.large_scripts():
+        assert fitting.smallest(small) == pytest.approx(6.0)
+        twice = figure.text(0.5, 0.5, "$a^{b_{c}}$", fontsize=7)
+        assert fitting.enlarge(figure) and fitting.smallest(twice) == pytest.approx(6.0, abs=1e-3)
+    assert fitting.smallest(small) == pytest.approx(4.9)
+
+
+def test_labels_are_escaped_for_tex(monkeypatch):
+    assert pgf.tex("leaky_relu & #1") == r"leaky\_relu \& \#1"
+    assert pgf.tex(r"$a_1$ of b_1, \_") == r"$a_1$ of b\_1, \_"
+    assert pgf.tex(r"5 $ and \$x_1\$") == r"5 \$ and \$x\_1\$"
+    drawn = []
+    monkeypatch.setattr(pgf.RendererPgf, "draw_text", lambda self, gc, x, y, s, *args: drawn.append(s))
+    before = pgf.RendererPgf.draw_text
+    with pgf.escaped():
+        pgf.RendererPgf.draw_text(None, None, 0, 0, "a_b", None, 0)
+    assert drawn == [r"a\_b"] and pgf.RendererPgf.draw_text is before
+
+
+def test_a_snippet_defines_what_matplotlib_writes():
+    text = captions.snippet("my figure", "text", {}, format="pgf", wide="", again="x")
+    assert text.index(r"\providecommand{\mathdefault}[1]{#1}") < text.index(r"\input{my figure.pgf}")
 
 
 def test_pgf_without_tex_says_what_to_install(folder, capsys, monkeypatch):
-    monkeypatch.setattr(exporting, "which", lambda name: None)
+    monkeypatch.setattr(pgf, "which", lambda name: None)
     assert main(["figures", "export", "curve", "--format", "pgf", "--to", str(folder / "new")]) == 2
     assert "needs TeX to measure text, and none of pdflatex" in capsys.readouterr().err
     assert not (folder / "new").exists()
 
 
-@pytest.mark.skipif(not any(map(shutil.which, exporting.TEX_SYSTEMS)), reason="there is no TeX")
+@pytest.mark.skipif(not any(map(shutil.which, pgf.TEX_SYSTEMS)), reason="there is no TeX")
 def test_pgf_comes_with_its_images(folder):
     first, again = (export(find("curve"), folder / place, format="pgf") for place in "ab")
     assert [path.name for path in first.files] == ["curve-img0.png", "curve.pgf", "curve.tex"]

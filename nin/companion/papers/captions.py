@@ -33,7 +33,7 @@ INCLUDE = {
     "pdf": (r"\includegraphics{%s.pdf}", "graphicx"),
     "png": (r"\includegraphics{%s.png}", "graphicx"),
     "svg": (r"\includesvg{%s.svg}", "svg, and Inkscape"),
-    "pgf": (r"\input{%s.pgf}", "pgf"),
+    "pgf": (r"\providecommand{\mathdefault}[1]{#1}\input{%s.pgf}", "pgf"),
 }
 
 

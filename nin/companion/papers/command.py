@@ -1,4 +1,4 @@
-"""The command line for saved figures: `python -m nin figures list`, `... figures export`, `... figures sheet`."""
+"""The command line for figures: `python -m nin figures list`, `... export`, `... sheet`, `... draw`."""
 
 import argparse
 import sys
@@ -6,15 +6,16 @@ from datetime import date
 
 from nin.companion.papers.captions import caption
 from nin.companion.papers.export import check_format, export, width_of
+from nin.companion.papers.own import draw
 from nin.companion.papers.sheet import contact_sheet
 from nin.companion.tables import print_table
-from nin.figures import Saved, find, profiles, saved
+from nin.figures import FORMATS, Saved, find, profiles, saved
 from nin.support import paths
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run `figures list`, `export` or `sheet`, and return the exit code."""
-    return {"list": _list, "export": _export, "sheet": _sheet}[arguments.action](arguments)
+    """Run `figures list`, `export`, `sheet` or `draw`, and return the exit code."""
+    return {"list": _list, "export": _export, "sheet": _sheet, "draw": _draw}[arguments.action](arguments)
 
 
 def _list(arguments: argparse.Namespace) -> int:
@@ -37,26 +38,36 @@ def _list(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     venue, column, width = arguments.venue, arguments.column, width_of(arguments.venue, arguments.column)
     check_format(arguments.format)
-    rows, problems, faults = [], [], []
+    rows, problems, faults, without = [], [], [], 0
     for figure in _chosen(arguments):
         done = export(figure, arguments.to, venue=venue, column=column, format=arguments.format)
-        suffixes = " ".join(dict.fromkeys(path.suffix[1:] for path in done.files))
-        rows.append((figure.name, figure.profile, f"{done.width:.4g} x {done.height:.3g}", suffixes))
+        if done.files:
+            suffixes = " ".join(dict.fromkeys(path.suffix[1:] for path in done.files))
+            rows.append((figure.name, figure.profile, f"{done.width:.4g} x {done.height:.3g}", suffixes))
+        without += not done.files
         problems += [f"{figure.name}: {done.problem}"] if done.problem else []
         faults += filter(None, [figure.fault()])
     title = f"exported to {arguments.to} for {venue}, {width:g} in wide"
     print_table(title, ("figure", "profile", "inches", "files"), rows)
     for problem in problems:
-        print(f"nin: {problem}{'; try --column full' if column == 'one' else ''}", file=sys.stderr)
+        print(f"nin: {problem}{'; take --column full' if column == 'one' else ''}", file=sys.stderr)
     for fault in faults:
         print(f"nin: {fault}", file=sys.stderr)
-    return 0
+    return int(without > 0)
 
 
 def _sheet(arguments: argparse.Namespace) -> int:
     figures = saved(arguments.profile)
     paths.write(arguments.to, contact_sheet(figures))
     print(f"{len(figures)} figures on {arguments.to}")
+    return 0
+
+
+def _draw(arguments: argparse.Namespace) -> int:
+    figure = draw(arguments.figure, arguments.table, name=arguments.name, to=arguments.to)
+    print(
+        f"{figure.name}: {', '.join(figure.file(suffix).name for suffix in (*FORMATS, 'csv', 'json'))} in {figure.home}"
+    )
     return 0
 
 

@@ -4,27 +4,27 @@ import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib.backends.backend_pgf import LatexError
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from tueplots import figsizes, fontsizes
 
 from nin.companion.papers import captions
+from nin.companion.papers.fitting import SCRIPTS, SMALLEST_TEXT, enlarge, large_scripts, problem
+from nin.companion.papers.pgf import escaped, tex_system
 from nin.figures import Saved
+from nin.figures.narrow import NarrowFigure
 from nin.figures.saving import WITHOUT_DATE
 from nin.figures.style import alone
 from nin.support import paths
 from nin.support.arguments import check_choice
+from nin.support.legible import make_legible
 
 FORMATS = ("pdf", "pgf", "svg", "png")
-TEX_SYSTEMS = ("pdflatex", "xelatex", "lualatex")
 DPI = 300
-SMALLEST_TEXT = 6.0  # points; smaller text is hard to read in print
-NARROWEST_PANEL = 0.68  # inches; in narrower panels, ticks and labels overlap
+TALLER = (1.0, 1.25, 1.25, 1.25)  # tried in turn for a figure in one column of two
 FONTS = {"font.family": "serif", "font.serif": ["STIXGeneral"], "mathtext.fontset": "stix"}  # like the venues' Times
 PGF = {"pgf.rcfonts": False}  # a .pgf uses the fonts of its document
 
@@ -54,7 +54,10 @@ VENUES = {
 
 @dataclass(frozen=True)
 class Exported:
-    """An exported figure: its files, its size in inches, and a problem with its layout ("" if there is none)."""
+    """An exported figure: its files, its size in inches, and a problem with its layout ("" if there is none).
+
+    A figure with a problem at the width of one column of two has no files.
+    """
 
     figure: Saved
     files: list[Path]
@@ -69,11 +72,16 @@ def export(figure: Saved, to: Path, *, venue: str = "neurips", column: str = "fu
     The same table, versions and arguments give the same bytes. A .pgf comes with the images it contains.
     Raises ValueError for an unknown venue, column or format, and for .pgf if no TeX is installed to measure its text.
     """
-    look = {"figure.figsize": (width_of(venue, column), 3.0)} | FONTS | PGF | VENUES[venue].fonts
+    look = look_of(venue, column)
     check_format(format)
     if format == "pgf":
         look["pgf.texsystem"] = tex_system()
     drawn = draw(figure, look)
+    width, height = drawn.get_size_inches()
+    fault = _problem(drawn, look)
+    if fault and column == "one":
+        plt.close(drawn)
+        return Exported(figure, [], width, height, f"it has no one-column form: {fault}")
     contents = _files(figure, drawn, look, format)
     wide = "*" if column == "full" and len(VENUES[venue].widths) > 1 else ""
     again = f"{figure.name} --profile {figure.profile} --venue {venue} --column {column} --format {format}"
@@ -83,8 +91,13 @@ def export(figure: Saved, to: Path, *, venue: str = "neurips", column: str = "fu
     contents[f"{figure.name}.tex"] = snippet.encode()
     for name, content in contents.items():
         paths.write(to / name, content)
-    width, height = drawn.get_size_inches()
-    return Exported(figure, [to / name for name in contents], width, height, _problem(drawn))
+    return Exported(figure, [to / name for name in contents], width, height, fault)
+
+
+def look_of(venue: str, column: str) -> dict[str, Any]:
+    """rcParams of a venue's column: its width, and its font sizes, with room for exponents and indices."""
+    fonts = {name: max(size, SMALLEST_TEXT / SCRIPTS) for name, size in VENUES[venue].fonts.items()}
+    return {"figure.figsize": (width_of(venue, column), 3.0)} | FONTS | PGF | fonts
 
 
 def width_of(venue: str, column: str) -> float:
@@ -103,31 +116,27 @@ def check_format(format: str) -> None:
         tex_system()
 
 
-def tex_system() -> str:
-    """The TeX system that measures the text of a .pgf; ValueError, saying what to install, if none is found."""
-    found = next((name for name in TEX_SYSTEMS if which(name)), None)
-    if found is None:
-        raise ValueError(
-            f"format='pgf' needs TeX to measure text, and none of {', '.join(TEX_SYSTEMS)} is on the PATH. Install TeX "
-            "Live (Debian: apt install texlive-latex-recommended texlive-pictures), MacTeX or MiKTeX, or choose 'pdf'."
-        )
-    return found
-
-
 def draw(figure: Saved, look: dict[str, Any]) -> Figure:
-    """`Saved.drawn` with rcParams over nin's style and no text below SMALLEST_TEXT."""
-    with alone(look):
+    """`Saved.drawn` with rcParams over nin's style and no character below `fitting.SMALLEST_TEXT`."""
+    with alone(look), large_scripts():
         drawn = figure.drawn()
-    for text in drawn.findobj(Text):
-        text.set_fontsize(max(text.get_fontsize(), SMALLEST_TEXT))
+        if enlarge(drawn):
+            make_legible(drawn)
+        if isinstance(drawn, NarrowFigure):
+            for taller in TALLER:
+                drawn.settle(taller=taller)
+                make_legible(drawn)
+                drawn.draw_without_rendering()
+                if not problem(drawn):
+                    break
     return drawn
 
 
 def _files(figure: Saved, drawn: Figure, look: dict[str, Any], format: str) -> dict[str, bytes]:
     """The names and contents of a drawn figure's files; closes the figure."""
     options = {"metadata": WITHOUT_DATE[format]} if format in WITHOUT_DATE else {}
-    with tempfile.TemporaryDirectory() as folder, alone(look), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "constrained_layout not applied")  # _problem reports it
+    with tempfile.TemporaryDirectory() as folder, alone(look), large_scripts(), escaped(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "constrained_layout not applied")  # _problem has told it
         try:
             drawn.savefig(Path(folder) / f"{figure.name}.{format}", format=format, dpi=DPI, **options)
         except LatexError as error:
@@ -137,12 +146,11 @@ def _files(figure: Saved, drawn: Figure, look: dict[str, Any], format: str) -> d
         return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
 
 
-def _problem(drawn: Figure) -> str:
-    """What does not fit: panels (other than colour bars) that are too narrow, or a legend wider than its panel."""
-    shown = [ax for ax in drawn.axes if ax.axison and ax.get_label() != "<colorbar>"]
-    narrowest = min((ax.get_position().width for ax in shown), default=1.0) * drawn.get_figwidth()
-    if narrowest < NARROWEST_PANEL:
-        return f"panels are only {narrowest:.2f} in wide"
-    boxes = [(ax.get_legend().get_window_extent(), ax.bbox) for ax in shown if ax.get_legend()]
-    covered = any(legend.width > box.width and legend.overlaps(box) for legend, box in boxes)
-    return "a legend is wider than its panel" if covered else ""
+def _problem(drawn: Figure, look: dict[str, Any]) -> str:
+    with alone(look), large_scripts(), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        drawn.set_dpi(DPI)
+        drawn.draw_without_rendering()
+        if any("constrained_layout not applied" in str(warning.message) for warning in told):
+            return "its panels do not fit"
+        return problem(drawn)
