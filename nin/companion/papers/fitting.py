@@ -7,6 +7,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import _mathtext
 from matplotlib.axes import Axes
+from matplotlib.axes._secondary_axes import SecondaryAxis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
@@ -74,7 +75,7 @@ def problem(figure: Figure) -> str:
     return next(_problems(figure), "")
 
 
-def panels_of(figure: Figure) -> list[Axes]:
+def panels_of(figure: Figure) -> list[Axes | SecondaryAxis]:
     """Visible panels, colour bars and second scales."""
     return [ax for own in figure.axes for ax in (own, *own.child_axes) if ax.get_visible() and ax.axison]
 
@@ -102,13 +103,13 @@ def _problems(figure: Figure) -> Iterator[str]:
             both = Bbox.intersection(box, another)
             if owner is not its and both is not None and min(both.size) > 2 * slack:
                 yield f"{name} and {other} overlap"
-    for ax in panels:
+    for ax in [ax for ax in panels if ax in figure.axes]:
         for legend in [found for found in (ax.get_legend(), *figure.legends) if found]:
             if (part := covered(ax, legend)) > COVERED:
                 yield f"a legend covers {part:.0%} of the curves of {_name(ax)}"
 
 
-def _boxes(figure: Figure, panels: list[Axes]) -> Iterator[tuple[str, Bbox, object]]:
+def _boxes(figure: Figure, panels: list[Axes | SecondaryAxis]) -> Iterator[tuple[str, Bbox, object]]:
     """The titles, labels and legends that are drawn, and the ticks of each axis as one, with what they belong to."""
     for ax in panels:
         for axis in (ax.xaxis, ax.yaxis):
@@ -133,5 +134,5 @@ def _text(text: Text) -> Bbox:
     return text.get_window_extent()
 
 
-def _name(ax: Axes) -> str:
+def _name(ax: Axes | SecondaryAxis) -> str:
     return f"panel {ax.get_title()!r}" if ax.get_title() else "a panel"
