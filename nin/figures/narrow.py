@@ -57,7 +57,8 @@ class NarrowFigure(Figure):
             for first, ax in zip(self.blocks[0][:, 0], block[:, 0], strict=True):
                 if ax.get_shared_y_axes().joined(first, ax):
                     ax.set_ylabel(ax.get_ylabel() or first.get_ylabel())
-        self.set_figheight(self.get_figheight() + 1.5)  # a layout without room is none
+        rows = sum(len(block) for block in self.blocks)
+        self.set_figheight(rows * self.row + 1.5)  # a layout without room is none
         self.draw_without_rendering()
         self._give_room()
         for ax in self.axes:
@@ -77,8 +78,14 @@ class NarrowFigure(Figure):
     def _give_room(self) -> None:
         """Give the figure the height at which its panels have PANEL of their rows."""
         rows = [block[row, 0] for block in self.blocks for row in range(len(block))]
-        for _ in range(3):
-            missing = PANEL * self.row * len(rows) - sum(ax.get_position().height for ax in rows) * self.get_figheight()
+        before, missing = None, 0.0
+        for _ in range(4):
+            there = sum(ax.get_position().height for ax in rows) * self.get_figheight()
+            if before is not None and abs(there - before) < 0.3 * abs(missing):  # its width limits an image
+                self.set_figheight(len(rows) * self.row)
+                self.draw_without_rendering()
+                return
+            before, missing = there, PANEL * self.row * len(rows) - there
             if abs(missing) < 0.02:
                 return
             self.set_figheight(self.get_figheight() + missing)
