@@ -1,8 +1,8 @@
 """Data sets by name: real images in IDX files or bundled with scikit-learn, and the teacher of the linear test case."""
 
-import gzip
-import hashlib
-import zlib
+import os
+import tempfile
+import textwrap
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -13,8 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nin.model.dataset import Dataset
+from nin.model.downloads import download
+from nin.model.idx import read_idx
 from nin.support import paths
-from nin.support.arguments import check_choice, check_count, check_number
+from nin.support.arguments import check_choice, check_count, check_number, check_seed
 
 DATASETS = ("digits", "mnist", "fashion_mnist", "linear_teacher")
 FILES = {
@@ -68,7 +70,7 @@ def load_data(name: str, *, n_train: int | None = None, n_test: int | None = Non
     for argument, count in (("n_train", n_train), ("n_test", n_test)):
         if count is not None:
             check_count(argument, count)
-    check_count("seed", seed, minimum=0)
+    check_seed("seed", seed)
     if name == "linear_teacher":
         return linear_teacher(n_train=n_train or 1024, n_test=n_test or 1024, seed=seed)
     arrays, source = _digits() if name == "digits" else _images(name, _folder(name))
@@ -106,6 +108,7 @@ def linear_teacher(
     check_number("target", target, minimum=float("-inf"))
     check_number("x_std", x_std)
     check_number("label_noise", label_noise)
+    check_seed("seed", seed)
     generator = torch.Generator().manual_seed(seed)
 
     def draw(count: int) -> tuple[Tensor, Tensor]:
@@ -135,8 +138,8 @@ def _digits() -> tuple[dict[str, Tensor], str]:
 def _images(name: str, folder: Path | None) -> tuple[dict[str, Tensor], str]:
     arrays = {}
     for part, file in FILES.items():
-        path = _local(folder, name, file) or _fetch(name, part)
-        arrays[part] = read_idx(path, sha256=SHA256[name][part])
+        path = _local(folder, name, file)
+        arrays[part] = _cached(name, part) if path is None else read_idx(path, sha256=SHA256[name][part])
     return _standardised(arrays), f"{name}, IDX files with published sha256"
 
 
@@ -163,35 +166,6 @@ def _subset(x: Tensor, y: Tensor, count: int | None, argument: str, seed: int) -
     return x[order], y[order]
 
 
-def read_idx(path: Path, *, sha256: str | None = None) -> np.ndarray:
-    """Read an IDX file of bytes, gzip or plain: magic 0 0 8 ndim, big-endian sizes, data.
-
-    Raises ValueError, naming the file and what was found, for a truncated file, a wrong magic number or a wrong hash of
-    the decompressed bytes; the file is not changed.
-    """
-    content = path.read_bytes()
-    if content[:2] == b"\x1f\x8b":
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(f"{path} is a truncated or damaged gzip file ({error}); replace it.") from error
-    if len(content) < 4 or content[:3] != b"\x00\x00\x08" or content[3] not in (1, 3):
-        raise ValueError(
-            f"{path} begins with {content[:4].hex(' ') or 'nothing'}, "
-            "expected an IDX file of bytes: 00 00 08 01 or 00 00 08 03."
-        )
-    ndim = content[3]
-    header = content[4 : 4 + 4 * ndim].ljust(4 * ndim, b"\0")
-    shape = tuple(np.frombuffer(header, dtype=">u4").tolist())
-    expected = 4 + 4 * ndim + int(np.prod(shape))
-    if len(content) != expected:
-        raise ValueError(f"{path} holds {len(content)} bytes, but its header {shape} implies {expected}; replace it.")
-    found = hashlib.sha256(content).hexdigest()
-    if sha256 is not None and found != sha256:
-        raise ValueError(f"{path} has sha256 {found} (decompressed), expected {sha256}; replace it.")
-    return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * ndim).reshape(shape)
-
-
 def _folder(name: str) -> Path | None:
     """The folder of user-defined data; OSError if it does not exist."""
     folder = paths.data()
@@ -201,36 +175,46 @@ def _folder(name: str) -> Path | None:
 
 
 def _candidates(folder: Path | None, name: str, file: str) -> Iterator[Path]:
+    """Where a file may be: as it is published, or as it unpacks on some systems, with a dot for the second dash."""
+    dotted = file.replace("-idx", ".idx")
     for below in FOLDERS[name] if folder is not None else ():
-        for suffix in (".gz", ""):
-            yield folder / below / f"{file}{suffix}"
+        for spelt in (file, dotted):
+            for suffix in (".gz", ""):
+                yield folder / below / f"{spelt}{suffix}"
 
 
 def _local(folder: Path | None, name: str, file: str) -> Path | None:
     return next((path for path in _candidates(folder, name, file) if path.is_file()), None)
 
 
-def _fetch(name: str, part: str) -> Path:
-    """Download a file into the cache, with a progress bar; a download with a wrong hash is removed."""
-    file = f"{FILES[part]}.gz"
-    target = paths.cache() / name / file
-    if target.exists():
-        return target
-    import pooch  # imported late: its progress bar warns in every notebook without ipywidgets
-
+def _cached(name: str, part: str) -> np.ndarray:
+    """A file of the cache, downloaded if it is not there; ValueError, naming it, if it is damaged."""
+    target = paths.cache() / name / f"{FILES[part]}.gz"
+    if not target.exists():
+        _download(name, part, target)
     try:
-        pooch.retrieve(SOURCES[name] + file, known_hash=None, fname=file, path=target.parent, progressbar=True)
+        return read_idx(target, sha256=SHA256[name][part])
+    except ValueError as error:
+        raise ValueError(f"{str(error).removesuffix('replace it.')}delete it, and it is downloaded again.") from error
+
+
+def _download(name: str, part: str, target: Path) -> None:
+    """Put a file into the cache, whole and with the right hash or not at all."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as scratch:
+            arrived = Path(scratch) / target.name
+            download(SOURCES[name] + target.name, arrived)
+            read_idx(arrived, sha256=SHA256[name][part])
+            os.replace(arrived, target)
+    except ValueError as error:
+        raise ValueError(f"{name}: what {SOURCES[name]} sent is not the data set: {error}") from error
     except Exception as error:  # requests, urllib3 and the system each raise their own
         raise OSError(
-            f"{name}: {file} is neither in NIN_DATA nor in {target.parent}, and the download failed ({error}). "
-            f"Connect to a network, or set NIN_DATA to a folder that holds {name}'s four IDX files."
+            f"{name}: {target.name} is neither in NIN_DATA nor in {target.parent}, and the download failed "
+            f"({textwrap.shorten(str(error), 120)}). Connect to a network, or set NIN_DATA to a folder that holds "
+            f"{name}'s four IDX files."
         ) from error
-    try:
-        read_idx(target, sha256=SHA256[name][part])
-    except ValueError:
-        target.unlink()
-        raise
-    return target
 
 
 def as_images(x: Float[Tensor, "n pixels"]) -> Float[Tensor, "n 1 side side"]:
