@@ -2,15 +2,15 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
 from nin.support import former, paths, provenance
-from nin.support.arguments import check_choice
+from nin.support.arguments import check_choice, check_kind, described
 from nin.support.exclusive import exclusive
 
 COLUMNS = ["notebook", "name", "source", "measured", "predicted", "tolerance", "relation", "rival", "holds"]
@@ -42,10 +42,11 @@ class Check:
 
     def __post_init__(self) -> None:
         check_choice("relation", self.relation, RELATIONS)
-        for field in ("measured", "predicted", "tolerance"):
-            object.__setattr__(self, field, float(getattr(self, field)))
-        if self.rival is not None:
-            object.__setattr__(self, "rival", float(self.rival))
+        for field in ("name", "source"):
+            if not isinstance(getattr(self, field), str) or not getattr(self, field):
+                raise ValueError(f"{field}={getattr(self, field)!r} must be a text that is not empty.")
+        for field in ("measured", "predicted", "tolerance", *(["rival"] if self.rival is not None else [])):
+            object.__setattr__(self, field, _number(field, getattr(self, field)))
         if not 0 <= self.tolerance < math.inf:
             raise ValueError(f"tolerance={self.tolerance!r} must be a finite number >= 0.")
 
@@ -67,13 +68,31 @@ class Check:
         return not (low and excess < -self.tolerance) and not (high and excess > self.tolerance)
 
 
+def _number(field: str, value: Any) -> float:
+    """The value as a float; ValueError for one that is not a number."""
+    try:
+        if isinstance(value, str | bytes):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{described(field, value)} must be a number.") from None
+
+
 def save(checks: Sequence[Check], *, notebook: str | None = None, profile: str | None = None) -> pd.DataFrame:
     """Replace a notebook's rows in its profile's checks.csv with these checks, and return them as a table.
 
     The table has a column `rival` if a check has one. Several processes may save at once: each keeps its rows.
     notebook, profile   None: those of the last `nin.figures.begin`; ValueError if there was none
     """
+    if isinstance(checks, Check) or not isinstance(checks, Iterable) or isinstance(checks, str):
+        raise ValueError(f"{described('checks', checks)} must be a sequence of nin.checks.Check.")
+    checks = list(checks)
+    for check in checks:
+        check_kind("checks", check, Check, "a sequence of nin.checks.Check")
     source = provenance.source()
+    for field, value in (("notebook", notebook), ("profile", profile)):
+        if value is not None and not paths.is_plain(value):
+            raise ValueError(f"{field}={value!r} must be a plain name, without folders and not beginning with a dot.")
     notebook, profile = notebook or source.notebook, profile or source.profile
     if notebook is None:
         raise ValueError("notebook=None: name the notebook, or call nin.figures.begin before checks are saved.")

@@ -4,11 +4,13 @@ Each command imports what it needs only when it runs, so that `list` and `--help
 """
 
 import argparse
+import difflib
 import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from nin.companion.tables import print_table
 from nin.support import cores
@@ -114,6 +116,21 @@ Names and defaults are those of nin.RunConfig:
   seed=0              of weights and draws  dtype=float32  float32 or float64"""
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as those of the commands."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where the help is; exit code 2."""
+        self.exit(2, f"nin: error: {message} (see {self.prog} --help)\n")
+
+
+def _path(text: str) -> Path:
+    """A path that is not empty: an empty one would be the working directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' is no path; '.' is the working directory")
+    return Path(text)
+
+
 class _Version(argparse.Action):
     """Print the version of the installed package; looked up only when asked for."""
 
@@ -151,13 +168,18 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     for words in (2, 1):
         if command := commands.get(tuple(argv[:words])):
             return command.parse_intermixed_args(argv[words:])
+    if argv and argv[0] not in ("-h", "--help", "--version", "figures"):
+        known = list(dict.fromkeys(words[0] for words in commands))
+        near = difflib.get_close_matches(argv[0], [*known, "--help", "--version"], n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        parser.error(f"COMMAND={argv[0]!r} is unknown; choose one of {', '.join(known)}.{hint}")
     return parser.parse_args(argv)  # the help, or an error that names the commands
 
 
 def _parsers() -> tuple[argparse.ArgumentParser, dict[tuple[str, ...], argparse.ArgumentParser]]:
     """The main parser, used for its help and its errors, and the parser of each command by the words that name it."""
     raw = {"formatter_class": argparse.RawDescriptionHelpFormatter}
-    parser = argparse.ArgumentParser(prog="python -m nin", description=HELP, **raw)
+    parser = _Parser(prog="python -m nin", description=HELP, **raw)
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -166,7 +188,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[tuple[str, ...], argparse.
     targets = "a notebook by number (02), name or path; a parameter and its value (lr=0.1)"
     run.add_argument("targets", nargs="*", metavar="NOTEBOOK | name=value", help=targets)
     run.add_argument("--profile", default="quick", help="parameter set in notebooks/profiles (default: quick)")
-    run.add_argument("--out", type=Path, metavar="DIR", help="folder for executed notebooks; figures in DIR/figures")
+    run.add_argument("--out", type=_path, metavar="DIR", help="folder for executed notebooks; figures in DIR/figures")
     run.add_argument("--jobs", type=int, metavar="N", help="notebooks at once (default: what cores and memory allow)")
     run.add_argument("--force", action="store_true", help="run notebooks that are up to date as well")
     run.add_argument("--why", action="store_true", help="say what is up to date, and what decides; run nothing")
@@ -178,14 +200,14 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[tuple[str, ...], argparse.
     runs = commands.add_parser("runs", help="list the runs that nin.sweep has stored", description=RUNS_HELP, **raw)
     runs.set_defaults(run=_runs)
     store = "folder of stored runs (default: NIN_STORE, or runs/store in the clone)"
-    runs.add_argument("--store", type=Path, metavar="DIR", help=store)
+    runs.add_argument("--store", type=_path, metavar="DIR", help=store)
     runs.add_argument("--verify", action="store_true", help="compare every file with its checksum")
-    runs.add_argument("--export", type=Path, metavar="TABLE.csv", help="write all runs as one tidy table")
+    runs.add_argument("--export", type=_path, metavar="TABLE.csv", help="write all runs as one tidy table")
 
     figures = commands.add_parser(
         "figures", help="list saved figures, draw them for a paper", description=FIGURES_HELP, **raw
     )
-    actions = figures.add_subparsers(dest="action", required=True)
+    actions = figures.add_subparsers(dest="action", required=True, metavar="{list,export,sheet}")
     shown = actions.add_parser("list", help="list saved figures", description=FIGURES_LIST_HELP, **raw)
     shown.set_defaults(run=_figures, action="list")
     shown.add_argument("--profile", help="only the figures of this profile (default: all profiles)")
@@ -198,17 +220,17 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[tuple[str, ...], argparse.
         "--column", default="full", metavar="WIDTH", help="full (default), or one: a single column of two"
     )
     export.add_argument("--format", default="pdf", metavar="FORMAT", help="see above (default: %(default)s)")
-    export.add_argument("--to", type=Path, default=Path("paper"), metavar="DIR", help="folder (default: paper)")
+    export.add_argument("--to", type=_path, default=Path("paper"), metavar="DIR", help="folder (default: paper)")
     export.add_argument("--profile", help="figures of this profile (default: paper, else quick)")
     draw = actions.add_parser("draw", help="draw a figure of your own table", description=DRAW_HELP, **raw)
     draw.set_defaults(run=_figures, action="draw")
     draw.add_argument("figure", metavar="FIGURE", help="trajectories, phases, decay_times or readings")
-    draw.add_argument("table", type=Path, metavar="FILE.csv", help="the table")
+    draw.add_argument("table", type=_path, metavar="FILE.csv", help="the table")
     draw.add_argument("--name", help="name of the figure (default: FILE_FIGURE)")
-    draw.add_argument("--to", type=Path, metavar="DIR", help="folder (default: figures/own)")
+    draw.add_argument("--to", type=_path, metavar="DIR", help="folder (default: figures/own)")
     sheet = actions.add_parser("sheet", help="all figures in one PDF", description="Writes a PDF of all saved figures.")
     sheet.set_defaults(run=_figures, action="sheet")
-    sheet.add_argument("--to", type=Path, required=True, metavar="FILE.pdf", help="file to write")
+    sheet.add_argument("--to", type=_path, required=True, metavar="FILE.pdf", help="file to write")
     sheet.add_argument("--profile", help="figures of this profile (default: paper, else quick)")
 
     explore = commands.add_parser(
@@ -216,7 +238,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[tuple[str, ...], argparse.
     )
     explore.set_defaults(run=_explore)
     explore.add_argument("values", nargs="*", metavar="name=value", help="values other than the defaults above")
-    explore.add_argument("--to", type=Path, default=Path("explore"), metavar="DIR", help="folder (default: explore)")
+    explore.add_argument("--to", type=_path, default=Path("explore"), metavar="DIR", help="folder (default: explore)")
 
     predict = commands.add_parser(
         "predict", help="predict the phase of a run before training", description=PREDICT_HELP, **raw
@@ -240,6 +262,8 @@ def _run(arguments: argparse.Namespace) -> int:
     targets = arguments.targets
     names = [text for text in targets if "=" not in text or text.endswith(".ipynb")]
     pairs = [text.partition("=") for text in targets if text not in names]
+    if unnamed := [sign + value for name, sign, value in pairs if not name.strip()]:
+        raise ValueError(f"{unnamed[0]!r} must have the form name=value.")
     overrides = {name.strip(): value.strip() for name, _, value in pairs}
     if len(overrides) < len(pairs):
         raise ValueError(f"{' '.join(n + s + v for n, s, v in pairs)}: a parameter is given twice; give it once.")
@@ -275,6 +299,8 @@ def _runs(arguments: argparse.Namespace) -> int:
     from nin.sweeps.listing import export, listing
     from nin.sweeps.store import Store
 
+    if arguments.store is not None and not arguments.store.is_dir():
+        raise ValueError(f"--store {arguments.store}: there is no such folder; name the folder of stored runs.")
     store = Store(arguments.store or paths.store())
     found = listing(store, verify=arguments.verify)
     if arguments.export and not found.problems:

@@ -1,12 +1,15 @@
 """The notebooks of the clone: finding them by name, their headings and profiles, and the call each begins with."""
 
+import difflib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nin.companion.parameters import cells, parameters
+from nin.companion import profile_files
+from nin.companion.parameters import cells, complete, parameters, parse_all
 from nin.support import paths, provenance
+from nin.support.arguments import check_choice
 
 
 def every() -> list[Path]:
@@ -30,8 +33,14 @@ def find(name: str | Path) -> Path:
     if len(found) == 1:
         return found[0]
     problem = "fits several notebooks" if found else "is not a notebook"
-    names = ", ".join(path.stem for path in (found or known))
-    raise ValueError(f"notebook={str(name)!r} {problem}; name one of {names}, or give a path to an .ipynb file.")
+    stems = [path.stem for path in (found or known)]
+    near = difflib.get_close_matches(
+        f"{wanted:0>2}" if wanted.isdigit() else wanted, [*stems, *(s[:2] for s in stems)], n=1
+    )
+    hint = f" Did you mean {near[0]!r}?" if near and not found else ""
+    raise ValueError(
+        f"notebook={str(name)!r} {problem}; name one of {', '.join(stems)}, or give a path to an .ipynb file.{hint}"
+    )
 
 
 def _all() -> list[Path]:
@@ -53,23 +62,26 @@ def heading(notebook: Path) -> str:
     return ""
 
 
-def profile_values(profile: str) -> dict[str, dict[str, Any]]:
+def profile_values(profile: str, *, also: Sequence[Path] = ()) -> dict[str, dict[str, Any]]:
     """The values in notebooks/profiles/PROFILE.yaml, by notebook and parameter; other parameters keep their defaults.
 
-    Raises ValueError for an unknown profile, listing the known ones, and for a file that is not such a mapping.
+    also   notebooks elsewhere, which the file may name too
+    Raises ValueError for an unknown profile, listing the known ones, and for a file that is not such a mapping, or that
+    names an unknown notebook or parameter, or a value that does not fit.
     """
-    import yaml  # of the extra `companion`
-
     folder = paths.notebooks() / "profiles"
-    known = sorted(path.stem for path in folder.glob("*.yaml"))
-    if profile not in known:
-        raise ValueError(f"profile={profile!r} is unknown; choose one of {', '.join(known) or f'none in {folder}'}.")
+    check_choice("profile", profile, sorted(path.stem for path in folder.glob("*.yaml")) or [f"(none in {folder})"])
     try:
-        content = yaml.safe_load((folder / f"{profile}.yaml").read_text()) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"profile={profile!r}: {profile}.yaml is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict) or not all(isinstance(values, dict) for values in content.values()):
-        raise ValueError(f"profile={profile!r}: {profile}.yaml must map notebook names to `parameter: value` pairs.")
+        content = profile_files.read(folder / f"{profile}.yaml") or {}
+        if not isinstance(content, dict) or not all(isinstance(values, dict) for values in content.values()):
+            raise ValueError(f"{profile}.yaml must map notebook names to `parameter: value` pairs.")
+        known = {path.stem: path for path in (*every(), *also)}
+        for name, values in content.items():
+            check_choice(f"{profile}.yaml: notebook", name, known)
+            there = parameters(known[name])
+            complete(there, parse_all(there, values, name=f"{profile}.yaml: {name}"))
+    except ValueError as error:
+        raise ValueError(f"profile={profile!r}: {error}") from None
     return content
 
 

@@ -21,16 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nin.companion.ranges import COMPARE, NUMBER, WRITTEN, bounds, check_together
+
 TAG = "parameters"
 SCALARS = ("int", "float", "bool", "str")
 TYPES = 'int, float, bool, str, Literal["a", "b"], tuple[X, ...], list[X] or X | None'
-RANGES = "[> 0], [>= 1], [0 < x < 1] or [>= 1, <= 8]"
 TRUTH = {"true": True, "yes": True, "false": False, "no": False}
-COMPARE = {"<": float.__lt__, "<=": float.__le__, ">": float.__gt__, ">=": float.__ge__}
-MIRROR = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
-NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-ONE_SIDED = re.compile(rf"(<=?|>=?)\s*({NUMBER})")
-TWO_SIDED = re.compile(rf"({NUMBER})\s*(<=?)\s*x\s*(<=?)\s*({NUMBER})")
 
 
 @dataclass(frozen=True)
@@ -110,6 +106,10 @@ def read_cell(source: str, *, name: str = "notebook") -> list[Parameter]:
         if parameter.name in found:
             raise ValueError(f"{where}: {parameter.name} is set twice; remove one.")
         found[parameter.name] = parameter
+    try:
+        complete(found.values(), {})
+    except ValueError as error:
+        raise ValueError(f"{name}, parameters cell: {error}") from None
     return list(found.values())
 
 
@@ -124,7 +124,7 @@ def parse(parameter: Parameter, value: Any) -> Any:
     """
     tree = ast.parse(parameter.type, mode="eval").body
     try:
-        return _convert(tree, value, _bounds(parameter.range))
+        return _convert(tree, value, bounds(parameter.range))
     except _Mismatch as error:
         raise ValueError(f"{parameter.name}={value!r}: {error}.") from None
 
@@ -136,6 +136,13 @@ def parse_all(known: Iterable[Parameter], values: Mapping[str, Any], *, name: st
         if key not in by_name:
             raise ValueError(f"{name} has no parameter {key!r}; it has {_listed(by_name, key)}.")
     return {key: parse(by_name[key], value) for key, value in values.items()}
+
+
+def complete(known: Iterable[Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
+    """All values, the defaults where none is given; ValueError for one out of range beside another."""
+    values = {parameter.name: parameter.default for parameter in known} | dict(given)
+    check_together(known, values)
+    return values
 
 
 class _Mismatch(Exception):
@@ -204,22 +211,10 @@ def _split(comment: str) -> tuple[str, str]:
     if not match:
         return comment, ""
     try:
-        _bounds(match[2])
+        bounds(match[2])
     except ValueError:
-        raise ValueError(f"[{match[2]}] is not a range; write {RANGES}, and units in parentheses.") from None
+        raise ValueError(f"[{match[2]}] is not a range; write {WRITTEN}, and units in parentheses.") from None
     return match[1], match[2].strip()
-
-
-def _bounds(written: str) -> list[tuple[str, float]]:
-    """Range -> comparisons that must hold: "0 < x <= 1" -> [(">", 0), ("<=", 1)]."""
-    if not written:
-        return []
-    if two := TWO_SIDED.fullmatch(written.strip()):
-        return [(MIRROR[two[2]], float(two[1])), (two[3], float(two[4]))]
-    parts = [ONE_SIDED.fullmatch(part.strip()) for part in written.split(",")]
-    if not all(parts):
-        raise ValueError(written)
-    return [(part[1], float(part[2])) for part in parts]
 
 
 def _convert(node: ast.expr, value: Any, bounds: list[tuple[str, float]]) -> Any:
@@ -284,9 +279,11 @@ def _number(kind: str, value: Any, bounds: list[tuple[str, float]]) -> int | flo
     mismatch = _Mismatch(f"expected {'an integer' if kind == 'int' else 'a finite number'}{limits}")
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         raise mismatch
+    if isinstance(value, str) and not re.fullmatch(NUMBER, value.strip()):  # nor 1_000, which Python takes
+        raise mismatch
     try:
         number = float(value)
-    except (ValueError, OverflowError):
+    except OverflowError:
         raise mismatch from None
     if not math.isfinite(number) or not all(COMPARE[sign](number, bound) for sign, bound in bounds):
         raise mismatch

@@ -13,6 +13,8 @@ from nin.model.data import load_data
 from nin.model.losses import LOSSES
 from nin.probes.prediction import Prediction, predict
 from nin.training.config import DTYPES, RunConfig
+from nin.training.loop import check_run
+from nin.training.objective import Objective
 from nin.training.start import build, with_node
 
 FIELDS = (
@@ -32,8 +34,10 @@ def prediction(config: RunConfig) -> Prediction:
     if not config.nodes:
         raise ValueError("nodes=0: a run without a node has no phase; set nodes=1.")
     data = load_data(config.dataset, n_train=config.n_train).to(DTYPES[config.dtype])
+    network = build(config, data)
+    check_run(config, network, data, Objective(config.loss))
     return predict(
-        with_node(config, build(config, data), data),
+        with_node(config, network, data),
         data.x_train,
         data.y_train,
         loss=LOSSES[config.loss],
@@ -73,6 +77,6 @@ def _value(name: str, text: str, kind: Any) -> Any:
 def _number(text: str, kind: type) -> Any:
     """The number that a text stands for; None if it is not one."""
     try:
-        return kind(text)
+        return None if "_" in text else kind(text)
     except ValueError:
         return None

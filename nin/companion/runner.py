@@ -7,7 +7,7 @@ from typing import Any
 
 from nin.companion.ending import ending_on_signals
 from nin.companion.notebooks import chosen, profile_values
-from nin.companion.parameters import parameters, parse_all
+from nin.companion.parameters import complete, parameters, parse_all
 from nin.companion.side_by_side import Outcome, execute
 from nin.companion.up_to_date import Deciding, Stamp, deciding, listed, recorded_seconds, summary
 from nin.support import cores, paths
@@ -152,7 +152,7 @@ def _plans(
 def _folder(profile: str, overrides: Mapping[str, Any] | None, out: Path | None) -> Path:
     """The folder for the executed notebooks, created if it is missing."""
     runs = paths.root() / "runs"
-    folder = Path(out) if out is not None else runs / "custom" if overrides else runs / profile
+    folder = paths.given("out", out) if out is not None else runs / "custom" if overrides else runs / profile
     folder.mkdir(parents=True, exist_ok=True)
     return folder.absolute()
 
@@ -171,7 +171,7 @@ def _plan(notebook: Path, profile: str, overrides: Mapping[str, Any]) -> dict[st
         )
     if "profile" in overrides:
         raise ValueError(f"profile={overrides['profile']!r}: the runner sets it; choose it with --profile.")
-    of_profile = profile_values(profile).get(notebook.stem, {})
+    of_profile = profile_values(profile, also=[notebook]).get(notebook.stem, {})
     given = parse_all(known, of_profile, name=f"{profile}.yaml: {notebook.stem}")
     given |= parse_all(known, overrides, name=notebook.stem)
-    return {p.name: p.default for p in known} | given | {"profile": profile}
+    return complete(known, given) | {"profile": profile}

@@ -27,6 +27,8 @@ def allow(draw: Draw) -> str:
 
     Raises ValueError for one that cannot be found by its name.
     """
+    if not inspect.isfunction(draw):
+        raise ValueError(f"draw={draw!r} must be a function (data, **arguments) -> Figure, defined in a module.")
     name = f"{draw.__module__}.{draw.__qualname__}"
     if draw.__module__ == "__main__" or "<" in draw.__qualname__:
         raise ValueError(f"draw={name} cannot be imported by name; move it into a module that can be imported.")

@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 
 from nin.figures import drawers, tables
 from nin.figures.drawers import Draw
-from nin.figures.sidecars import Saved, drawn_from, is_plain, plain
+from nin.figures.sidecars import Saved, drawn_from, plain
 from nin.figures.style import alone
-from nin.support import provenance
+from nin.support import paths, provenance
+from nin.support.arguments import check_kind
 
 FORMATS = ("pdf", "svg", "png")
 WITHOUT_DATE = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
@@ -34,6 +35,7 @@ def save(draw: Draw, name: str, *, data: pd.DataFrame, folder: str | Path | None
     and a table that csv does not keep (an index, columns of several levels, values of mixed kinds); OSError if the
     folder cannot be written.
     """
+    check_kind("data", data, pd.DataFrame, "a pandas DataFrame: the table that is plotted")
     dotted = drawers.allow(draw)
     try:
         arguments = json.loads(json.dumps(kwargs, default=plain))
@@ -41,7 +43,7 @@ def save(draw: Draw, name: str, *, data: pd.DataFrame, folder: str | Path | None
         raise ValueError(
             f"arguments of {dotted} must be JSON values (numbers, strings, lists, dicts): {error}."
         ) from None
-    figure = Saved(name, provenance.source().profile, None if folder is None else Path(folder))
+    figure = Saved(name, provenance.source().profile, None if folder is None else paths.given("folder", folder))
     table, columns = tables.written(data)
     sidecar = {"draw": dotted, "arguments": arguments, "columns": columns} | _provenance(data)
     drawn, pictures = _rendered(lambda: drawn_from(draw, tables.read(table, columns), arguments))
@@ -56,11 +58,11 @@ def redraw(name: str, *, profile: str = "quick", folder: str | Path | None = Non
     draw     the function that drew it, if it is one of your own: a file alone may not name it
     Raises ValueError for a name that was never saved there, listing those that were, and as `Saved`.
     """
-    figure = Saved(name, profile, None if folder is None else Path(folder))
+    figure = Saved(name, profile, None if folder is None else paths.given("folder", folder))
     if draw is not None:
         drawers.allow(draw)
     if not figure.file("json").exists():
-        names = sorted(path.stem for path in figure.home.glob("*.json") if is_plain(path.stem))
+        names = sorted(path.stem for path in figure.home.glob("*.json") if paths.is_plain(path.stem))
         there = f"{figure.home}; there are: {', '.join(names) or 'none'}"
         raise ValueError(f"name={name!r} is not a figure in {there}.")
     drawn, pictures = _rendered(figure.drawn)

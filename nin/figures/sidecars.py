@@ -40,7 +40,7 @@ class Saved:
 
     def __post_init__(self) -> None:
         for field, value in (("name", self.name), ("profile", self.profile)):
-            if not is_plain(value):
+            if not paths.is_plain(value):
                 raise ValueError(
                     f"{field}={value!r} must be a plain name, without folders and not beginning with a dot."
                 )
@@ -215,11 +215,6 @@ def hash_of(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def is_plain(name: str) -> bool:
-    """Whether a name stays in its folder."""
-    return bool(name) and name == Path(name).name and not name.startswith(".") and not set(name) & set("\\\0\n")
-
-
 def plain(value: Any) -> Any:
     """A NumPy value as JSON knows it; TypeError for others."""
     if isinstance(value, np.generic):
@@ -239,7 +234,7 @@ def _present_name(draw: str) -> str:
 
 def profiles() -> list[str]:
     """Return the profiles that have figures: paper, quick, then the others by name; ValueError if none has."""
-    found = {path.parent.name for path in paths.figures("").glob("*/*.json") if is_plain(path.parent.name)}
+    found = {path.parent.name for path in paths.figures("").glob("*/*.json") if paths.is_plain(path.parent.name)}
     if not found:
         raise ValueError(f"there are no figures in {paths.figures('')}; save some with python -m nin run.")
     return sorted(found, key=lambda name: (PREFERRED.index(name) if name in PREFERRED else len(PREFERRED), name))
@@ -256,7 +251,7 @@ def saved(profile: str | None = None) -> list[Saved]:
     first: dict[str, str] = {}
     for name in found if profile is None else [profile]:
         for path in paths.figures(name).glob("*.json"):
-            if is_plain(path.stem) and path.stem not in KEPT:  # no other can be a figure
+            if paths.is_plain(path.stem) and path.stem not in KEPT:  # no other can be a figure
                 first.setdefault(path.stem, name)
     return [Saved(name, where) for name, where in sorted(first.items())]
 

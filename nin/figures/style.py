@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from tueplots import axes, figsizes, fontsizes
 
 from nin.figures.narrow import NARROW, flowed
+from nin.support.arguments import check_count, check_number
 
 # seaborn's palette "colorblind"; the phases use five of its colours
 PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9")
@@ -81,6 +82,9 @@ def panels(rows: int, columns: int, *, height: float = 0.75, **kwargs: Any) -> t
 
     At the width of one column of a page, the columns of panels that do not fit stand below the others.
     """
+    check_count("rows", rows)
+    check_count("columns", columns)
+    check_number("height", height, exclusive=True)
     width = mpl.rcParams["figure.figsize"][0]
     if width < NARROW:
         return flowed(rows, columns, width=width, height=height, **kwargs)

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate
 from torch.utils.data import Dataset as Samples
 
 from nin.support.arguments import check_count
+from nin.support.devices import find_device
 
 PARTS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -41,6 +42,12 @@ class Dataset:
             if not isinstance(values, Tensor) or not values.dim() or not len(values):
                 what = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
                 raise ValueError(f"{part} is {what}; it must be a tensor of at least one sample, (n, ...).")
+            if values.layout is not torch.strided or values.is_complex() or values.device.type == "meta":
+                what = f"{values.layout}, {values.dtype}, on {values.device}".replace("torch.", "")
+                raise ValueError(f"{part} is {what}; it must be a dense tensor of real numbers that are in memory.")
+            if not values[0].numel() or values.requires_grad:
+                why = "requires a gradient; pass it detached" if values.requires_grad else "has samples without entries"
+                raise ValueError(f"{part} of shape {tuple(values.shape)} {why}.")
             if values.is_floating_point() and not values.isfinite().all():
                 raise ValueError(f"{part} holds {int((~values.isfinite()).sum())} values that are not finite.")
         for name in ("train", "test"):
@@ -55,6 +62,8 @@ class Dataset:
                     f"{test.dtype} {tuple(test.shape[1:])}; they must be of one kind."
                 )
         check_count("classes", self.classes)
+        if not isinstance(self.source, str) or "\n" in self.source:
+            raise ValueError(f"source={self.source!r} must be one line of text: where the data come from.")
         for part in ("y_train", "y_test"):
             y = getattr(self, part)
             if not y.is_floating_point() and not y.is_complex() and y.dtype != torch.bool:
@@ -101,20 +110,13 @@ class Dataset:
 
     def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> "Dataset":
         """A copy on a device with floating-point tensors of this dtype; labels stay integers."""
+        if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+            raise ValueError(f"dtype={dtype!r} must be torch.float32 or another dtype of real numbers.")
+        device = find_device(device)
         parts = {part: getattr(self, part) for part in PARTS}
         cast = {part: t.to(dtype) if t.is_floating_point() else t for part, t in parts.items()}
         moved = {part: t.to(device) for part, t in cast.items()}
         return dataclasses.replace(self, **moved)
-
-
-def check_dataset(data: object) -> Dataset:
-    """The data set; ValueError for anything else."""
-    if isinstance(data, Dataset):
-        return data
-    how = "nin.Dataset(x_train, y_train, x_test, y_test, classes=..., source=...)"
-    if isinstance(data, (Samples, DataLoader)):
-        how = "nin.Dataset.from_torch(train, test)"
-    raise ValueError(f"data is a {type(data).__name__}, not a nin.Dataset; pass {how}, or None for config.dataset.")
 
 
 def _read(part: str, samples: Samples | DataLoader | Sequence) -> tuple[Tensor, Tensor]:

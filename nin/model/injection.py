@@ -1,7 +1,7 @@
 """Put noise injection nodes into a network."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -12,9 +12,10 @@ from nin.model.layers import weight_like
 from nin.model.nodes import NoisyNetwork
 from nin.model.noise import LAWS
 from nin.model.sites import Site, find_site
-from nin.model.views import Inputs
+from nin.model.views import Inputs, check_model
 from nin.support.arguments import check_choice, check_count, check_number
 from nin.support.precision import matching
+from nin.support.randomness import check_generator
 
 CALLS = ("once", "same", "each")
 
@@ -60,7 +61,14 @@ def inject(
     scripted or distributed, sigma or niw_std negative or not finite, a number of values that differs from the number of
     layers, nodes < 1, an unknown law, and for a model with batch_first=False without batch_axis.
     """
-    layers = (layer,) if isinstance(layer, str) else tuple(layer)
+    check_model(model)
+    layers = (layer,) if isinstance(layer, str) else tuple(layer) if isinstance(layer, Iterable) else None
+    if layers is None:
+        raise ValueError(
+            f"layer={layer!r} must be the dotted name of a layer, as in model.named_modules(), or several."
+        )
+    if generator is not None:
+        check_generator(generator)
     if not layers or len(set(layers)) < len(layers):
         raise ValueError(f"layer={layer!r} must be a name, or a sequence of different names.")
     sigmas, counts, scales, places, laws = (

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import UninitializedTensorMixin
 
-from nin.model.views import origin
+from nin.model.views import check_model, origin
+from nin.support.arguments import check_kind
 
 WRAPPERS = ("DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule", "DataParallel")
 
@@ -36,6 +37,8 @@ def weight_like(model: nn.Module, layer: str) -> Tensor:
 
 def find_layer(model: nn.Module, layer: str) -> nn.Module:
     """The module of a layer; ValueError if it is unknown (candidates are listed) or cannot take a node (and why)."""
+    check_model(model)
+    check_kind("layer", layer, str, "the dotted name of a layer, as in model.named_modules()")
     modules = dict(model.named_modules(remove_duplicate=False))
     _check_not_wrapped(model, layer)
     attention = [name for name, module in modules.items() if isinstance(module, nn.MultiheadAttention)]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd
 
-from nin.support.arguments import check_choice, check_count
+from nin.support.arguments import check_choice, check_count, check_kind
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -73,9 +73,10 @@ class MLP(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        check_kind("widths", widths, Sequence, "a sequence of integers >= 1")
         sizes = [inputs, *widths, outputs]
-        for size in sizes:
-            check_count("size", size)
+        for name, size in zip(["inputs", *["widths"] * len(widths), "outputs"], sizes, strict=True):
+            check_count(name, size)
         check_choice("activation", activation, ACTIVATIONS)
         check_choice("init", init, INITS)
         self.activation = activation

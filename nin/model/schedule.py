@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nin.model.nodes import NoisyNetwork
-from nin.support.arguments import check_number
+from nin.support.arguments import check_function, check_kind, check_number
 
 
 class SigmaSchedule:
@@ -22,6 +22,8 @@ class SigmaSchedule:
     """
 
     def __init__(self, noisy: NoisyNetwork, factor: Callable[[int], float]) -> None:
+        check_kind("noisy", noisy, NoisyNetwork, "a network with a node, from nin.inject")
+        check_function("factor", factor, "t -> a number >= 0")
         self.noisy, self.factor = noisy, factor
         self.steps, self.initial = 0, noisy.sigmas
         self._set()

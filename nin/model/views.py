@@ -7,8 +7,15 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor, nn
 
+from nin.support.arguments import check_function, check_kind
+
 Inputs = Shaped[Tensor, "_ ..."] | Sequence[Any] | Mapping[str, Any]
 Forward = Callable[[nn.Module, Any], Any]
+
+
+def check_model(model: nn.Module | object) -> None:
+    """ValueError unless this is an nn.Module."""
+    check_kind("model", model, nn.Module, "an nn.Module: a network, not its class")
 
 
 class Rows:
@@ -52,6 +59,9 @@ def viewed(model: nn.Module, forward: Forward | None, *inputs: Inputs) -> tuple[
     The result shares modules, parameters, buffers, names and modes with the model; it is the model where nothing needs
     to be done. Raises ValueError as `numbered` does.
     """
+    check_model(model)
+    if forward is not None:
+        check_function("forward", forward, "(model, x) -> outputs")
     rows, tensors = numbered("x", *inputs)
     return (model if forward is None and rows is None else View(model, rows, forward), *tensors)
 
@@ -70,8 +80,16 @@ def moved(model: nn.Module, forward: Forward | None, x: Tensor) -> nn.Module:
 
 def targeted(loss: Callable[..., Tensor], y: Inputs) -> tuple[Callable[..., Tensor], Tensor]:
     """A loss(outputs, targets) and its targets as a tensor; y may be a mapping, such as of labels and weights."""
+    check_function("loss", loss, "(outputs, y) -> the mean or the per-sample losses")
     rows, (numbers,) = numbered("y", y)
-    return (loss, numbers) if rows is None else (lambda outputs, index: loss(outputs, rows(index)), numbers)
+
+    def checked(outputs: Any, targets: Tensor) -> Tensor:
+        value = loss(outputs, targets if rows is None else rows(targets))
+        if not isinstance(value, Tensor):
+            raise ValueError(f"loss returned {type(value).__name__}; it must return a tensor: the mean, or the losses.")
+        return value
+
+    return checked, numbers
 
 
 class View(nn.Module):

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy.special import expit, stdtrit
 
+from nin.phases.curves import check_steps, numbers
 from nin.phases.exponential import curve, fastest, fit, fit_break, guess
 from nin.phases.residuals import correlated, robust_weights, running_median, spread
 
@@ -63,7 +64,8 @@ def fit_decay(steps: ArrayLike, values: ArrayLike) -> DecayFit:
     No decay, tau = inf: fewer than 5 points, a fall below 1 % or below 3 scatters, or a tau below 3 standard errors
     unless two rates fit significantly better, since their misfit then dominates the standard error.
     `python -m benchmarks decay` prints bias and coverage.
-    Raises ValueError for arrays of different shapes, or values that are all zero, NaN or infinite.
+    Raises ValueError for arrays of different shapes, steps that do not increase from 0 on, what is not numbers, and
+    values that are all zero, NaN or infinite.
     """
     x, y = _logs(steps, values)
     inside, rough = _window(x, y)
@@ -107,15 +109,17 @@ def fit_decay(steps: ArrayLike, values: ArrayLike) -> DecayFit:
 
 
 def _logs(steps: ArrayLike, values: ArrayLike) -> tuple[Array, Array]:
-    """The steps in order and ln|values|, without values that are 0 or not finite."""
-    steps, values = np.asarray(steps, dtype=float), np.abs(np.asarray(values, dtype=float))
+    """The steps and ln|values|, without values that are 0 or not finite."""
+    steps, values = numbers("steps", steps), np.abs(numbers("values", values))
     if steps.shape != values.shape or steps.ndim != 1:
         raise ValueError(f"steps {steps.shape} and values {values.shape} must be one-dimensional and of equal length.")
-    good = np.isfinite(values) & (values > 0) & np.isfinite(steps)
+    if not len(values):
+        raise ValueError("values is empty: nothing to fit; pass a curve that was measured.")
+    good = np.isfinite(values) & (values > 0)
     if not good.any():
         raise ValueError("values has no finite number other than 0: nothing to fit; pass a curve that was measured.")
-    steps, first = np.unique(steps[good], return_index=True)
-    return steps, np.log(values[good][first])
+    check_steps("steps", steps[good])
+    return steps[good], np.log(values[good])
 
 
 def _window(x: Array, y: Array) -> tuple[slice, np.ndarray | None]:

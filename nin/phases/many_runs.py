@@ -2,13 +2,16 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from numbers import Real
 
 import numpy as np
 import pandas as pd
 
 from nin import theory
+from nin.phases.curves import check_steps, check_table, numbers
 from nin.phases.decay import fit_decay
 from nin.phases.one_run import OUTCOMES, criteria
+from nin.support.arguments import check_kind, described
 
 # Upper ends in kappa_0 of the phases of the wide linear net: 2 and 4 are exact, 0.02 is kappa_0 T = 1 after 50 steps.
 KAPPA_BOUNDS = {"decoupled": 0.02, "decay": 2.0, "catapult": theory.KAPPA_MAX, "divergent": np.inf}
@@ -28,6 +31,7 @@ def summarise(frame: pd.DataFrame, *, decays: bool = True) -> pd.DataFrame:
 
     decays  whether to fit decay times, which takes 5 to 10 ms for each of the three curves
     """
+    check_table("frame", frame, ["run", "step", *RUN_FIELDS, "noisy_loss", *(DECAYS.values() if decays else ())])
     rows = []
     for run, curves in frame.groupby("run"):
         numbers = criteria(curves)
@@ -47,7 +51,9 @@ def of_kappa(kappa: float) -> str:
     >>> of_kappa(2.5)
     'catapult'
     """
-    return next(phase for phase, bound in KAPPA_BOUNDS.items() if kappa < bound)
+    if isinstance(kappa, bool) or not isinstance(kappa, Real) or not kappa >= 0:
+        raise ValueError(f"{described('kappa', kappa)} must be a number >= 0.")
+    return next(phase for phase, bound in KAPPA_BOUNDS.items() if kappa < bound or bound == np.inf)
 
 
 def vote(phases: Iterable[str]) -> str:
@@ -56,12 +62,29 @@ def vote(phases: Iterable[str]) -> str:
     >>> vote(["decay", "catapult", "decay", "catapult"])
     'catapult'
     """
-    counts = Counter(phases)
+    known = [] if phases is None or isinstance(phases, str) else list(phases)
+    if not known:
+        raise ValueError(f"phases={phases!r} must be a sequence of phases; it is empty, or no sequence.")
+    _check_known(known)
+    counts = Counter(known)
     return max(counts, key=lambda phase: (counts[phase], OUTCOMES.index(phase)))
+
+
+def _check_known(phases: Iterable[str]) -> None:
+    for phase in phases:
+        if phase not in OUTCOMES:
+            raise ValueError(f"phases holds {phase!r}, which is none of {', '.join(OUTCOMES)}.")
 
 
 def majority(table: pd.DataFrame, by: str | list[str] = "sigma") -> pd.DataFrame:
     """The `vote` of the runs of `phases.summarise` at each value of `by`: columns by and phase, sorted."""
+    check_kind("by", by, (str, list), "the name of a column, or several")
+    columns = [by] if isinstance(by, str) else by
+    if isinstance(table, pd.DataFrame) and (unknown := [column for column in columns if column not in table]):
+        raise ValueError(
+            f"by={unknown[0]!r} is no column of the table; choose from {', '.join(map(str, table.columns))}."
+        )
+    check_table("table", table, [*columns, "phase"])
     return table.groupby(by)["phase"].agg(vote).reset_index()
 
 
@@ -71,8 +94,11 @@ def boundaries(phases: pd.DataFrame) -> dict[str, float]:
     phases: columns sigma, phase, one row for each sigma. A phase that never occurs is left out; one that occurs in
     several stretches begins at the first of them.
     """
-    phases = phases.sort_values("sigma")
+    check_table("phases", phases, ["sigma", "phase"])
+    _check_known(phases["phase"])
+    phases = phases.assign(sigma=numbers("sigma", phases["sigma"])).sort_values("sigma")
     sigma, phase = phases["sigma"].to_numpy(), phases["phase"].to_numpy()
+    check_steps("sigma", sigma)
     begin = {}
     for index in range(1, len(sigma)):
         if phase[index] != phase[index - 1]:
@@ -82,6 +108,8 @@ def boundaries(phases: pd.DataFrame) -> dict[str, float]:
 
 def representatives(phases: pd.DataFrame) -> dict[str, float]:
     """One sigma for each phase that occurs, from the middle of its stretch."""
+    check_table("phases", phases, ["sigma", "phase"])
+    _check_known(phases["phase"])
     groups = phases.sort_values("sigma").groupby("phase")["sigma"]
     middle = groups.agg(lambda sigmas: sigmas.iloc[len(sigmas) // 2]).to_dict()
     return {phase: float(middle[phase]) for phase in OUTCOMES if phase in middle}

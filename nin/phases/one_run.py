@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from nin.phases.curves import check_steps, check_table, numbers
 from nin.phases.spikes import Spike, batch_spike, expected_spike
+from nin.support.arguments import check_kind, check_number
 
 PHASES = ("decoupled", "decay", "catapult", "divergent")
 GROWING = "growing"  # none of the four: the node grows without a spike that it causes, as when fixed noise is memorised
@@ -25,6 +27,14 @@ SURE, SURE_OF_BATCHES = 1.0, 4.5
 # any spike between them. Those of `nin.train` are a fifth apart; a catapult peaks after ln(width) steps, 4 to 7, and
 # falls as fast.
 SPARSE = 1 / 3
+RATIO = ", and a spike is a ratio of losses; subtract a lower bound"
+NOT_NEGATIVE = {  # columns, and why
+    "noisy_loss": RATIO,
+    "expected_loss": RATIO,
+    "ratio_stderr": ", and an error is not",
+    "niw_decay": ", and weight decay keeps the sign of the weights",
+    "weight_decay": ", and weights would grow by it",
+}
 
 
 @dataclass(frozen=True)
@@ -172,11 +182,12 @@ def criteria(
     spike_window  steps in which a spike counts, by default the first 50
     limit         spike above which the run counts as a catapult
     A NaN at the last step means that the run diverged; a NaN before it, that the step was not measured.
-    Raises ValueError for a missing column, an empty frame, a frame of several runs, no row with both values, or a
-    negative loss.
+    Raises ValueError for a missing column or one that does not hold numbers, an empty frame, a frame of several runs,
+    steps that do not increase from 0 on, no row with both values, a negative loss or error, and numbers out of range.
     """
-    _check_one_run(frame, niw)
-    frame = frame.sort_values("step")
+    check_number("limit", limit, minimum=1.0)
+    check_number("spike_window", spike_window, exclusive=True)
+    frame = _one_run(frame, niw)
     last = frame[["noisy_loss", niw]].iloc[-1]
     measured = frame.dropna(subset=["noisy_loss", niw])
     if measured.empty:
@@ -245,17 +256,23 @@ def _side(away: float) -> float:
     return (1 + erf(abs(away) / sqrt(2))) / 2
 
 
-def _check_one_run(frame: pd.DataFrame, niw: str) -> None:
-    missing = {"step", "noisy_loss", niw} - set(frame.columns)
-    if missing:
-        raise ValueError(f"frame has no column {', '.join(sorted(missing))}; it needs step, noisy_loss and {niw}.")
-    if frame.empty:
-        raise ValueError("frame is empty; a run has at least one row.")
-    if (frame["noisy_loss"] < 0).any():
-        low = frame["noisy_loss"].min()
-        raise ValueError(f"noisy_loss={low:g} is negative, and a spike is a ratio of losses; subtract a lower bound.")
+def _one_run(frame: pd.DataFrame | object, niw: str) -> pd.DataFrame:
+    """The frame of a run with its numbers as float64; ValueError for anything else."""
+    check_kind("niw", niw, str, "the name of a column")
+    check_table("frame", frame, ["step", "noisy_loss", niw])
+    measured = ("step", "noisy_loss", niw, *NOT_NEGATIVE, "plain_spike", "lr", "momentum")
+    frame = frame.assign(**{name: numbers(name, frame[name]) for name in measured if name in frame})
     if frame["step"].duplicated().any():
         raise ValueError("frame holds several runs; classify one at a time: for run, rows in frame.groupby('run').")
+    check_steps("step", frame["step"].to_numpy())
+    for name in NOT_NEGATIVE:
+        if name in frame and (low := frame[name].min()) < 0:
+            raise ValueError(f"{name}={low:g} is negative{NOT_NEGATIVE[name]}.")
+    if "momentum" in frame and frame["momentum"].max() >= 1:
+        raise ValueError(f"momentum={frame['momentum'].max():g} must lie in [0, 1).")
+    if "niw_decay" in frame and frame["niw_decay"].iloc[0] == 0:
+        raise ValueError("niw_decay=0 at the first step; it is the factor since then, and begins at 1.")
+    return frame
 
 
 def classify(

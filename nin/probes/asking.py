@@ -1,7 +1,7 @@
 """Call a probe, any function (model, x, y) -> table, on a network and check that it changed nothing."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -10,16 +10,28 @@ import torch
 from torch import Tensor, nn
 
 from nin.model.nodes import NoisyNetwork
+from nin.support.arguments import check_function
 from nin.support.randomness import own_randomness
 
 Probe = Callable[[nn.Module, Tensor, Tensor], pd.DataFrame]
 
 
+PLAIN = ("string", "integer", "floating", "mixed-integer-float", "boolean", "date", "datetime", "empty")  # of pandas
 OWN_COLUMNS = ("run", "step", "failure")  # that a sweep adds to the table of a probe
 
 
 class ProbeError(ValueError):
     """Raised for a probe that changes its network or does not return a table."""
+
+
+def check_probes(probes: Mapping[str, Probe] | object) -> None:
+    """ValueError unless these are functions by name, at least one."""
+    if not isinstance(probes, Mapping) or not probes:
+        raise ValueError(f"probes={probes!r} must map names to functions, as in {{'rank': rank}}.")
+    for name, probe in probes.items():
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"probes: the name {name!r} must be text.")
+        check_function(f"probes[{name!r}]", probe, "(model, x, y) -> DataFrame")
 
 
 def ask(name: str, probe: Probe, model: nn.Module, x: Tensor, y: Tensor, *, seed: int) -> pd.DataFrame:
@@ -90,9 +102,22 @@ def _checked(name: str, table: Any) -> pd.DataFrame:
         raise ProbeError(f"probe {name!r} returned columns {list(table.columns)}; each needs a unique name.")
     if taken := [column for column in OWN_COLUMNS if column in table.columns]:
         raise ProbeError(f"probe {name!r} returned a column {taken[0]!r}, which the sweep adds; give it another name.")
+    for column in table.columns:
+        _check_column(name, table[column])
     try:
         pa.Table.from_pandas(table, preserve_index=False)
     except (pa.ArrowException, TypeError, ValueError) as error:
         what = " ".join(str(error).split())
         raise ProbeError(f"probe {name!r} returned a table that cannot be stored: {what}.") from None
     return table.reset_index(drop=True)
+
+
+def _check_column(name: str, column: pd.Series) -> None:
+    """ProbeError for a column of Python objects, or of texts and numbers together, which no table keeps as they are."""
+    inferred = pd.api.types.infer_dtype(column, skipna=True) if column.dtype == object else ""
+    if column.dtype.kind == "c" or inferred not in ("", *PLAIN):
+        kinds = sorted({type(value).__name__ for value in column})
+        raise ProbeError(
+            f"probe {name!r} returned a column {column.name!r} of {', '.join(kinds)}; it must hold numbers, texts, or "
+            "truth values."
+        )

@@ -22,6 +22,7 @@ from nin.probes.response import Stepper
 from nin.probes.response.features import effective_rank
 from nin.probes.response.tangent_kernel import kernel
 from nin.probes.stability import sensitivities
+from nin.support.arguments import check_count, check_names, check_number
 from nin.support.precision import widened
 from nin.support.threads import threads
 
@@ -55,7 +56,12 @@ def four_probes(
     Each table has the columns quantity, layer ("" if none applies), order (0: all), value, error (standard error; for
     an eigenvalue the residual).
     """
-    hidden = tuple(hidden)
+    check_number("lr", lr, exclusive=True)
+    hidden = check_names("hidden", hidden)
+    counts = {"size": size, "patches": patches, "masked": masked, "deformed": deformed, "responders": responders}
+    for name, count in (counts | {"kernel_samples": kernel_samples}).items():
+        check_count(name, count)
+    check_number("delta", delta, exclusive=True)
     return {
         "performance": performance,
         "curvature": partial(curvature, layer=node),

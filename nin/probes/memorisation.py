@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from nin.model.nodes import NoisyNetwork
 from nin.model.passing import Noise
-from nin.support.arguments import check_count, check_number
+from nin.support.arguments import check_count, check_kind, check_number
 from nin.support.precision import widened
 
 
@@ -62,6 +62,7 @@ class FixedNoise(nn.Module):
 
     def __init__(self, noisy: NoisyNetwork, samples: int) -> None:
         super().__init__()
+        check_kind("noisy", noisy, NoisyNetwork, "a network with a node, from nin.inject")
         check_count("samples", samples)
         drawn = noisy.draw(samples)
         self.samples, self._layers = samples, tuple(drawn) if isinstance(drawn, Mapping) else ()

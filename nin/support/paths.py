@@ -42,6 +42,19 @@ def store() -> Path:
     return Path(os.environ.get("NIN_STORE") or root() / "runs" / "store").expanduser()
 
 
+def is_plain(name: str | object) -> bool:
+    """Whether this names a file or folder within a folder: no separators, no dot in front, not empty."""
+    plain = isinstance(name, str) and bool(name) and not name.startswith(".")
+    return plain and name == Path(name).name and not set(name) & set("\\\0\n")
+
+
+def given(name: str, folder: str | Path) -> Path:
+    """The folder or file that an argument names; ValueError for an empty text, or what is not a path."""
+    if not isinstance(folder, (str, Path)) or folder == "":
+        raise ValueError(f"{name}={folder!r} must be a path that is not empty; '.' is the working directory.")
+    return Path(folder).expanduser()
+
+
 def write(path: Path, content: bytes) -> None:
     """Write content to path whole or not at all; OSError as in `replacing`."""
     with replacing(path) as file:

@@ -11,6 +11,13 @@ import torch
 _one_at_a_time = threading.RLock()  # the threads of a process share the global generators
 
 
+def check_generator(generator: torch.Generator | object) -> None:
+    """Raise ValueError unless this is a generator of torch on the CPU."""
+    if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
+        what = repr(generator) if generator is None or isinstance(generator, int) else f"<{type(generator).__name__}>"
+        raise ValueError(f"generator={what} must be a CPU generator, such as torch.Generator().manual_seed(0).")
+
+
 @contextmanager
 def own_randomness(seed: int) -> Iterator[None]:
     """Seed the global generators of torch, NumPy and Python inside the context, and restore them afterwards.

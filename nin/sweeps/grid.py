@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Executor
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from torch import Tensor, nn
 
-from nin.model.dataset import Dataset, check_dataset
+from nin.model.dataset import Dataset
 from nin.probes.asking import Probe
 from nin.support import paths
 from nin.support.arguments import check_choice, check_count
@@ -26,6 +26,7 @@ from nin.sweeps.keys import Keys
 from nin.sweeps.readings import Probing
 from nin.sweeps.results import Results
 from nin.training.config import RunConfig
+from nin.training.loop import check_own
 from nin.training.objective import OwnLoss
 from nin.training.trajectories import tidy
 
@@ -78,13 +79,14 @@ def sweep(
     if at_once is not None:
         check_count("at_once", at_once)
     configs = expand(base, over)
-    data = None if data is None else check_dataset(data)
+    check_own(data, network, loss, augment)
+    folder = paths.store() if store is None else paths.given("store", store)
     if probes is None and snapshots is not None:
         raise ValueError(f"snapshots={snapshots!r} are the steps at which probes are asked; pass probes as well.")
     probing = None if probes is None else Probing(probes, snapshots, probe_samples)
     keys = Keys(data, network, device, probing, loss=loss, augment=augment)
     jobs = Jobs(keys)
-    results = Results(paths.store() if store is None else Path(store), keys, configs)
+    results = Results(folder, keys, configs)
     if at_once is None:
         cut = groups(configs, jobs.group_size, workers=workers(executor))
     else:
@@ -150,7 +152,7 @@ def expand(base: RunConfig | object, over: Mapping[str, Iterable[Any]] | object)
     for name, entries in over.items():
         check_choice("over: field", name, fields)
         try:
-            values[name] = None if isinstance(entries, (str, bytes)) else list(entries)
+            values[name] = None if isinstance(entries, (str, bytes, Mapping, Set)) else list(entries)
         except TypeError:
             values[name] = None
         if values[name] is None:

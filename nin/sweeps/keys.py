@@ -11,11 +11,11 @@ from nin.model.data import load_data
 from nin.model.dataset import Dataset
 from nin.phases import VERSION, classify
 from nin.support import provenance
+from nin.support.devices import find_device
 from nin.sweeps.fingerprint import fingerprint, identity
 from nin.sweeps.readings import Probing
 from nin.sweeps.store import key
 from nin.training.config import RunConfig
-from nin.training.loop import find_device
 from nin.training.objective import Objective, OwnLoss
 from nin.training.start import build
 from nin.training.trajectories import tidy

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from nin import probes as our_probes
 from nin.model.dataset import Dataset
-from nin.probes.asking import Probe, ask
-from nin.support.arguments import check_count
+from nin.probes.asking import Probe, ask, check_probes
+from nin.support.arguments import check_count, check_steps
 from nin.support.threads import threads
 from nin.sweeps.fingerprint import fingerprint
 from nin.training.config import DTYPES, RunConfig
@@ -41,20 +41,12 @@ class Probing:
     samples: int = 128
 
     def __post_init__(self) -> None:
-        if not isinstance(self.probes, Mapping) or not self.probes:
-            raise ValueError(f"probes={self.probes!r} must map names to functions, as in {{'rank': rank}}.")
-        for name, probe in self.probes.items():
-            if not isinstance(name, str) or not name:
-                raise ValueError(f"probes: the name {name!r} must be text.")
-            if not callable(probe):
-                raise ValueError(f"probes[{name!r}]={probe!r} must be a function (model, x, y) -> DataFrame.")
+        check_probes(self.probes)
         check_count("probe_samples", self.samples)
         if self.snapshots is not None:
-            for step in self.snapshots:
-                check_count("snapshots", step, minimum=0)
+            object.__setattr__(self, "snapshots", check_steps("snapshots", self.snapshots))
             if not self.snapshots:
                 raise ValueError("snapshots is empty: the probes would never be asked; give steps, or None.")
-            object.__setattr__(self, "snapshots", tuple(sorted({int(step) for step in self.snapshots})))
 
     def due(self, config: RunConfig) -> tuple[int, ...]:
         """The snapshots of a run; ValueError for one beyond its last step."""

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from nin.phases import VERSION
-from nin.support import provenance
+from nin.support import paths, provenance
+from nin.support.arguments import check_kind
 from nin.sweeps.keys import PACKAGES
 from nin.sweeps.store import Store, key
 from nin.training.record import Record
@@ -34,6 +35,9 @@ def keep(record: Record, store: str | Path, *, name: str, settings: Mapping[str,
     Raises ValueError for a record without rows, for settings that are not numbers or texts or have a column's name, and
     for a probe's column record, name or phase; OSError, saying what to do, if the folder cannot be written.
     """
+    check_kind("record", record, Record, "a nin.Record")
+    check_kind("name", name, str, "a text")
+    store = paths.given("store", store)
     tables = {"log": record.frame(), "norms": record.norms(), "readings": record.readings()}
     if tables["log"].empty:
         raise ValueError("record has no rows yet: keep it after training.")
@@ -50,7 +54,7 @@ def keep(record: Record, store: str | Path, *, name: str, settings: Mapping[str,
             raise ValueError(f"settings[{setting!r}]={value!r} must be a number or a text.")
     content = {part: table.to_csv(index=False) for part, table in tables.items()}
     identity = {"record": name, "settings": settings, "content": content}
-    reading, here = record.phase(), records_of(Store(Path(store)))
+    reading, here = record.phase(), records_of(Store(store))
     here.check_writable()
     own = key(identity)
     for part in FURTHER:
@@ -80,7 +84,7 @@ def read(store: str | Path, part: str = "log") -> pd.DataFrame:
     """
     if part != "log" and part not in FURTHER:
         raise ValueError(f"part={part!r} must be one of log, {', '.join(FURTHER)}.")
-    logs = records_of(Store(Path(store)))
+    logs = records_of(Store(paths.given("store", store)))
     tables = []
     for number, own in enumerate(logs):
         stored = logs.load(own)

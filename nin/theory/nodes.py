@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nin.support.arguments import check_count
+from nin.support.arguments import check_count, check_kind
 
 Values = NDArray[np.float64] | np.float64  # NumPy returns a number where all arguments are numbers
 KURTOSIS = {"gaussian": 3.0, "uniform": 9 / 5, "rademacher": 1.0}  # E eps^4 / sigma^4
@@ -180,6 +180,7 @@ def linear_trajectory(
 ) -> LinearState:
     """The noise-averaged map, equation (11), p = x_std^2, q = sigma^2, c = 0, iterated: arrays (steps + 1, ...)."""
     check_count("steps", steps, minimum=0)
+    check_kind("state", state, LinearState, "a nin.theory.LinearState")
     sigma, x_std = _at_least(0, sigma=sigma, x_std=x_std)
     shape = np.broadcast_shapes(*(np.shape(v) for v in (*state, eta, sigma, width, target, x_std)))
     states = [LinearState(*(np.broadcast_to(np.asarray(value, dtype=float), shape) for value in state))]
@@ -214,6 +215,8 @@ def _at_least(minimum: float, **arguments: ArrayLike) -> list[NDArray[np.float64
     arrays = []
     for name, value in arguments.items():
         try:
+            if value is None:
+                raise TypeError
             array = np.asarray(value, dtype=float)
         except (TypeError, ValueError):
             raise ValueError(f"{name}={value!r} must be a number, or an array of numbers, >= {minimum:g}.") from None

@@ -1,8 +1,9 @@
 """A run as a value: all fields that determine a trajectory, with their defaults, validated and frozen."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -104,10 +105,14 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for name, least in (("widths", 1), ("milestones", 0)):
+            given = getattr(self, name)
             try:
-                object.__setattr__(self, name, tuple(plain(value) for value in getattr(self, name)))
+                values = None if isinstance(given, (str, Mapping, Set)) else tuple(plain(value) for value in given)
             except TypeError:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be a sequence of integers >= {least}.") from None
+                values = None
+            if values is None:
+                raise ValueError(f"{name}={given!r} must be a sequence of integers >= {least}.")
+            object.__setattr__(self, name, values)
         if isinstance(self.layer, Sequence) and not isinstance(self.layer, str):
             layers = tuple(plain(layer) for layer in self.layer)
             object.__setattr__(self, "layer", layers[0] if len(layers) == 1 else layers)
@@ -175,6 +180,8 @@ class RunConfig:
                 f"schedule={self.schedule!r} with milestones={self.milestones!r}: schedule='steps' and milestones, the "
                 "steps at which the learning rate drops, belong together."
             )
+        if any(later <= earlier for earlier, later in pairwise(self.milestones)):
+            raise ValueError(f"milestones={self.milestones!r} must increase: steps, in their order, each once.")
 
     @property
     def layers(self) -> tuple[int | str, ...]:
@@ -183,6 +190,8 @@ class RunConfig:
 
     def replace(self, **changes: Any) -> "RunConfig":
         """Return a copy with some fields changed, validated anew."""
+        for name in changes:
+            check_choice("field", name, [field.name for field in dataclasses.fields(self)])
         return dataclasses.replace(self, **changes)
 
     def as_json(self) -> dict[str, Any]:
@@ -210,6 +219,7 @@ class RunConfig:
         Each purpose has its own stream: runs with the same seed share initial weights, batch order and noise draws,
         whatever else differs between them (common random numbers).
         """
+        check_choice("stream", stream, STREAMS)
         entropy = np.random.SeedSequence([self.seed, STREAMS.index(stream)]).generate_state(1, np.uint64)[0]
         return torch.Generator().manual_seed(int(entropy))
 

@@ -8,8 +8,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from nin.model.data import load_data
-from nin.model.dataset import Dataset, check_dataset
-from nin.support.arguments import check_count
+from nin.model.dataset import Dataset
+from nin.support.arguments import check_function, check_kind, check_steps
+from nin.support.devices import find_device
 from nin.support.precision import matching
 from nin.support.progress import ProgressBar
 from nin.support.threads import threads, threads_for
@@ -74,13 +75,14 @@ def train(
     Raises ValueError for no configs, configs that cannot be stacked, a batch larger than the data, an unknown layer, a
     network that does not return a tensor, and a loss that is not a mean over the samples.
     """
-    configs = (configs,) if isinstance(configs, RunConfig) else tuple(configs)
-    check_stackable(configs)
+    configs = check_stackable((configs,) if isinstance(configs, RunConfig) else configs)
     first = configs[0]
-    for step in snapshots:
-        check_count("snapshots", step, minimum=0)
+    snapshots = check_steps("snapshots", snapshots, last=first.steps)
+    check_own(data, network, loss, augment)
+    if observe is not None:
+        check_function("observe", observe, "(run, step, network) -> None")
     device = find_device(device)
-    data = load_data(first.dataset, n_train=first.n_train) if data is None else check_dataset(data)
+    data = load_data(first.dataset, n_train=first.n_train) if data is None else data
     if first.batch_size > len(data.x_train):
         raise ValueError(
             f"batch_size={first.batch_size} is larger than the training set of {len(data.x_train)}; lower it."
@@ -111,6 +113,29 @@ def train(
         return recorder.trajectories(kappa)
 
 
+def check_own(
+    data: Dataset | None,
+    network: Callable[[], nn.Module] | None,
+    loss: OwnLoss | None,
+    augment: Callable[[Tensor], Tensor] | None,
+) -> None:
+    """Raise ValueError for data or functions of one's own, as `train` takes them, that are neither None nor such."""
+    if data is not None:
+        what = "a nin.Dataset (nin.Dataset.from_torch makes one of torch's), or None for the data set of the config"
+        check_kind("data", data, Dataset, what)
+    if isinstance(network, nn.Module):
+        raise ValueError(
+            f"network={type(network).__name__}(...) is a module; pass a factory, a function () -> nn.Module that "
+            "builds a new one for each seed."
+        )
+    if network is not None:
+        check_function("network", network, "() -> nn.Module")
+    if loss is not None:
+        check_function("loss", loss, "(outputs, y) -> losses; one by name is RunConfig(loss=...)")
+    if augment is not None:
+        check_function("augment", augment, "x -> x of the same number")
+
+
 def check_run(config: RunConfig, network: nn.Module, data: Dataset, objective: Objective) -> str | None:
     """Try the network, its nodes and the loss on some samples; why runs are trained one after the other, or None.
 
@@ -119,7 +144,13 @@ def check_run(config: RunConfig, network: nn.Module, data: Dataset, objective: O
     """
     index = _samples_to_try(data)
     x, y = (cast(part[index], DTYPES[config.dtype]).cpu() for part in (data.x_train, data.y_train))
-    outputs = OneByOne([with_node(config, network, data)], [config])(x[None])[0]
+    try:
+        outputs = OneByOne([with_node(config, network, data)], [config])(x[None])[0]
+    except (RuntimeError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError(
+            f"network={type(network).__name__}(...) cannot be run on samples x_train of {x.dtype} and shape "
+            f"{tuple(x.shape)}: {' '.join(str(error).split())}"
+        ) from error
     if outputs.shape[:1] != (len(x),):
         raise ValueError(
             f"network returned {tuple(outputs.shape)} for {len(x)} samples; the first axis must count the samples."
@@ -136,11 +167,6 @@ def _samples_to_try(data: Dataset) -> Int[Tensor, " count"]:
     labels = data.y_train.reshape(len(data.y_train), -1)
     _, first = np.unique(labels.numpy(force=True), return_index=True)
     return torch.cat([spread, torch.from_numpy(first[:LABELS] // labels.shape[1])]).unique()
-
-
-def find_device(device: str) -> torch.device:
-    """The device with this name; "auto": cuda if available, else cpu."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
 
 
 def _train(

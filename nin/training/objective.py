@@ -51,7 +51,7 @@ class Objective:
         """ValueError for a loss that cannot be computed, that is not finite, or not a mean over the samples."""
         try:
             whole, parts = self.mean(outputs[None], y[None])[0], self(outputs[None], y[None])[0]
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        except (RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{self}: it cannot be computed from outputs {_kind(outputs)} and targets {_kind(y)}: "
                 f"{str(error).splitlines()[0]}. 'cross_entropy' takes integer labels, 'mse' labels or numbers; for "

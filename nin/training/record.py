@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from nin.model.nodes import NoisyNetwork
 from nin.model.views import Forward, Inputs
-from nin.probes.asking import ask
-from nin.support.arguments import check_count
+from nin.probes.asking import ask, check_probes
+from nin.support.arguments import check_count, check_function, check_kind, check_steps, described
 from nin.training.expected import SAMPLES, expected_steps
 from nin.training.fixed_samples import FixedSamples
 from nin.training.kappas import kappas
@@ -85,11 +85,16 @@ class Record:
             raise ValueError(f"noisy is a {type(noisy).__name__}; pass nin.inject(model, layer, sigma=...).")
         check_count("every", every)
         check_count("step", step, minimum=0)
-        for snapshot in snapshots:
-            check_count("snapshots", snapshot, minimum=0)
+        snapshots = check_steps("snapshots", snapshots)
+        if probes:
+            check_probes(probes)
+        check_function("loss", loss, "(outputs, y) -> the mean or the per-sample losses")
+        if test is not None and not (isinstance(test, Sequence) and len(test) == 2):
+            raise ValueError(f"{described('test', test)} must be x and y of other samples, as a pair.")
         if bool(probes) != bool(len(snapshots)):
             raise ValueError("probes and snapshots belong together: which probes, and at which steps.")
         optimizer = getattr(optimizer, "optimizer", optimizer)  # of Lightning and accelerate, which wrap it
+        check_kind("optimizer", optimizer, torch.optim.Optimizer, "the torch optimiser that trains the network")
         self.noisy, self.optimizer, self.every = noisy, optimizer, every
         self.probes, self.snapshots = dict(probes or {}), frozenset(snapshots)
         self._groups = _groups_of(optimizer, noisy)
@@ -208,6 +213,8 @@ class Record:
 
     def _step(self, step: int | None) -> int:
         """The number of this step; checks, before the first row, that nothing was trained in between."""
+        if step is not None:
+            check_count("step", step, minimum=0)
         if self._versions is not None:
             if self._versions != [parameter._version for parameter in self.noisy.parameters()]:
                 raise ValueError(
@@ -220,7 +227,6 @@ class Record:
             self._versions = None
         if step is None:
             return self._next
-        check_count("step", step, minimum=0)
         if step < self._next:
             raise ValueError(
                 f"step={step} does not follow step {self._next - 1}; steps must increase, one run a record."

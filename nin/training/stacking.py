@@ -1,8 +1,9 @@
 """Which runs can be trained as one ensemble."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from nin.support.arguments import described
 from nin.training.config import RunConfig
 
 MAY_DIFFER = ("sigma", "seed", "niw_std", "law", "resample", "lr")
@@ -18,15 +19,18 @@ def must_agree(config: RunConfig) -> tuple:
     return (*(getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in MAY_DIFFER), lr)
 
 
-def check_stackable(configs: Sequence[RunConfig]) -> None:
-    """Raise ValueError, naming the fields, if the configs cannot be trained as one ensemble."""
+def check_stackable(configs: Sequence[RunConfig]) -> tuple[RunConfig, ...]:
+    """The configs; ValueError, naming the fields, if they cannot be trained as one ensemble."""
+    if isinstance(configs, (str, Mapping, type)) or not isinstance(configs, Iterable):
+        raise ValueError(f"{described('configs', configs)} must be a nin.RunConfig, or a sequence of them.")
+    configs = tuple(configs)
     if not configs:
         raise ValueError("configs is empty: pass at least one RunConfig.")
     for config in configs:
         if not isinstance(config, RunConfig):
             raise ValueError(f"configs holds a {type(config).__name__}, expected RunConfig.")
     if len({must_agree(config) for config in configs}) == 1:
-        return
+        return configs
     differ = [f.name for f in dataclasses.fields(RunConfig) if len({getattr(c, f.name) for c in configs}) > 1]
     not_allowed = [name for name in differ if name not in MAY_DIFFER]
     if not_allowed:

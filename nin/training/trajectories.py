@@ -54,6 +54,7 @@ class Trajectories:
 
     def table(self, run: int) -> pd.DataFrame:
         """The numbers of one run, one row for each recorded step until it diverged: step, CURVES, OF_THE_RUN."""
+        self._check(run)
         rows = ~(self.steps > self.diverged_at[run])  # NaN, never diverged, keeps all
         columns = {"step": self.steps[rows]} | {name: self.curves[name][rows, run] for name in CURVES}
         return pd.DataFrame(columns | {name: getattr(self, name)[run] for name in OF_THE_RUN})
@@ -72,8 +73,7 @@ class Trajectories:
 
         Raises ValueError if no network was kept there; `nin.train(..., snapshots=[step, ...])` keeps them.
         """
-        if run not in range(len(self.configs)):
-            raise ValueError(f"run={run!r} is unknown; there are runs 0 to {len(self.configs) - 1}.")
+        self._check(run)
         step = self.configs[run].steps if step == -1 else step
         if (run, step) not in self.networks:
             kept = sorted(s for r, s in self.networks if r == run)
@@ -84,6 +84,10 @@ class Trajectories:
                 "Pass snapshots=[...] to nin.train."
             )
         return self.networks[run, step]()
+
+    def _check(self, run: int) -> None:
+        if isinstance(run, bool) or run not in range(len(self.configs)):
+            raise ValueError(f"run={run!r} is unknown; there are runs 0 to {len(self.configs) - 1}.")
 
 
 def tidy(configs: Sequence[RunConfig], tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

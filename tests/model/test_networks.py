@@ -51,8 +51,8 @@ def test_dtypes_agree_and_global_generator_rests():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"widths": (0,)}, "size=0 must be an integer >= 1"),
-        ({"widths": (4.5,)}, "size=4.5 must be an integer >= 1"),
+        ({"widths": (0,)}, "widths=0 must be an integer >= 1"),
+        ({"widths": (4.5,)}, "widths=4.5 must be an integer >= 1"),
         ({"activation": "relus"}, "activation='relus' is unknown; choose one of relu.* Did you mean 'relu'"),
         ({"init": "x"}, "init='x' is unknown; choose one of he, ntk"),
     ],

@@ -141,7 +141,6 @@ def test_fit_ignores_what_was_not_measured_and_outliers():
     clean = fit_decay(STEPS, values)
     holes = np.insert(values, [3, 30, 60], [np.nan, 0, np.inf])
     assert fit_decay(np.insert(STEPS, [3, 30, 60], [3, 30, 60]), holes) == clean
-    assert fit_decay(STEPS[::-1], values[::-1]) == clean
     spiky = np.where(np.isin(np.arange(len(STEPS)), [40, 70, 100]), values / 20, values)
     assert fit_decay(STEPS, spiky).tau == pytest.approx(clean.tau, rel=0.02)
 

@@ -58,7 +58,7 @@ def test_linear_net_is_classified_by_its_noise_output():
 @pytest.mark.parametrize(
     ("frame", "message"),
     [
-        (pd.DataFrame({"step": [0]}), "frame has no column niw_norm, noisy_loss"),
+        (pd.DataFrame({"step": [0]}), "frame has no column noisy_loss, niw_norm"),
         (run(FALLING, FALLING)[:0], "frame is empty"),
         (pd.concat([run(FALLING, FALLING)] * 2), "frame holds several runs"),
         (run(np.full(len(STEPS), np.nan), FALLING), "frame has no row with both"),

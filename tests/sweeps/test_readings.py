@@ -290,8 +290,8 @@ def test_a_probe_that_changes_a_network_later_is_a_failure_and_others_see_the_ne
         (pd.DataFrame([[1.0]]), r"returned columns \[0\]; each needs a unique name"),
         (pd.DataFrame([[1, 2]], columns=["a", "a"]), r"returned columns \['a', 'a'\]; each needs a unique name"),
         (pd.DataFrame({"step": [1]}), "returned a column 'step', which the sweep adds"),
-        (pd.DataFrame({"value": [torch.ones(2)]}), "returned a table that cannot be stored"),
-        (pd.DataFrame({"value": [1, "one"]}), "returned a table that cannot be stored"),
+        (pd.DataFrame({"value": [torch.ones(2)]}), "returned a column 'value' of Tensor"),
+        (pd.DataFrame({"value": [1, "one"]}), "returned a column 'value' of int, str"),
     ],
 )
 def test_a_probe_that_returns_no_table_is_named(tmp_path, result, message):

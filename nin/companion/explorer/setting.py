@@ -18,6 +18,9 @@ from nin.training.loop import train
 NETWORKS = ("linear net", "digits")
 SEEDS = 3
 STEPS = {"linear net": 100, "digits": 300}
+LEAST, MOST = 1e-9, 1e9  # of noise scale and learning rate: beyond, one of them has no effect or all is infinite
+WIDEST = 4096  # units: three layers of more do not fit into the memory of a laptop
+SAMPLES = {"linear net": 1024, "digits": 1437}
 SEEN = {
     "decoupled": "The weights of the node stay where they started: the noise is too weak, or training too slow, to "
     "move them.",
@@ -57,6 +60,12 @@ class Setting:
         check_count("width", self.width)
         check_count("batch", self.batch)
         check_count("layer", self.layer, minimum=0)
+        for name in ("sigma", "lr"):
+            if not LEAST <= getattr(self, name) <= MOST:
+                raise ValueError(f"{name}={getattr(self, name)!r} must lie between {LEAST:g} and {MOST:g}.")
+        for name, most in (("width", WIDEST), ("batch", SAMPLES[self.network])):
+            if getattr(self, name) > most:
+                raise ValueError(f"{name}={getattr(self, name)} must be an integer from 1 to {most}.")
         if self.network == "linear net" and self.layer:
             raise ValueError(f"layer={self.layer}: the linear net allows a node in layer 0 only.")
 

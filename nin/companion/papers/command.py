@@ -57,6 +57,8 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _sheet(arguments: argparse.Namespace) -> int:
+    if arguments.to.is_dir():
+        raise ValueError(f"--to {arguments.to} is a folder; name the PDF file to write.")
     figures = saved(arguments.profile)
     paths.write(arguments.to, contact_sheet(figures))
     print(f"{len(figures)} figures on {arguments.to}")

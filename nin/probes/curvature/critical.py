@@ -15,7 +15,7 @@ from nin.model.nodes import NoisyNetwork
 from nin.model.views import Forward, Inputs
 from nin.probes.curvature.crossing import TOLERANCE, first_crossing
 from nin.probes.curvature.trials import Gradient, Loss, Samples, Sigmas, Trial, Trials
-from nin.support.arguments import check_choice, check_number
+from nin.support.arguments import check_choice, check_function, check_number, described
 from nin.support.precision import widened
 
 TRIALS, JUDGES = 4, 32  # a standard error of 15 to 25 %, near the scatter of the onset itself: benchmarks/critical.py
@@ -149,6 +149,10 @@ def critical_rates(
     check_choice("judged", judged, ("any", "last"))
     check_number("tolerance", tolerance, exclusive=True)
     check_number("rise", rise, minimum=1.0)
+    if optimizer is not None:
+        check_function("optimizer", optimizer, "(parameters, lr) -> torch.optim.Optimizer")
+    if not isinstance(sigmas, Sequence):
+        raise ValueError(f"{described('sigmas', sigmas)} must be a sequence of noise scales.")
     drawn = Trials(
         noisy, x, y, loss=loss, batch_size=batch_size, generator=generator,
         trials=trials, judges=judges, steps=steps, chunk=chunk, forward=forward,

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nin.support.arguments import check_number
+from nin.support.arguments import check_kind, check_number
 from nin.support.precision import matching, widened
 
 
@@ -47,6 +47,7 @@ def from_decay(
     """
     check_number("eta", eta, exclusive=True)
     check_number("sigma", sigma, exclusive=True)
+    check_kind("niw", niw, Tensor, "a tensor (steps, nodes, d) or (steps, d)")
     history = widened(niw.detach())
     history = history[:, None] if history.dim() == 2 else history
     if history.dim() != 3 or len(history) < 3:
@@ -58,6 +59,8 @@ def from_decay(
     falls = (history[:-1] - history[1:]) / (eta * sigma**2)  # (steps - 1, nodes, d)
     if not falls.any():
         raise ValueError("niw never moves; there is no decay to read.")
+    if direction is not None and direction.shape != history.shape[2:]:
+        raise ValueError(f"direction of shape {tuple(direction.shape)} must be ({history.shape[2]},), as niw is.")
     total = falls.sum(0)  # (nodes, d)
     u = torch.linalg.svd(total, full_matrices=False).Vh[0] if direction is None else widened(direction.detach())
     u = u / u.norm() * torch.sign(u[u.abs().argmax()])

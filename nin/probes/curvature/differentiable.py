@@ -30,9 +30,11 @@ def twice_differentiable(model: nn.Module) -> Iterator[None]:
 
 
 def check_samples(x: Tensor, y: Tensor) -> None:
-    """ValueError for an empty batch."""
-    if not len(x) or not len(y):
-        raise ValueError(f"x has {len(x)} and y has {len(y)} samples; a mean needs at least one.")
+    """ValueError for an empty batch, for x and y of different length, and for x that is not finite."""
+    if not len(x) or len(x) != len(y):
+        raise ValueError(f"x has {len(x)} and y has {len(y)} samples; pass the same number, at least one.")
+    if x.is_floating_point() and not x.isfinite().all():
+        raise ValueError(f"x holds {int((~x.isfinite()).sum())} values that are not finite.")
 
 
 def check_finite(parameters: Mapping[str, Tensor]) -> None:

@@ -18,7 +18,7 @@ from nin.model.shift import no_hooks_left
 from nin.model.sites import check_bare, find_layer, find_site
 from nin.model.views import Forward, Inputs, targeted, viewed
 from nin.probes.curvature.ladder import Ladder
-from nin.support.arguments import check_count, check_number
+from nin.support.arguments import check_count, check_number, check_seed
 from nin.support.precision import matching
 
 
@@ -92,6 +92,7 @@ class Thermometer:
         check_count("nodes", nodes)
         check_number("amplitude", amplitude, exclusive=True)
         check_count("memory", memory)
+        check_seed("seed", seed)
         self.model, self.layer, self.at, self.batch_axis = model, layer, at, batch_axis
         self.forward = forward
         self.nodes, self.amplitude, self.memory = nodes, amplitude, memory
@@ -110,6 +111,8 @@ class Thermometer:
         Raises ValueError for a batch of fewer samples than nodes, or than 2, and for inputs that `nin.inject` rejects.
         """
         (view, x), (loss, y) = viewed(self.model, self.forward, x), targeted(loss, y)
+        if len(x) != len(y):
+            raise ValueError(f"x has {len(x)} and y has {len(y)} samples; pass the same number.")
         if len(x) < max(2, self.nodes):
             raise ValueError(
                 f"x has {len(x)} samples for nodes={self.nodes}; pass a batch of at least as many, and of 2."

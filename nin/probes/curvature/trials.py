@@ -17,6 +17,7 @@ from nin.model.noise import draw_noise
 from nin.model.views import Forward, Inputs, targeted, viewed
 from nin.support.arguments import check_count, check_number
 from nin.support.precision import matching
+from nin.support.randomness import check_generator
 
 Loss = Callable[..., Tensor]
 Gradient = dict[str, Tensor]  # by the name of the parameter
@@ -91,6 +92,7 @@ class Trials:
         check_count("steps", steps)
         if chunk is not None:
             check_count("chunk", chunk)
+        check_generator(generator)
         self.parameters = {name: p for name, p in self.network.named_parameters() if p.requires_grad}
         if not self.parameters:
             raise ValueError("noisy has no parameter with requires_grad=True, so that no step changes it.")

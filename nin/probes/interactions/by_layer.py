@@ -25,7 +25,7 @@ from nin.probes.interactions.games_of_layers import (
 from nin.probes.interactions.layer_table import compared, resampled, steady, table
 from nin.probes.interactions.readouts import fit_readouts, head_readout
 from nin.probes.interactions.sparsest import check_splits
-from nin.support.arguments import check_choice, check_count, check_number
+from nin.support.arguments import check_choice, check_count, check_number, check_seed
 
 N = 10  # foreground patches, as in the paper
 
@@ -194,6 +194,7 @@ def reinitialised(model: nn.Module, *, seed: int = 0) -> nn.Module:
     Face), and by `init_weights()` (timm). What a model does in its constructor alone cannot be repeated: pass a new
     network as `untrained` instead, also for one whose `init_weights` loads pretrained weights.
     """
+    check_seed("seed", seed)
     fresh = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):

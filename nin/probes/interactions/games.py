@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from nin.support.arguments import described
 from nin.support.precision import widened
 
 BITS = 5  # of a coalition, transformed by one product: matrices of 32 x 32 stay in cache
@@ -84,7 +85,12 @@ def by_order(values: Float[Tensor, "... coalitions"]) -> Float[Tensor, "... n"]:
 
 def check_values(values: Game, name: str = "values") -> Float[Tensor, "... coalitions"]:
     """The values as a floating-point tensor; ValueError unless finite and with a last axis 2^n, 1 <= n <= 20."""
-    values = torch.as_tensor(values)
+    try:
+        values = torch.as_tensor(values)
+    except (RuntimeError, TypeError, ValueError):
+        raise ValueError(f"{described(name, values)} must be numbers, one for each coalition.") from None
+    if values.is_complex():
+        raise ValueError(f"{name} of {values.dtype} must be real numbers; complex ones have no order.")
     values = values if values.dtype in (torch.float32, torch.float64) else widened(values)
     size = values.shape[-1] if values.dim() else 0
     if size < 2 or size & (size - 1):

@@ -127,10 +127,21 @@ def check_patches(x: Tensor, patches: Tensor) -> None:
 
 def log_odds(logits: Float[Tensor, "count classes"], label: int) -> Float[Tensor, " count"]:
     """v = log(p_y / (1 - p_y)) = z_y - logsumexp of the other logits (arXiv 2409.08712), without ever forming p."""
+    _check_class("label", label, logits)
     others = torch.cat([logits[:, :label], logits[:, label + 1 :]], 1)
     return logits[:, label] - others.logsumexp(1)
 
 
 def margin(logits: Float[Tensor, "count classes"], label: int, against: int) -> Float[Tensor, " count"]:
     """v = z_y - z_c, linear in the logits: a control, because log-odds themselves create interactions."""
+    _check_class("label", label, logits)
+    _check_class("against", against, logits)
+    if against == label:
+        raise ValueError(f"against={against} is the label itself; the margin is taken against another class.")
     return logits[:, label] - logits[:, against]
+
+
+def _check_class(name: str, value: int, logits: Tensor) -> None:
+    check_count(name, value, minimum=0)
+    if value >= logits.shape[1]:
+        raise ValueError(f"{name}={value} must be a class from 0 to {logits.shape[1] - 1}.")

@@ -12,7 +12,7 @@ from nin.model.evaluating import evaluating
 from nin.model.losses import accuracy
 from nin.model.views import Forward, check_tensor, viewed
 from nin.probes.watching import watching
-from nin.support.arguments import check_count, check_number
+from nin.support.arguments import check_count, check_names, check_number
 from nin.support.precision import matching, widened
 
 
@@ -56,6 +56,7 @@ def fit_readouts(
     """
     check_number("l2", l2)
     check_count("iterations", iterations)
+    layers = check_names("layers", layers)
     if len(x) != len(y) or y.is_floating_point():
         raise ValueError(
             f"y of {len(y)} labels, {y.dtype}, must be integers, one for each of the {len(x)} samples of x."

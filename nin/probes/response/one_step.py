@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from nin.model.evaluating import check_whole, evaluating
 from nin.model.functional import check_plain_weights, naming_derivatives
-from nin.model.views import Forward, Inputs, View, numbered
+from nin.model.views import Forward, Inputs, View, check_model, numbered
 from nin.probes.response.tangent_kernel import along, function_of
+from nin.support.arguments import check_function, check_kind
 
 Loss = Callable[..., Tensor]
 
@@ -67,6 +68,9 @@ class Stepper:
     def __init__(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, loss: Loss, forward: Forward | None = None
     ) -> None:
+        check_model(model)
+        check_function("loss", loss, "(outputs, y) -> scalar")
+        check_kind("optimizer", optimizer, torch.optim.Optimizer, "a torch optimiser of the model's parameters")
         own = {id(p) for p in model.parameters()}
         held = [p for group in optimizer.param_groups for p in group["params"]]
         foreign = [p for p in held if id(p) not in own]
@@ -87,6 +91,11 @@ class Stepper:
     def step(self, x: Inputs, y: Inputs, probe: Inputs) -> Response:
         """The response of the probe samples to a step on (x, y)."""
         self._restore()
+        (count,), (targets,) = (
+            [len(part) for part in numbered(name, value)[1]] for name, value in (("x", x), ("y", y))
+        )
+        if not count or count != targets:
+            raise ValueError(f"x has {count} and y has {targets} samples; pass the same number, at least one.")
         rows, (x, probe) = numbered("x", x, probe)
         model, copied = (View(network, rows, self.forward) for network in (self.model, self._copy))
         with torch.random.fork_rng(devices=[]):

@@ -20,6 +20,7 @@ from nin.probes.response.jacobians import Jacobian, cuts
 from nin.support.arguments import check_choice, check_count
 from nin.support.memory import check_memory
 from nin.support.precision import matching, widened
+from nin.support.randomness import check_generator
 
 OUTPUTS = ("trace", "full")
 
@@ -85,6 +86,8 @@ def kernel_trace(
     One backward pass per probe (Hutchinson 1990). generator: a CPU generator; None: one with seed 0.
     """
     check_count("probes", probes, minimum=2)
+    if generator is not None:
+        check_generator(generator)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     model, x = viewed(model, forward, x)
     check_independent(model, x)
@@ -114,6 +117,8 @@ def kernel_sketch(
     generator: a CPU generator; None: one with seed 0.
     """
     check_count("probes", probes, minimum=2)
+    if generator is not None:
+        check_generator(generator)
     generator = torch.Generator().manual_seed(0) if generator is None else generator
     model, x = viewed(model, forward, x)
     check_independent(model, x)
@@ -144,6 +149,8 @@ def _viewed(
 ) -> tuple[nn.Module, Tensor, Tensor | None]:
     sets = (x,) if x2 is None else (x, x2)
     model, *tensors = viewed(model, forward, *sets)
+    if not all(map(len, tensors)):
+        raise ValueError(f"x and x2 have {', '.join(str(len(part)) for part in tensors)} samples; pass at least one.")
     return model, tensors[0], None if x2 is None else tensors[1]
 
 

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from nin.support.arguments import check_choice, check_count, check_number
 from nin.support.precision import matching
+from nin.support.randomness import check_generator
 
 Modes = Literal["published", "disk"] | str  # any other string raises ValueError
 MODES = ("published", "disk")
@@ -150,6 +151,7 @@ def draw_coefficients(
     """C_ij of both components, float64, zero beyond the cut-off; the first fields do not depend on `count`."""
     check_number("T", T)
     check_count("count", count, minimum=0)
+    check_generator(generator)
     rows, columns = (torch.from_numpy(order) for order in _kept(c, modes))
     size = count * 2 * len(rows)
     whole = -(-size // 16) * 16  # torch draws blocks of 16 numbers, and an incomplete block differently
@@ -203,6 +205,8 @@ def check_images(name: str, images: Tensor) -> int:
         raise ValueError(f"{name} of shape {shape} must be square images, (count, channels, n, n).{hint}")
     if not images.is_floating_point():
         raise ValueError(f"{name} of {images.dtype} must be floating point; use {name}.float().")
+    if not images.isfinite().all():
+        raise ValueError(f"{name} holds {int((~images.isfinite()).sum())} values that are not finite.")
     if shape[2] < 2:
         raise ValueError(f"{name} of shape {shape} must have at least 2 x 2 pixels.")
     return shape[2]

@@ -18,6 +18,7 @@ from nin.model.evaluating import evaluating
 from nin.model.views import Forward, moved
 from nin.probes.watching import watched_layers, watching
 from nin.support.arguments import check_choice, check_count
+from nin.support.devices import find_device
 from nin.support.precision import matching, widest
 
 INPUT = "input"  # layer 0
@@ -228,7 +229,7 @@ def _settled(model: nn.Module, x: Tensor, options: Options) -> nn.Module:
     untrained = [name for name in norms if model.get_submodule(name).num_batches_tracked == 0]
     renewed = {"auto": untrained, "running": [], "batch": norms}[options.batch_norm]
     here = _device(model, x)
-    device = here if options.device is None else torch.device(options.device)
+    device = here if options.device is None else find_device(options.device)
     if not renewed and device == here:
         return model
     model = copy.deepcopy(model).to(device)
