@@ -108,6 +108,13 @@ class Dataset:
             digest.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode() + tensor.numpy().tobytes())
         return digest.hexdigest()
 
+    def trainable(self) -> "Dataset":
+        """Itself, or a copy of data that were made in inference mode, which no gradient may pass."""
+        if not any(getattr(self, part).is_inference() for part in PARTS):
+            return self
+        with torch.inference_mode(False):
+            return dataclasses.replace(self, **{part: getattr(self, part).clone() for part in PARTS})
+
     def to(self, dtype: torch.dtype, device: torch.device | str = "cpu") -> "Dataset":
         """A copy on a device with floating-point tensors of this dtype; labels stay integers."""
         if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:

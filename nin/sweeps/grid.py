@@ -17,6 +17,7 @@ from nin.model.dataset import Dataset
 from nin.probes.asking import Probe
 from nin.support import paths
 from nin.support.arguments import check_choice, check_count
+from nin.support.numerics import own_numerics
 from nin.support.progress import ProgressBar
 from nin.support.threads import threads
 from nin.sweeps.executors import check_executor, run_groups, workers
@@ -32,6 +33,7 @@ from nin.training.trajectories import tidy
 
 
 # `| object`: where annotations are checked, values of other types must still reach our own errors.
+@own_numerics()
 def sweep(
     base: RunConfig | object,
     *,

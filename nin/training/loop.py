@@ -11,6 +11,7 @@ from nin.model.data import load_data
 from nin.model.dataset import Dataset
 from nin.support.arguments import check_function, check_kind, check_steps
 from nin.support.devices import find_device
+from nin.support.numerics import own_numerics
 from nin.support.precision import matching
 from nin.support.progress import ProgressBar
 from nin.support.threads import threads, threads_for
@@ -32,6 +33,7 @@ CHECKED = 64  # samples on which a network and a loss are tried before training
 LABELS = 256  # of which a sample is tried as well
 
 
+@own_numerics()
 def train(
     configs: RunConfig | Sequence[RunConfig],
     *,
@@ -66,6 +68,12 @@ def train(
     are trained one after the other, to the same tables; `Trajectories.alone` says why. Measured, they are in eval mode,
     and batch norms use the statistics of the samples.
 
+    The numbers of a run do not depend on the other runs: to the last bit for the networks of configs, and for one's own
+    where the values of every layer in a batch, |B| x width numbers, fill whole cache lines of 64 bytes (|B| or width a
+    multiple of 16, in float64 of 8). Elsewhere the last bits may depend on the place in the ensemble, up to 3e-7.
+    Autocast, inference mode, default dtype and the precision of products are the config's, not the caller's, and are
+    restored.
+
     At step 0: lambda_H is the top eigenvalue of the local Hessian <H> without noise (of several layers the largest),
     kappa_H = lr sigma^2 lambda_H, and kappa_avg = lr W.E[dL/dW] / |W|^2 is the rate per step at which |W_NI| starts to
     fall, from antithetic noise; both are NaN for Adam, whose steps are not lr times the gradient. noise_output is
@@ -82,7 +90,7 @@ def train(
     if observe is not None:
         check_function("observe", observe, "(run, step, network) -> None")
     device = find_device(device)
-    data = load_data(first.dataset, n_train=first.n_train) if data is None else data
+    data = load_data(first.dataset, n_train=first.n_train) if data is None else data.trainable()
     if first.batch_size > len(data.x_train):
         raise ValueError(
             f"batch_size={first.batch_size} is larger than the training set of {len(data.x_train)}; lower it."
