@@ -1,10 +1,12 @@
 """What the cases of bad input are written with: small networks, data, curves, files, and the command line in here."""
 
+import atexit
 import contextlib
 import gzip
 import io
 import json
 import shlex
+import shutil
 import struct
 import tempfile
 from functools import partial
@@ -35,6 +37,7 @@ from nin.training.fixed_samples import FixedSamples
 
 nan, inf = float("nan"), float("inf")
 folder = Path(tempfile.mkdtemp(prefix="nin-bad-input-"))
+atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 class Refused(ValueError):
