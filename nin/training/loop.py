@@ -122,7 +122,7 @@ def train(
 
 
 def check_own(
-    data: Dataset | None,
+    data: Dataset | object | None,
     network: Callable[[], nn.Module] | None,
     loss: OwnLoss | None,
     augment: Callable[[Tensor], Tensor] | None,
