@@ -54,10 +54,10 @@ bench: .venv/tests
 	$(BIN)/python -m benchmarks
 
 explore: .venv/installed
-	$(FITTED) $(BIN)/python -m voila notebooks/explore.ipynb
+	JUPYTER_CONFIG_PATH=binder/config $(FITTED) $(BIN)/python -m voila notebooks/explore.ipynb
 
 lab: .venv/installed
-	$(FITTED) $(BIN)/python -m jupyter lab --notebook-dir=notebooks
+	$(FITTED) $(BIN)/python -m jupyter lab --notebook-dir=notebooks $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # The newest versions that pyproject.toml admits; the next target then sets up .venv anew.
 update: .venv/installed
