@@ -10,6 +10,7 @@ from benchmarks import (
     critical,
     decay,
     engine,
+    explorer,
     gpu,
     groups,
     interactions,
@@ -42,6 +43,7 @@ ALL = {
     "probes": probes,
     "decay": decay,
     "contention": contention,
+    "explorer": explorer,
     "gpu": gpu,
 }
 LONG = ("borders",)  # takes an hour: measured anew only if named, else printed from its stored tables

@@ -2,7 +2,7 @@
 
 from tornado.web import HTTPError
 
-c = get_config()  # noqa: F821: given by whoever reads this file
+c = get_config()  # noqa: F821
 
 
 def only_the_explorer(handler, notebook, cwd):

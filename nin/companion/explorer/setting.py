@@ -1,15 +1,18 @@
 """One point of the phase diagram: a small ensemble trained at one setting, its phase, and theory for comparison."""
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlencode
 
 import numpy as np
 import pandas as pd
 
-from nin import theory
-from nin.companion.explorer.borders import Borders, borders, linear_curvature
+from nin.companion import pairs
+from nin.companion.explorer.borders import Borders, borders
+from nin.companion.explorer.expected import typical_output
 from nin.model.noise import LAWS
-from nin.phases import criteria, vote
+from nin.phases import Criteria, criteria, vote
 from nin.support.arguments import check_choice, check_count, check_number
 from nin.support.threads import fit
 from nin.training.config import RunConfig
@@ -21,15 +24,7 @@ STEPS = {"linear net": 100, "digits": 300}
 LEAST, MOST = 1e-9, 1e9  # of noise scale and learning rate: beyond, one of them has no effect or all is infinite
 WIDEST = 4096  # units: three layers of more do not fit into the memory of a laptop
 SAMPLES = {"linear net": 1024, "digits": 1437}
-SEEN = {
-    "decoupled": "The weights of the node stay where they started: the noise is too weak, or training too slow, to "
-    "move them.",
-    "decay": "The weights of the node decay, at a rate set by the curvature of the loss, and with them its noise.",
-    "catapult": "The weights of the node grow at first, and the loss spikes; training leads the network into a flatter "
-    "region.",
-    "growing": "The weights of the node grow without a spike of the loss: none of the four phases of the paper.",
-    "divergent": "The noise is too strong: loss and weights blow up, and the network is lost.",
-}
+UNTOLD = ("token", "template", "theme")  # of an address: for the server, not for the setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +72,7 @@ class Setting:
         if self.network == "linear net":
             options = {"network": "linear", "widths": (self.width,), "dataset": "linear_teacher", "loss": "mse"}
             return RunConfig(**shared, **options, resample="step", dtype="float64", n_train=1024)
-        return RunConfig(**shared, widths=(self.width,) * 3, dataset="digits")
+        return RunConfig(**shared, widths=(self.width,) * 3, dataset="digits", curvature_pairs=0)
 
     @property
     def plane(self) -> "Setting":
@@ -90,28 +85,63 @@ class Setting:
         given = [f"{field.name}={getattr(self, field.name)}" for field in dataclasses.fields(self)]
         return "python -m nin explore " + " ".join(f"'{text}'" if " " in text else text for text in given)
 
+    @property
+    def query(self) -> str:
+        """The end of the address of the page that begins with this setting: ?network=digits&sigma=8.0..."""
+        return "?" + urlencode(dataclasses.asdict(self))
+
+
+def from_query(query: str) -> Setting:
+    """The setting that an address names after its "?"; names that are not given have their defaults.
+
+    Raises ValueError as `read` does.
+    """
+    return read([f"{name}={value}" for name, value in parse_qsl(query.lstrip("?")) if name not in UNTOLD])
+
+
+def read(given: Sequence[str]) -> Setting:
+    """The setting given by texts name=value; ValueError for an unknown or repeated name or a value of a wrong type."""
+    fields = {field.name: field.type for field in dataclasses.fields(Setting)}
+    values = {}
+    for name, text in pairs.read(given, fields).items():
+        try:
+            values[name] = fields[name](text)
+        except ValueError:
+            kind = {int: "an integer", float: "a number"}[fields[name]]
+            raise ValueError(f"{name}={text!r} must be {kind}.") from None
+    return Setting(**values)
+
 
 @dataclass(frozen=True)
 class Found:
     """What the ensemble at a setting did, and what was predicted before it was trained.
 
     frame    seed, step, noisy_loss, niw: the norm of the node's weights (for the linear net, whose weights hardly move,
-             of the noise output) relative to its start; for the linear net theory, the prediction |1 - kappa|^t for niw
-    phases   of each seed
-    plains   what plain SGD does by itself, for each seed: `nin.phases.Criteria.plain`
+             of the noise output) relative to its start; plain_loss: of the first seed trained without a node; for the
+             linear net theory: the niw that `typical_output` expects
+    judged   `nin.phases.Criteria` of each seed
     borders  of the phases, for the networks before training
     """
 
     setting: Setting
     frame: pd.DataFrame
-    phases: tuple[str, ...]
-    plains: tuple[str, ...]
+    judged: tuple[Criteria, ...]
     borders: Borders
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """The phase of each seed."""
+        return tuple(one.phase for one in self.judged)
 
     @property
     def phase(self) -> str:
         """The phase of most seeds."""
         return vote(self.phases)
+
+    @property
+    def certainty(self) -> float:
+        """The least certainty of the seeds that have the phase; NaN if unknown."""
+        return float(np.min([one.certainty for one in self.judged if one.phase == self.phase]))
 
     @property
     def kappa(self) -> float:
@@ -123,42 +153,35 @@ class Found:
         """The phase that was predicted before training."""
         return self.borders.phase(self.setting.sigma, self.setting.lr)
 
-    @property
-    def headline(self) -> str:
-        """The phase, how many seeds have it, and the prediction."""
-        count, seeds = self.phases.count(self.phase), len(self.phases)
-        return f"{self.phase} ({count} of {seeds} seeds), predicted: {self.expected}, κ₁ = {self.kappa:.3g}"
-
-    @property
-    def sentence(self) -> str:
-        """What one sees in this phase, and what plain SGD does at this learning rate if it is not stable."""
-        agreed = 2 * self.phases.count(self.phase) > len(self.phases)
-        seen = SEEN[self.phase] if agreed else f"The seeds disagree: {', '.join(self.phases)}."
-        unstable = [plain for plain in self.plains if plain in ("spikes", "diverges")]
-        if 2 * len(unstable) <= len(self.plains):
-            return seen
-        plain = "diverges" if 2 * unstable.count("diverges") > len(unstable) else "spikes"
-        return f"{seen} Plain SGD {plain} at this learning rate by itself, without a node."
-
 
 def explore(setting: Setting) -> Found:
     """Train an ensemble of SEEDS seeds at a setting; find its phase and the borders of its network's phases."""
     fit()
-    linear = setting.network == "linear net"
     configs = [setting.config.replace(seed=seed) for seed in range(SEEDS)]
     found = borders(tuple(config.replace(sigma=1.0, lr=1.0) for config in configs))
-    runs = train(configs, snapshots=(0,))
-    size = "noise_output" if linear else "niw_norm"
+    runs = train([*configs, configs[0].replace(sigma=0.0)], snapshots=(0,))
+    size = "noise_output" if setting.network == "linear net" else "niw_norm"
+    plain = runs.table(SEEDS).set_index("step")["noisy_loss"]
     tables, judged = [], []
-    for run in range(SEEDS):
+    for run, config in enumerate(configs):
         judged.append(criteria(runs.table(run), niw=size))
         table = runs.table(run).dropna(subset=["noisy_loss"])
         niw = table[size].abs() / abs(table[size].iloc[0])
         columns = {"seed": run, "step": table["step"], "noisy_loss": table["noisy_loss"], "niw": niw}
-        if linear:
-            kappa = theory.kappa(setting.lr, setting.sigma, linear_curvature(runs.model(run, step=0)))
-            with np.errstate(over="ignore"):
-                columns["theory"] = np.abs(1 - kappa) ** table["step"]
+        columns["plain_loss"] = plain.reindex(table["step"]).to_numpy() if run == 0 else np.nan
+        if setting.network == "linear net":
+            columns["theory"] = typical_output(config, runs.model(run, step=0))[table["step"]]
         tables.append(pd.DataFrame(columns))
-    phases, plains = tuple(one.phase for one in judged), tuple(one.plain for one in judged)
-    return Found(setting, pd.concat(tables, ignore_index=True), phases, plains, found)
+    return Found(setting, pd.concat(tables, ignore_index=True), tuple(judged), found)
+
+
+def examples(settings: Iterable[Setting]) -> list[pd.DataFrame]:
+    """The first run at each setting of one plane, trained together: seed, step, noisy_loss, niw as in `Found`."""
+    runs = train([setting.config for setting in settings])
+    tables = [runs.table(run).dropna(subset=["noisy_loss"]) for run in range(len(runs.configs))]
+    return [
+        pd.DataFrame({"seed": 0, "step": table["step"], "noisy_loss": table["noisy_loss"]}).assign(
+            niw=table["niw_norm"] / table["niw_norm"].iloc[0]
+        )
+        for table in tables
+    ]
