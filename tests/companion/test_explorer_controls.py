@@ -88,6 +88,7 @@ def test_of_many_changes_the_last_one_is_trained(page, monkeypatch):
         for sigma in (10.0, 20.0, 30.0, 40.0):
             page.sigma.value = sigma
             assert "training …" in page.verdict.value and stale(page)  # at once
+            assert page.kappa.value == pytest.approx(page.found.borders.kappa(sigma, 0.05))  # known before training
         while stale(page):
             await asyncio.sleep(0.01)
             assert ("training …" in page.verdict.value) == stale(page)  # verdict and figure together

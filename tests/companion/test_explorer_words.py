@@ -1,11 +1,14 @@
 """Catches a sentence that says something else than the picture, and text that is too pale to read."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
 from nin.companion.explorer.borders import Borders
+from nin.companion.explorer.figures import FRAME
 from nin.companion.explorer.looks import LOOK, TEXT_COLORS, figures, verdict
 from nin.companion.explorer.setting import Found, Setting
 from nin.companion.explorer.words import MEANING, headline, predicted, seen
@@ -53,6 +56,8 @@ def test_sentences_tell_the_numbers_of_the_picture():
     assert seen(found(*["decay"] * 3)).startswith(
         "The noisy loss goes from 2 to 1 in 100 steps; the node ends at 0.4 of its size at the start."
     )
+    linear = replace(found(*["decay"] * 3), setting=Setting(network="linear net"))
+    assert "the node's output ends at 0.4" in seen(linear)  # its weights hardly move
     assert "no longer finite after step 100" in seen(found(*["divergent"] * 3))
     for phase in OUTCOMES:
         assert MEANING[phase] in seen(found(*[phase] * 3))
@@ -110,4 +115,4 @@ def test_the_ring_goes_where_the_node_is():
     lefts = [float(part.split("%")[0]) for part in frames.split("left: ")[1:]]
     assert len(lefts) == 4 and lefts[1] > lefts[0] > lefts[2] == lefts[3]
     span = np.log(300 / 0.05)
-    assert (lefts[1] - lefts[0]) / 76 == pytest.approx(np.log(3) / span, abs=1e-3)
+    assert (lefts[1] - lefts[0]) / (100 * (FRAME[2] - FRAME[0])) == pytest.approx(np.log(3) / span, abs=1e-3)

@@ -108,7 +108,7 @@ def figures(content: Mapping[str, bytes], tried: Sequence[Found]) -> str:
     note = words.shading(found.setting.network)
     note += f"Points: the settings tried here; {agree} of {len(here)} lie in the region of their phase."
     note += f" {elsewhere} tried with other networks, batches, laws or layers are not shown." if elsewhere else ""
-    note += " Thin lines: two more networks. Played, the ring moves with the size of the node, σ |W| / |W at start|."
+    note += " Thin lines: two more networks. Played, the ring stands at σ times the size of the node over its start."
     return (
         f"<style>{_motion(found)}</style>"
         '<div class="nin-run" role="radiogroup" aria-label="show the training">'

@@ -126,6 +126,8 @@ class Explorer:
     def _ask(self) -> None:
         """Say at once that what is shown is old, and train soon: of several changes, the last one only."""
         self.wanted += 1
+        if self.found is not None and self.found.setting.plane == self.setting.plane:
+            self._set(self.kappa, self.found.borders.kappa(self.sigma.value, self.lr.value))
         self.verdict.value = looks.training()
         self._dim(True)
         _later(SOON, partial(self._train, self.wanted))

@@ -9,7 +9,7 @@ from nin.probes.prediction import CATAPULT
 
 MEANING = {
     "decoupled": "The noise is too weak, or training too short, to move the node.",
-    "decay": "The curvature that the node's noise meets pulls its weights down, and the noise with them.",
+    "decay": "The curvature that the node's noise meets pulls the node down, and its noise with it.",
     "catapult": "The noise is strong enough to throw the network out of where it began, and training catches it.",
     "growing": "The node grows without a spike of the loss: none of the four phases of the paper.",
     "divergent": "The noise is too strong for this learning rate, and the network is lost.",
@@ -57,7 +57,10 @@ def predicted(found: Found) -> str:
 def shading(network: str) -> str:
     """What the shading of the diagram is."""
     if network == "linear net":
-        return "Shading: exact for the wide linear net, with κ₁ = 2 and 4 for these three networks. "
+        return (
+            "Shading: exact for the wide linear net, with κ₁ = 2 and 4 for these three networks. Size of the node: "
+            "that of its noise output, because the weights of a wide net hardly move. "
+        )
     return (
         "Shading: predicted from these three networks before training. The catapult begins where one step raises the "
         f"expected noisy loss (κ₁ = {2 * CATAPULT.at:g}), divergence where it raises it 2.5 times. "
@@ -78,12 +81,13 @@ def _course(found: Found) -> str:
     when = int(np.median([run["step"].iloc[at] for run, at in zip(runs, highest, strict=True)]))
     if found.phase == "divergent" and not all(one.finite for one in found.judged):
         return f"The loss starts at {first:.3g} and is no longer finite after step {end}."
-    node = f"the node ends at {kept:.2g} of its size at the start"
+    name = "the node's output" if found.setting.network == "linear net" else "the node"
+    node = f"{name} ends at {kept:.2g} of its size at the start"
     if found.phase == "catapult":
         came = "falls back to" if last < first else "stays high, at"
         return (
             f"The noisy loss jumps from {first:.3g} to {top:.3g} at step {when} and {came} {last:.3g} by step {end}; "
-            f"the node grows {peak:.2g}-fold and ends at {kept:.2g} of its size at the start."
+            f"{name} grows {peak:.2g}-fold and ends at {kept:.2g} of its size at the start."
         )
     return f"The noisy loss goes from {first:.3g} to {last:.3g} in {end} steps; {node}."
 
