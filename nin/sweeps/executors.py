@@ -1,13 +1,17 @@
 """Running groups of runs in place or on any concurrent.futures.Executor."""
 
+import itertools
 import pickle
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from typing import TypeVar
 
 from nin.support.cores import cores
 
+AHEAD = 2  # groups for each worker that are handed to an executor before the first one is finished
+PAUSE = 0.5  # seconds
 Group = TypeVar("Group")
 Result = TypeVar("Result")
 
@@ -35,33 +39,48 @@ def workers(executor: Executor | None) -> int:
 
 
 def run_groups(
-    work: Callable[[Group], Result], groups: Iterable[Group], executor: Executor | None
+    work: Callable[[Group], Result], groups: Iterable[Group | None], executor: Executor | None
 ) -> Iterator[tuple[Group, Result]]:
     """Yield each group with work(group): in this process one after the other, on an executor as they finish.
 
+    groups are asked for as there is room for them; None: there is nothing to do now, ask again after PAUSE seconds.
     If the executor breaks (a worker process died), the remaining groups run in this process, with one warning.
     If the caller stops early, groups that have not started are cancelled.
     Raises ValueError if the work cannot be pickled.
     """
     if executor is None:
         for group in groups:
-            yield group, work(group)
+            if group is None:
+                time.sleep(PAUSE)
+            else:
+                yield group, work(group)
         return
-    left = list(groups)
+    left = iter(groups)
     futures: dict[Future, Group] = {}
+    drawn: list[Group] = []  # and without a result
+
+    def finished(seconds: float | None) -> Iterator[tuple[Group, Result]]:
+        for future in wait(futures, timeout=seconds, return_when=FIRST_COMPLETED).done:
+            result = future.result()
+            drawn.remove(group := futures.pop(future))
+            yield group, result
+
     try:
         for group in left:
-            futures[executor.submit(work, group)] = group
-        for future in as_completed(futures):
-            result = future.result()
-            left.remove(futures[future])
-            yield futures[future], result
+            if group is None and not futures:
+                time.sleep(PAUSE)
+            elif group is not None:
+                drawn.append(group)
+                futures[executor.submit(work, group)] = group
+            full = len(futures) >= AHEAD * workers(executor)
+            yield from finished(None if full else PAUSE if group is None else 0)
+        while futures:
+            yield from finished(None)
     except BrokenExecutor as error:
         warnings.warn(
-            f"the executor broke ({str(error).rstrip('.')}); the remaining {len(left)} groups run in this process.",
-            stacklevel=3,
+            f"the executor broke ({str(error).rstrip('.')}); the remaining groups run in this process.", stacklevel=3
         )
-        yield from run_groups(work, left, None)
+        yield from run_groups(work, itertools.chain(drawn, left), None)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         if "pickle" not in str(error).lower():
             raise

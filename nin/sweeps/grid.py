@@ -20,6 +20,7 @@ from nin.support.arguments import check_choice, check_count
 from nin.support.numerics import own_numerics
 from nin.support.progress import ProgressBar
 from nin.support.threads import threads
+from nin.sweeps.claims import Claims
 from nin.sweeps.executors import check_executor, run_groups, workers
 from nin.sweeps.groups import groups
 from nin.sweeps.jobs import Group, Jobs
@@ -69,8 +70,9 @@ def sweep(
 
     The rows are those of `Trajectories.frame`; `run` counts the grid, with the last field of `over` running fastest.
     Groups are formed from the whole grid and stored as they finish, so an interrupted sweep resumes where it stopped,
-    with the same results. The probes' tables are stored with the runs; for a new probe or other snapshots, the runs
-    are trained once more, to the same trajectories.
+    with the same results. Sweeps of one store at the same time, in any number of processes and on all machines that
+    share the folder, divide the runs among them: each is computed once. The probes' tables are stored with the runs;
+    for a new probe or other snapshots, the runs are trained once more, to the same trajectories.
 
     Raises ValueError for an unknown field, a missing or empty list, a value that RunConfig rejects, an executor of
     another type, a store that is a file or holds a run of a newer schema, a snapshot beyond the last step; ProbeError
@@ -103,11 +105,13 @@ def sweep(
             if probing:
                 jobs.try_probes(left[0].configs[0])
             work = jobs.work(progress) if executor is None else jobs.work_elsewhere(results.store)
-            todo = _still_missing(left, results)
-            with threads(1 if executor else None), closing(run_groups(work, todo, executor)) as finished:
-                for group, computed in finished:
-                    results.save(group, computed)
-                    bar.update(len(results) - bar.n)
+            with threads(1 if executor else None), Claims(results.store) as claims:
+                todo = _to_compute(left, results, claims, bar)
+                with closing(run_groups(work, todo, executor)) as finished:
+                    for group, computed in finished:
+                        results.save(group, computed)
+                        claims.release(map(results.key, group.configs))
+                        bar.update(len(results) - bar.n)
     except KeyboardInterrupt:
         print(
             f"\nnin.sweep: interrupted; {results.stored()} of {len(configs)} runs are in {results.store.folder}, "
@@ -125,12 +129,33 @@ def sweep(
     return frame, readings
 
 
-def _still_missing(groups: Sequence[Group], results: Results) -> Iterator[Group]:
-    """The groups, each without the runs that another process has stored by the time the group is asked for."""
-    for group in groups:
-        results.load(group.configs)
-        if (left := results.missing(group.configs)).configs:
-            yield left
+def _to_compute(groups: Sequence[Group], results: Results, claims: Claims, bar: ProgressBar) -> Iterator[Group | None]:
+    """The groups, each without the runs that another process has stored or claimed by the time it is asked for.
+
+    What others have claimed comes last, to be read when they have stored it, or computed if they did not: None until
+    then.
+    """
+    while groups:
+        later, idle = [], True
+        for group in groups:
+            results.load(group.configs)
+            ours = set(claims.take(map(results.key, results.missing(group.configs).configs)))
+            configs = [config for config in group.configs if results.key(config) in ours]
+            results.load(configs)  # stored between the look and the claim
+            mine = results.missing(configs)
+            claims.release(ours - {results.key(config) for config in mine.configs})
+            others = [config for config in group.configs if config not in set(mine.configs)]
+            if (rest := results.missing(others)).configs:
+                later.append(rest)
+            bar.update(len(results) - bar.n)
+            if mine.configs:
+                idle = False
+                yield mine
+        groups = later
+        if groups and idle:
+            bar.set_postfix_str(f"{sum(len(group.configs) for group in groups)} at work in another process")
+            yield None
+            bar.set_postfix_str("")
 
 
 def _warn_of_failures(readings: Mapping[str, pd.DataFrame]) -> None:

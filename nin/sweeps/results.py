@@ -36,6 +36,10 @@ class Results:
         """The number of complete runs: those whose table and readings are all in memory."""
         return len(self._complete)
 
+    def key(self, config: RunConfig) -> str:
+        """The key of a run in the store."""
+        return self._run_keys[config]
+
     def load(self, configs: Sequence[RunConfig]) -> None:
         """Read from the store the results of these runs that it has and that are not yet in memory."""
         for config in configs:

@@ -3,6 +3,7 @@
 STORE/runs/ab/abcdef.../table.parquet, manifest.json     one folder per run, named by its key
 STORE/damaged/                                           runs that failed their checksum
 STORE/data/                                              user-defined data sets, for workers in other processes
+STORE/claims/                                            which sweep computes which run (nin.sweeps.claims)
 """
 
 import contextlib
@@ -156,17 +157,15 @@ class Store:
 
     def check_writable(self) -> None:
         """Raise OSError, saying what to do, if the store cannot be written; delete leftovers of crashed processes."""
-        try:
+        with self.writing():
             self._scratch().rmdir()
-        except OSError as error:
-            raise self._not_writable(error) from error
         for left in (self.folder / "writing").iterdir():
             with contextlib.suppress(OSError):  # another process may be deleting it too
                 if time.time() - left.stat().st_mtime > STALE:
                     shutil.rmtree(left)
 
     def _commit(self, key: str, files: Mapping[str, bytes]) -> None:
-        try:
+        with self.writing():
             scratch = self._scratch()
             try:
                 for name, content in files.items():
@@ -175,8 +174,6 @@ class Store:
                 self._publish(scratch, self.path(key))
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)  # already renamed unless something failed
-        except OSError as error:
-            raise self._not_writable(error) from error
 
     def _publish(self, scratch: Path, target: Path) -> None:
         """Give a complete folder its final name; a run that is already there is kept."""
@@ -198,12 +195,17 @@ class Store:
         scratch.chmod(0o777 & ~paths.umask())
         return scratch
 
-    def _not_writable(self, error: OSError) -> OSError:
-        return OSError(
-            error.errno,
-            f"the store {self.folder} cannot be written ({error.strerror or error}); the runs in it are intact. "
-            "Free space, make it writable or name another store; the same call then continues from there",
-        )
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Let an OSError say what to do."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"the store {self.folder} cannot be written ({error.strerror or error}); the runs in it are intact. "
+                "Free space, make it writable or name another store; the same call then continues from there",
+            ) from error
 
     def _move_aside(self, key: str) -> str:
         aside = self.folder / "damaged"

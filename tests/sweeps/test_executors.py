@@ -122,7 +122,7 @@ def test_a_worker_of_a_pool_dies(tmp_path):
     expected = nin.sweep(LONG, over=OVER, store=tmp_path / "whole")
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as executor:
         killer = kill_when_first_stored(tmp_path / "a", lambda: next(iter(executor._processes)))
-        with pytest.warns(UserWarning, match=r"the executor broke .*; the remaining \d groups run in this") as caught:
+        with pytest.warns(UserWarning, match=r"the executor broke .*; the remaining groups run in this") as caught:
             frame = nin.sweep(LONG, over=OVER, store=tmp_path / "a", executor=executor, at_once=2)
         killer.join()
     assert len(caught) == 1

@@ -116,17 +116,32 @@ def test_killed_again_and_again(tmp_path, table):
     same(sweep(tmp_path / "store"), table)
 
 
-def test_two_sweeps_at_once(tmp_path, table):
-    both = [in_a_process(sweep, tmp_path) for _ in range(2)]
-    for process, answer in both:
-        result, warned = answer.recv()
-        same(result, table)
-        assert warned == []
+@pytest.mark.parametrize("writers", [2, 4])
+def test_sweeps_at_once_compute_each_run_once(tmp_path, table, writers):
+    folder, log = tmp_path / "store", tmp_path / "log"
+    sweeps = [in_a_process(logged_sweep, folder, log) for _ in range(writers)]
+    for process, answer in sweeps:
+        assert answer.recv() == (None, [])
         process.join()
-    assert len(list(Store(tmp_path))) == RUNS
-    assert len(list((tmp_path / "runs").glob("*/*"))) == RUNS
-    assert not list((tmp_path / "writing").iterdir())
-    intact(tmp_path)
+    assert sorted(computed(log)) == sorted((sigma, seed) for sigma in OVER["sigma"] for seed in OVER["seed"])
+    same(sweep(folder), table)
+    assert len(list((folder / "runs").glob("*/*"))) == RUNS
+    assert not [path for name in ("writing", "claims", "claims/writers") for path in (folder / name).glob("*.*")]
+    intact(folder)
+
+
+def test_a_sweep_computes_what_a_killed_one_had_claimed(tmp_path, table):
+    first, _ = in_a_process(logged_sweep, tmp_path / "store", tmp_path / "first")
+    until(lambda: (tmp_path / "first").exists())
+    second, answer = in_a_process(logged_sweep, tmp_path / "store", tmp_path / "second")
+    until(lambda: (tmp_path / "second").exists())
+    survived = stored(tmp_path / "store")
+    first.kill()
+    first.join()
+    assert answer.recv() == (None, [])
+    second.join()
+    assert len(computed(tmp_path / "second")) >= RUNS - len(survived) - 4
+    same(sweep(tmp_path / "store"), table)
 
 
 def limited_sweep(folder: Path) -> None:
