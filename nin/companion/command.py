@@ -41,7 +41,12 @@ LIST_HELP = """Lists the notebooks and their parameters: type, default, allowed 
 `python -m nin run NOTEBOOK name=value` sets them."""
 
 RUNS_HELP = """Lists the runs that nin.sweep has stored: phase, key, the config fields that differ between runs, age and
-size. Exit code 1 if a run is damaged or was written by a newer version of nin."""
+size. Exit code 1 if a run is damaged or was written by a newer version of nin.
+
+  python -m nin runs --verify              compare every file with its checksum
+  python -m nin runs --export runs.csv     all runs as one tidy table
+  python -m nin runs --prune               what is damaged, and readings of probes that this version would take anew
+  python -m nin runs --prune --yes         the same, and remove it"""
 
 FIGURES_HELP = """Lists the saved figures, and draws them for papers from their saved tables; nothing is trained.
 
@@ -203,6 +208,8 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[tuple[str, ...], argparse.
     runs.add_argument("--store", type=_path, metavar="DIR", help=store)
     runs.add_argument("--verify", action="store_true", help="compare every file with its checksum")
     runs.add_argument("--export", type=_path, metavar="TABLE.csv", help="write all runs as one tidy table")
+    runs.add_argument("--prune", action="store_true", help="list what is damaged or outdated; with --yes, remove it")
+    runs.add_argument("--yes", action="store_true", help="with --prune: remove what it lists")
 
     figures = commands.add_parser(
         "figures", help="list saved figures, draw them for a paper", description=FIGURES_HELP, **raw
@@ -302,8 +309,12 @@ def _runs(arguments: argparse.Namespace) -> int:
     if arguments.store is not None and not arguments.store.is_dir():
         raise ValueError(f"--store {arguments.store}: there is no such folder; name the folder of stored runs.")
     store = Store(arguments.store or paths.store())
-    found = listing(store, verify=arguments.verify)
-    if arguments.export and not found.problems:
+    if arguments.prune:
+        return _prune(store.folder, arguments.yes)
+    if arguments.yes:
+        raise ValueError("--yes goes with --prune only.")
+    found = listing(store, verify=arguments.verify) if arguments.verify or not arguments.export else None
+    if arguments.export and not (found and found.problems):
         print(f"{export(store, arguments.export)} runs exported to {arguments.export}")
         return 0
     print_table(f"runs in {store.folder}", ("phase", "key", "differs", "age", "size"), found.rows)
@@ -319,7 +330,25 @@ def _runs(arguments: argparse.Namespace) -> int:
         print_table("records of loops of one's own (nin.sweeps.records.read)", columns, found.records)
     for problem in found.problems:
         print(f"nin: {problem}", file=sys.stderr)
+    if arguments.export:
+        print(f"nin: nothing was exported to {arguments.export}.", file=sys.stderr)
     return int(bool(found.problems))
+
+
+def _prune(folder: Path, yes: bool) -> int:
+    from nin.sweeps.pruning import prunable, remove
+    from nin.sweeps.store import Store
+
+    store = Store(folder)
+    found = list(prunable(store))
+    size = sum(entry.bytes for entry in found)
+    rows = [(str(entry.path.relative_to(store.folder)), entry.why) for entry in found]
+    print_table(f"damaged or outdated in {store.folder}", ("entry", "why"), rows)
+    if yes:
+        print(f"\n{sum(remove(store, entry) for entry in found)} of {len(found)} entries removed, {size / 1e6:.1f} MB.")
+    elif found:
+        print(f"\n{len(found)} entries, {size / 1e6:.1f} MB. Nothing was removed; --prune --yes removes them.")
+    return 0
 
 
 def _figures(arguments: argparse.Namespace) -> int:

@@ -30,7 +30,6 @@ from nin.sweeps.results import Results
 from nin.training.config import RunConfig
 from nin.training.loop import check_own
 from nin.training.objective import OwnLoss
-from nin.training.trajectories import tidy
 
 
 # `| object`: where annotations are checked, values of other types must still reach our own errors.
@@ -95,6 +94,7 @@ def sweep(
         cut = groups(configs, jobs.group_size, workers=workers(executor))
     else:
         cut = groups(configs, lambda _: at_once)
+    results.unpack()
     results.load(configs)
     left = [group for together in cut if (group := results.missing(together)).configs]
     bar = ProgressBar(total=len(configs), initial=len(results), progress=progress, desc="sweep", unit="run")
@@ -121,7 +121,8 @@ def sweep(
         raise
     finally:
         bar.close()
-    frame = tidy(configs, results.tables())
+        results.pack()
+    frame = results.frame()
     if probing is None:
         return frame
     readings = results.readings()

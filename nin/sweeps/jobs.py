@@ -99,7 +99,28 @@ def compute(
 
 @lru_cache(maxsize=1)
 def _read(path: Path) -> Dataset:
-    return Dataset(**torch.load(path, mmap=True, weights_only=True))
+    """The data set in a file that is named by its hash; DamagedData if it holds anything else."""
+    try:
+        data = Dataset(**torch.load(path, mmap=True, weights_only=True))
+    except Exception as error:  # a zip, a pickle or a data set, each of which can be broken in its own ways
+        raise DamagedData(
+            f"{path} is damaged ({type(error).__name__}): remove it, and start the sweep again."
+        ) from None
+    if data.hash != path.stem:
+        raise DamagedData(f"{path} is damaged: its hash is {data.hash[:12]}...; remove it, and start the sweep again.")
+    return data
+
+
+class DamagedData(ValueError):
+    """A data set in a store that differs from what was written."""
+
+
+def _holds(path: Path, data: Dataset) -> bool:
+    """Whether the file holds this data set; a damaged one does not."""
+    try:
+        return path.exists() and _read.__wrapped__(path).hash == data.hash
+    except DamagedData:
+        return False
 
 
 class Jobs:
@@ -143,10 +164,11 @@ class Jobs:
         path, data = None, self.keys.data
         if data is not None:
             path = store.folder.resolve() / "data" / f"{data.hash}.pt"
-            if not path.exists():
+            if not _holds(path, data):
                 buffer = io.BytesIO()
                 torch.save({f.name: getattr(data, f.name) for f in dataclasses.fields(Dataset)}, buffer)
-                paths.write(path, buffer.getvalue())
+                with store.writing():
+                    paths.write(path, buffer.getvalue())
         return partial(compute, data=path, one_thread=True, **self._shared())
 
     def _shared(self) -> dict[str, Any]:

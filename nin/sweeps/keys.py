@@ -13,8 +13,8 @@ from nin.phases import VERSION, classify
 from nin.support import provenance
 from nin.support.devices import find_device
 from nin.sweeps.fingerprint import fingerprint, identity
+from nin.sweeps.manifests import key
 from nin.sweeps.readings import Probing
-from nin.sweeps.store import key
 from nin.training.config import RunConfig
 from nin.training.objective import Objective, OwnLoss
 from nin.training.start import build
@@ -53,7 +53,7 @@ class Keys:
         self.loss, self.augment = loss, augment
         own = {"loss": loss, "augment": augment}
         self._functions = {name: fingerprint(name, value) for name, value in own.items() if value is not None}
-        self._built: dict[RunConfig, tuple[nn.Module, dict[str, Any]]] = {}
+        self._built: dict[tuple, tuple[nn.Module, dict[str, Any]]] = {}
         self._origin = {"versions": provenance.versions(PACKAGES), "commit": provenance.commit()}
 
     def dataset(self, config: RunConfig) -> Dataset:
@@ -106,9 +106,10 @@ class Keys:
 
     def _network(self, config: RunConfig) -> tuple[nn.Module, dict[str, Any]]:
         """A network of the run's shape, and the identity of its factory if it is user-defined."""
-        shape = config.replace(seed=0, sigma=1.0, lr=1.0, niw_std=None)
+        shape = tuple(value for name, value in vars(config).items() if name not in ("seed", "sigma", "lr", "niw_std"))
         if shape not in self._built:
-            network = build(shape, self.dataset(config), self.factory)
+            alike = config.replace(seed=0, sigma=1.0, lr=1.0, niw_std=None)
+            network = build(alike, self.dataset(config), self.factory)
             own = {} if self.factory is None else {"network": identity(self.factory, network)}
             self._built[shape] = network, own
         return self._built[shape]

@@ -1,24 +1,32 @@
 """The contents of a store, as a readable list and as one table."""
 
+import dataclasses
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import pyarrow as pa
 
 from nin.phases import VERSION, classify
 from nin.support import paths
+from nin.sweeps import packs
+from nin.sweeps.manifests import DamagedRun, NewerSchema
 from nin.sweeps.records import FURTHER, records_of
 from nin.sweeps.results import readings_of
-from nin.sweeps.store import DamagedRun, NewerSchema, Store
+from nin.sweeps.store import MANIFEST, Store
 from nin.training.config import RunConfig
 from nin.training.trajectories import tidy
 
+# What the manifest of each kind must hold besides the store's own entries.
+OF_A_RUN = {"config": (dict,), "seconds": (int, float), "phase": (str, type(None)), "created": (str,)}
+OF_A_READING = {"name": (str,)}
+OF_A_RECORD = {"name": (str,), "settings": (dict,), "phase": (str, type(None)), "created": (str,)}
 AT_A_TIME = 500  # runs in memory while a table is exported
+FIELDS = frozenset(field.name for field in dataclasses.fields(RunConfig))
 UNITS = ((86400 * 365, "y"), (86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -47,14 +55,14 @@ class Listing:
 
 def listing(store: Store, *, verify: bool = False) -> Listing:
     """List all runs from their manifests; with verify, also check every table against its checksum."""
-    manifests, problems = _manifests(store, verify)
+    manifests, problems = _manifests(store, OF_A_RUN, verify)
     problems += _relabel(store, manifests)
-    readings, more = _manifests(readings_of(store), verify)
+    readings, more = _manifests(readings_of(store), OF_A_READING, verify)
     problems += more
-    logs, more = _manifests(records_of(store), verify)
+    logs, more = _manifests(records_of(store), OF_A_RECORD, verify)
     problems += more
     for part in FURTHER if verify else ():
-        problems += _manifests(Store(records_of(store).folder / part), verify)[1]
+        problems += _manifests(Store(records_of(store).folder / part), {}, verify)[1]
     fields = [_fields(manifest) for manifest in manifests]
     names = list(dict.fromkeys(name for entry in fields for name in entry))
     differ = [name for name in names if len({_text(entry.get(name)) for entry in fields}) > 1]
@@ -90,19 +98,51 @@ def listing(store: Store, *, verify: bool = False) -> Listing:
     )
 
 
-def _manifests(store: Store, verify: bool) -> tuple[list[dict[str, Any]], list[str]]:
-    """The manifests of a store, and one sentence for each that cannot be read."""
-    manifests, problems = [], []
+def _manifests(
+    store: Store, needed: Mapping[str, tuple[type, ...]], verify: bool
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The manifests of a store that hold what is needed, and one sentence for each that cannot be read."""
+    manifests, problems = [], [str(problem) for problem in store.strays()]
     for key in store:
         try:
-            manifest = store.manifest(key)
+            manifest = _complete(store, key, needed)
             if verify:
-                store.table(key, manifest)
+                store.columns(key, manifest)
         except (DamagedRun, NewerSchema) as error:
             problems.append(str(error))
         else:
             manifests.append(manifest)
     return manifests, problems
+
+
+def _complete(store: Store, key: str, needed: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:
+    """A manifest that holds what is needed. Raises DamagedRun or NewerSchema, naming its file."""
+    manifest, path = store.manifest(key), store.path(key) / MANIFEST
+    for name, types in needed.items():
+        valid = isinstance(manifest.get(name, ...), types)
+        if valid and name == "created":
+            valid = _moment(manifest["created"]) is not None
+        if not valid:
+            raise DamagedRun(f"{path} is damaged: it has no valid {name!r}.")
+    if "config" in needed:
+        if unknown := [name for name in manifest["config"] if name not in FIELDS]:
+            raise NewerSchema(
+                f"{path} has the config field {unknown[0]!r}, which this nin does not know: update nin, or "
+                "name another store."
+            )
+        try:
+            RunConfig(**manifest["config"])
+        except (ValueError, TypeError) as error:
+            raise DamagedRun(f"{path} holds a config that this nin does not take: {error}") from None
+    return manifest
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None
 
 
 def _relabel(store: Store, manifests: list[dict[str, Any]]) -> list[str]:
@@ -127,7 +167,7 @@ def export(store: Store, path: Path) -> int:
     done = 0
     with paths.replacing(path) as file:
         for configs, tables in _batches(store):
-            frame = tidy(configs, tables)
+            frame = packs.tidy(configs, packs.joined(tables))
             frame["run"] += done
             buffer = io.StringIO()
             frame.to_csv(buffer, index=False, header=not done)
@@ -138,12 +178,12 @@ def export(store: Store, path: Path) -> int:
     return done
 
 
-def _batches(store: Store) -> Iterator[tuple[list[RunConfig], list[pd.DataFrame]]]:
+def _batches(store: Store) -> Iterator[tuple[list[RunConfig], list[pa.Table]]]:
     configs, tables = [], []
     for key in store:
-        manifest = store.manifest(key)
+        manifest = _complete(store, key, OF_A_RUN)
         configs.append(RunConfig(**manifest["config"]))
-        tables.append(store.table(key, manifest))
+        tables.append(store.columns(key, manifest))
         if len(configs) == AT_A_TIME:
             yield configs, tables
             configs, tables = [], []

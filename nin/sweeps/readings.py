@@ -136,8 +136,26 @@ class Readings:
         failures = pd.DataFrame(self._failures.get((run, name), []), columns=["step", "failure"]).astype(
             {"failure": "str"}
         )
-        table = pd.concat(parts, ignore_index=True) if parts else failures[["step"]].iloc[:0]
+        table = below_each_other(parts) if parts else failures[["step"]].iloc[:0]
         table = table.assign(failure=pd.Series(np.nan, index=table.index, dtype="str"))
         if len(failures):
             table = pd.concat([table, failures], ignore_index=True).sort_values("step", kind="stable")
         return table.astype({"step": int}).reset_index(drop=True)
+
+
+def below_each_other(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Tables one below the other; a column without a value in some of them has the type that it has in the others."""
+    parts = list(parts)
+    for column in dict.fromkeys(name for part in parts for name in part.columns):
+        having = [number for number, part in enumerate(parts) if column in part]
+        if len({parts[number][column].dtype for number in having}) == 1:
+            continue
+        empty = [number for number in having if parts[number][column].isna().all()]
+        types = {parts[number][column].dtype for number in having if number not in empty}
+        if not types:
+            types = {pd.Series([np.nan], dtype="str").dtype}
+        kind = types.pop()
+        if not types and kind.kind not in "b":
+            for number in empty:
+                parts[number] = parts[number].astype({column: float if kind.kind in "iu" else kind})
+    return pd.concat(parts, ignore_index=True)

@@ -11,7 +11,9 @@ from nin.phases import VERSION
 from nin.support import paths, provenance
 from nin.support.arguments import check_kind
 from nin.sweeps.keys import PACKAGES
-from nin.sweeps.store import Store, key
+from nin.sweeps.manifests import key
+from nin.sweeps.readings import below_each_other
+from nin.sweeps.store import Store
 from nin.training.record import Record
 
 RECORDS = "records"  # folder of the store that holds the logs, and in it one for each further table
@@ -96,4 +98,4 @@ def read(store: str | Path, part: str = "log") -> pd.DataFrame:
             columns = {"record": number, "name": manifest["name"], "phase": manifest["phase"], **manifest["settings"]}
             rows = table.drop(columns="run", errors="ignore")
             tables.append(rows.assign(**columns)[[*columns, *rows.columns]])
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*OWN])
+    return below_each_other(tables) if tables else pd.DataFrame(columns=[*OWN])

@@ -1,16 +1,21 @@
 """The results of one sweep: the tables of its runs and the readings of its probes, in memory and on disk."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 
 from nin.probes.asking import OWN_COLUMNS
+from nin.sweeps import packs
 from nin.sweeps.jobs import Computed, Group
 from nin.sweeps.keys import Keys
+from nin.sweeps.packs import Rows
+from nin.sweeps.readings import below_each_other
 from nin.sweeps.store import Store
 from nin.training.config import RunConfig
 
+AT_A_TIME = 250  # runs that are read before their tables are joined
 READINGS = "probes"  # folder of the store that holds the probes' tables
 
 
@@ -28,8 +33,9 @@ class Results:
         self.probes = tuple(keys.probing.probes) if keys.probing else ()
         self._run_keys = {config: keys.of_run(config) for config in configs}
         self._reading_keys = {(c, probe): keys.of_reading(c, probe) for c in configs for probe in self.probes}
-        self._tables: dict[RunConfig, pd.DataFrame] = {}
+        self._tables: dict[RunConfig, Rows] = {}
         self._readings: dict[tuple[RunConfig, str], pd.DataFrame] = {}
+        self._packed = 0
         self._complete: set[RunConfig] = set()
 
     def __len__(self) -> int:
@@ -42,13 +48,28 @@ class Results:
 
     def load(self, configs: Sequence[RunConfig]) -> None:
         """Read from the store the results of these runs that it has and that are not yet in memory."""
-        for config in configs:
-            if config not in self._tables and (stored := self.store.load(self._run_keys[config])):
-                self._tables[config] = stored[0]
-            for probe in self._unread(config):
-                if stored := self._reading_store.load(self._reading_keys[config, probe]):
-                    self._readings[config, probe] = stored[0]
-            self._note(config)
+        for start in range(0, len(configs), AT_A_TIME):
+            some, read = configs[start : start + AT_A_TIME], {}
+            for config in some:
+                if config not in self._tables and (stored := self.store.load_columns(self._run_keys[config])):
+                    read[config] = stored[0]
+                for probe in self._unread(config):
+                    if stored := self._reading_store.load(self._reading_keys[config, probe]):
+                        self._readings[config, probe] = stored[0]
+            self._keep(read)
+            for config in some:
+                self._note(config)
+
+    def unpack(self) -> None:
+        """Read what a former call of the same sweep has packed, as far as the store has not changed since."""
+        configs = {key: config for config, key in self._run_keys.items()}
+        self._tables |= {configs[key]: rows for key, rows in packs.read(self.store, list(configs)).items()}
+        self._packed = len(self._tables)
+
+    def pack(self) -> None:
+        """Write a pack of the runs' tables, if at least PACKED of them had to be read or computed one by one."""
+        if len(self._tables) - self._packed >= packs.PACKED:
+            packs.write(self.store, list(self._run_keys.values()), {self.key(c): r for c, r in self._tables.items()})
 
     def missing(self, configs: Sequence[RunConfig]) -> Group:
         """The runs among these that are incomplete, and the probes whose readings at least one of them lacks."""
@@ -66,7 +87,7 @@ class Results:
                 self._readings[config, probe] = reading
             manifest = self._keys.run_manifest(config, table, result.cost)
             self.store.save(self._run_keys[config], table, manifest)
-            self._tables[config] = table
+            self._keep({config: pa.Table.from_pandas(table, preserve_index=False)})
             self._note(config)
 
     def stored(self) -> int:
@@ -76,9 +97,9 @@ class Results:
             for config, key in self._run_keys.items()
         )
 
-    def tables(self) -> list[pd.DataFrame]:
-        """The tables of all runs, in their order."""
-        return [self._tables[config] for config in self._run_keys]
+    def frame(self) -> pd.DataFrame:
+        """The tidy table of all runs."""
+        return packs.tidy(list(self._run_keys), [self._tables[config] for config in self._run_keys])
 
     def readings(self) -> dict[str, pd.DataFrame]:
         """By probe, the tables of all runs as one: run, step, the probe's columns, failure."""
@@ -86,10 +107,15 @@ class Results:
         for probe in self.probes:
             parts = [self._readings[config, probe] for config in self._run_keys]
             numbered = [part.assign(run=run) for run, part in enumerate(parts) if len(part)]
-            table = pd.concat(numbered or [parts[0].assign(run=0)], ignore_index=True)
+            table = below_each_other(numbered or [parts[0].assign(run=0)])
             columns = [column for column in table.columns if column not in OWN_COLUMNS]
             found[probe] = table[["run", "step", *columns, "failure"]]
         return found
+
+    def _keep(self, tables: Mapping[RunConfig, pa.Table]) -> None:
+        """Keep tables in memory as one, which takes a tenth of the memory of many."""
+        if tables:
+            self._tables |= dict(zip(tables, packs.joined(list(tables.values())), strict=True))
 
     def _unread(self, config: RunConfig) -> tuple[str, ...]:
         """The probes whose readings of this run are not in memory."""

@@ -9,10 +9,9 @@ STORE/claims/                                            which sweep computes wh
 import contextlib
 import hashlib
 import io
-import json
+import os
+import secrets
 import shutil
-import tempfile
-import time
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -25,30 +24,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nin.support import paths
+from nin.sweeps import writers
+from nin.sweeps.manifests import SCHEMA, DamagedRun, parsed, serialised
 
-SCHEMA = 1  # increase it if the same config gives a different trajectory, or its table different columns
-STALE = 86400  # seconds after which incomplete files are assumed to be left from a crash
+STALE = 7 * 86400  # seconds after which what a process on another machine left unfinished counts as left by a crash
 TABLE, MANIFEST = "table.parquet", "manifest.json"
-
-
-class DamagedRun(ValueError):
-    """A stored run whose files differ from what was written."""
-
-
-class NewerSchema(ValueError):
-    """A stored run that a newer version of nin wrote."""
-
-
-def key(identity: Mapping[str, Any]) -> str:
-    """sha256 of the canonical JSON (sorted keys, no spaces) of what determines a run and of the schema version.
-
-    Raises ValueError for an identity that is not JSON.
-    """
-    try:
-        text = json.dumps({"schema": SCHEMA, **identity}, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"identity={identity!r} must hold JSON values only: {error}.") from None
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -76,6 +56,12 @@ class Store:
         """The keys of all runs, sorted."""
         return (path.parent.name for path in sorted(self.folder.glob(f"runs/??/*/{MANIFEST}")))
 
+    def strays(self) -> Iterator[DamagedRun]:
+        """Files that are in the place of a run's folder."""
+        for path in sorted(self.folder.glob("runs/??/*")):
+            if not path.is_dir():
+                yield DamagedRun(f"{path} is damaged: it is a file, and not the folder of a run.")
+
     def manifest(self, key: str) -> dict[str, Any]:
         """Everything stored about a run except its table.
 
@@ -83,32 +69,36 @@ class Store:
         FileNotFoundError if the run is not stored.
         """
         path = self.path(key) / MANIFEST
-        content = path.read_bytes()
         try:
-            manifest = json.loads(content)
-            schema, checksum = manifest["schema"], manifest.pop("sha256")
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise DamagedRun(f"{path} is damaged: it is not a manifest.") from None
-        if isinstance(schema, int) and schema > SCHEMA:
-            raise NewerSchema(
-                f"{path} has schema version {schema}, and this nin reads up to {SCHEMA}: "
-                "update nin, or name another store."
-            )
-        if content != _serialised(manifest) or manifest["key"] != key:
-            raise DamagedRun(f"{path} is damaged: its sha256 is not {checksum}.")
-        return manifest
+            content = path.read_bytes()
+        except NotADirectoryError as error:
+            if not path.parent.exists():  # something else is in the way: `save` says what
+                raise FileNotFoundError(error.errno, error.strerror, str(path)) from None
+            raise DamagedRun(f"{path.parent} is damaged: it is a file, and not the folder of a run.") from None
+        except IsADirectoryError:
+            raise DamagedRun(f"{path} is damaged: it is a folder.") from None
+        return parsed(content, key, path)
 
     def table(self, key: str, manifest: Mapping[str, Any]) -> pd.DataFrame:
         """The table of a run, one row per recorded step. Raises DamagedRun if it is missing or its checksum differs."""
+        return self.columns(key, manifest).to_pandas()
+
+    def columns(self, key: str, manifest: Mapping[str, Any]) -> pa.Table:
+        """The table of a run as Arrow columns, of which many are joined fast. Raises as `table`."""
         path = self.path(key) / TABLE
         try:
             content = path.read_bytes()
         except FileNotFoundError:
             raise DamagedRun(f"{path} is missing.") from None
+        except IsADirectoryError:
+            raise DamagedRun(f"{path} is damaged: it is a folder.") from None
         found, expected = hashlib.sha256(content).hexdigest(), manifest["table"]["sha256"]
         if found != expected:
             raise DamagedRun(f"{path} is damaged: its sha256 is {found[:12]}..., not {expected[:12]}...")
-        return pq.read_table(pa.BufferReader(content)).to_pandas()
+        try:
+            return pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
+        except pa.ArrowException as error:
+            raise DamagedRun(f"{path} is damaged: {' '.join(str(error).split())}") from None
 
     def load(self, key: str) -> tuple[pd.DataFrame, dict[str, Any]] | None:
         """The table and the manifest of a run, or None if it is not stored.
@@ -116,13 +106,18 @@ class Store:
         A damaged run is moved aside, with one warning that names the file, and counts as not stored.
         Raises NewerSchema if a newer nin wrote it.
         """
+        found = self.load_columns(key)
+        return found and (found[0].to_pandas(), found[1])
+
+    def load_columns(self, key: str) -> tuple[pa.Table, dict[str, Any]] | None:
+        """As `load`, the table as Arrow columns."""
         try:
             manifest = self.manifest(key)
-            return self.table(key, manifest), manifest
+            return self.columns(key, manifest), manifest
         except FileNotFoundError:
             return None
         except DamagedRun as error:
-            warnings.warn(f"{error} {self._move_aside(key)}", stacklevel=2)
+            warnings.warn(f"{error} {self._move_aside(key)}", stacklevel=3)
             return None
 
     def save(self, key: str, table: pd.DataFrame, about: Mapping[str, Any]) -> None:
@@ -153,16 +148,23 @@ class Store:
                 "sha256": hashlib.sha256(content).hexdigest(),
             },
         }
-        self._commit(key, {TABLE: content, MANIFEST: _serialised(manifest)})
+        self._commit(key, {TABLE: content, MANIFEST: serialised(manifest)})
 
     def check_writable(self) -> None:
-        """Raise OSError, saying what to do, if the store cannot be written; delete leftovers of crashed processes."""
+        """Raise OSError, saying what to do, if the store cannot be written; delete leftovers of crashed processes.
+
+        A process on this machine is asked whether it lives. What others left is judged by the clock of the file system.
+        """
         with self.writing():
-            self._scratch().rmdir()
-        for left in (self.folder / "writing").iterdir():
-            with contextlib.suppress(OSError):  # another process may be deleting it too
-                if time.time() - left.stat().st_mtime > STALE:
-                    shutil.rmtree(left)
+            scratch = self._scratch()
+            now = scratch.stat().st_mtime
+            scratch.rmdir()
+        for folder in ("writing", "claims/writers"):
+            for left in (self.folder / folder).glob("*"):
+                with contextlib.suppress(OSError):  # another process may be deleting it too
+                    alive = writers.lives(left.name)
+                    if alive is False or (alive is None and now - left.stat().st_mtime > STALE):
+                        shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     def _commit(self, key: str, files: Mapping[str, bytes]) -> None:
         with self.writing():
@@ -179,20 +181,24 @@ class Store:
         """Give a complete folder its final name; a run that is already there is kept."""
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            scratch.rename(target)
+            os.rename(scratch, target)
         except OSError:  # a folder that is not empty is never replaced
             if target.name in self:
                 return
-            self._move_aside(target.name)
-            scratch.rename(target)
+            if target.exists():
+                self._move_aside(target.name)
+            try:
+                os.rename(scratch, target)
+            except OSError:  # some file systems cannot rename a folder: without its manifest it is no run yet
+                for name in (TABLE, MANIFEST):
+                    paths.write(target / name, (scratch / name).read_bytes())
+                paths.sync(target)
         paths.sync(target.parent)
 
     def _scratch(self) -> Path:
         """A new folder on the store's own file system, for files that are not yet complete."""
-        waiting = self.folder / "writing"
-        waiting.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=waiting))
-        scratch.chmod(0o777 & ~paths.umask())
+        scratch = self.folder / "writing" / writers.new_name()
+        scratch.mkdir(parents=True)
         return scratch
 
     @contextlib.contextmanager
@@ -201,9 +207,11 @@ class Store:
         try:
             yield
         except OSError as error:
+            in_the_way = isinstance(error, FileExistsError | NotADirectoryError) and error.filename
+            what = f"{error.strerror or error}{f': {in_the_way}' if in_the_way else ''}"
             raise OSError(
                 error.errno,
-                f"the store {self.folder} cannot be written ({error.strerror or error}); the runs in it are intact. "
+                f"the store {self.folder} cannot be written ({what}); the runs in it are intact. "
                 "Free space, make it writable or name another store; the same call then continues from there",
             ) from error
 
@@ -211,14 +219,8 @@ class Store:
         aside = self.folder / "damaged"
         try:
             aside.mkdir(exist_ok=True)
-            target = Path(tempfile.mkdtemp(dir=aside, prefix=f"{key[:12]}-"))
-            self.path(key).rename(target)
+            target = aside / f"{key[:12]}-{secrets.token_hex(4)}"
+            shutil.move(self.path(key), target)
         except OSError as error:
             return f"It cannot be moved aside ({error.strerror}); a sweep that asks for it will have it computed again."
         return f"It was moved to {target}; a sweep that asks for it will have it computed again."
-
-
-def _serialised(manifest: Mapping[str, Any]) -> bytes:
-    """The manifest as indented JSON, with the sha256 of everything else as its last entry."""
-    plain = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
-    return (json.dumps({**manifest, "sha256": hashlib.sha256(plain.encode()).hexdigest()}, indent=2) + "\n").encode()

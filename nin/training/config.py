@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -163,7 +164,7 @@ class RunConfig:
         self._check_optimizer()
         for field in dataclasses.fields(self):  # so that 1 and 1.0 are the same run
             if field.type in (float, float | None) and getattr(self, field.name) is not None:
-                object.__setattr__(self, field.name, float(getattr(self, field.name)))
+                object.__setattr__(self, field.name, float(getattr(self, field.name)) + 0.0)  # and 0.0 is -0.0
 
     def _check_optimizer(self) -> None:
         if self.optimizer != "sgd" and self.momentum:
@@ -210,7 +211,7 @@ class RunConfig:
 
         A new field whose default changes nothing therefore leaves the keys of stored runs unchanged.
         """
-        defaults = RunConfig().as_json()
+        defaults = _defaults()
         return {name: value for name, value in self.as_json().items() if value != defaults[name]}
 
     def generator(self, stream: str) -> torch.Generator:
@@ -222,6 +223,11 @@ class RunConfig:
         check_choice("stream", stream, STREAMS)
         entropy = np.random.SeedSequence([self.seed, STREAMS.index(stream)]).generate_state(1, np.uint64)[0]
         return torch.Generator().manual_seed(int(entropy))
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return RunConfig().as_json()
 
 
 def plain(value: Any) -> Any:

@@ -92,9 +92,14 @@ class Trajectories:
 
 def tidy(configs: Sequence[RunConfig], tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The tables of several runs as one; each row has the fields of its config and the index of its run."""
+    return labelled(configs, pd.concat(tables, ignore_index=True), [len(table) for table in tables])
+
+
+def labelled(configs: Sequence[RunConfig], rows: pd.DataFrame, lengths: Sequence[int]) -> pd.DataFrame:
+    """As `tidy`, for tables that are joined already: the first lengths[0] rows are those of the first run."""
     fields = pd.DataFrame([config.as_text() | {"run": run} for run, config in enumerate(configs)])
     fields = fields.astype({"niw_std": float, "clip": float})
-    rows = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
-    decays = [niw_decay(config, table["step"].tolist()) for config, table in zip(configs, tables, strict=True)]
-    fields = fields.iloc[rows].assign(niw_decay=np.concatenate(decays))
-    return pd.concat([fields.reset_index(drop=True), pd.concat(tables, ignore_index=True)], axis=1)
+    steps = np.split(rows["step"].to_numpy(), np.cumsum(lengths)[:-1])
+    decays = [niw_decay(config, of_run.tolist()) for config, of_run in zip(configs, steps, strict=True)]
+    fields = fields.iloc[np.repeat(np.arange(len(configs)), lengths)].assign(niw_decay=np.concatenate(decays))
+    return pd.concat([fields.reset_index(drop=True), rows], axis=1)

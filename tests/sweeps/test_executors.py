@@ -1,5 +1,6 @@
 """Catches: results that depend on where a run was computed, work lost with a worker, oversubscribed cores."""
 
+import dataclasses
 import multiprocessing
 import os
 import signal
@@ -17,7 +18,7 @@ from sweeping import BASE, OVER, RUNS, fails, same, stored, sweep, two_layers
 import nin
 from nin.support.cores import cores
 from nin.sweeps.executors import check_executor, run_groups, workers
-from nin.sweeps.jobs import Group, Jobs
+from nin.sweeps.jobs import DamagedData, Group, Jobs
 from nin.sweeps.keys import Keys
 from nin.sweeps.store import Store
 
@@ -199,3 +200,21 @@ def test_what_is_not_an_executor_is_named():
         check_executor(ThreadPoolExecutor)
     with warnings.catch_warnings():
         check_executor(None)
+
+
+def test_a_damaged_data_file_is_named_by_a_worker_and_mended_by_the_sweep(tmp_path, blobs):
+    jobs = Jobs(Keys(blobs, None, "cpu"))
+    work = jobs.work_elsewhere(Store(tmp_path))
+    (path,) = (tmp_path / "data").iterdir()
+    whole = path.read_bytes()
+    group = Group((BASE.replace(n_train=None, steps=1),))
+    other = dataclasses.replace(blobs, x_test=blobs.x_test + 1)
+    Jobs(Keys(other, None, "cpu")).work_elsewhere(Store(tmp_path))
+    wrong = (path.parent / f"{other.hash}.pt").read_bytes()
+    for content in (wrong, whole[:-100], b"", b"\x80\x04."):
+        path.write_bytes(content)
+        with pytest.raises(DamagedData, match=rf"{path} is damaged.*: ?.*remove it, and start the sweep again"):
+            work(group)
+        jobs.work_elsewhere(Store(tmp_path))
+        assert path.read_bytes() == whole
+    work(group)

@@ -11,7 +11,8 @@ from sweeping import BASE, OVER, RUNS, same, sweep, two_layers
 import nin
 from nin.__main__ import main
 from nin.sweeps.listing import export, listing
-from nin.sweeps.store import Store, _serialised
+from nin.sweeps.manifests import serialised
+from nin.sweeps.store import Store
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_labels_of_older_criteria_are_computed_anew(store):
         manifest["phase"] = "catapult"
         if number:
             del manifest["criteria"]
-        path.write_bytes(_serialised(manifest))
+        path.write_bytes(serialised(manifest))
     found = listing(store)
     assert right["catapult"] < RUNS - 1 and found.phases["catapult"] - right["catapult"] in (0, 1)
     (store.path(keys[1]) / "table.parquet").write_bytes(b"torn")
@@ -74,7 +75,7 @@ def test_ages(store):
     del manifest["sha256"]
     for past, age in ((timedelta(seconds=90), "2 min"), (timedelta(days=3), "3 d"), (timedelta(-1), "0 s")):
         manifest["created"] = (datetime.now(UTC) - past).isoformat()
-        path.write_bytes(_serialised(manifest))
+        path.write_bytes(serialised(manifest))
         assert age in {row[3] for row in listing(store).rows}
 
 

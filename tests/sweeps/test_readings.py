@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from own_probes import Scaled, accuracy, by_layer, fails_when_trained
+from own_probes import Scaled, accuracy, by_layer, fails_when_trained, named_if_positive
 from sweeping import BASE, OVER, RUNS, same, stored, sweep, two_layers
 from torch import nn
 
@@ -19,7 +19,7 @@ import nin
 from nin.probes.asking import ProbeError, ask
 from nin.sweeps import grid, jobs
 from nin.sweeps.fingerprint import fingerprint
-from nin.sweeps.readings import Probing
+from nin.sweeps.readings import Probing, below_each_other
 from nin.sweeps.store import Store
 
 PROBES = {"accuracy": accuracy, "by layer": by_layer}
@@ -383,3 +383,24 @@ def test_default_snapshots_are_log_spaced_over_each_run(tmp_path):
         warnings.simplefilter("error")
         _, found = nin.sweep(BASE, over={"steps": [0, 3, 60]}, store=tmp_path, probes={"a": accuracy})
     assert found["a"].groupby("run")["step"].max().tolist() == [0, 3, 60]
+
+
+def test_a_column_without_a_value_has_the_type_of_the_other_runs(tmp_path):
+    """Text in one run, nothing in another; computed and read back."""
+    options = {"over": {"seed": [0, 1, 2, 3]}, "probes": {"sign": named_if_positive}, "snapshots": [0, 1]}
+    table = sweep(tmp_path, **options)[1]["sign"]
+    assert table["name"].dtype == "str" and table["count"].dtype == "float64"
+    assert set(table.groupby("run")["name"].count()) == {0, 2}  # each kind is there
+    same(sweep(tmp_path, **options)[1]["sign"], table)
+
+
+@pytest.mark.parametrize(
+    ("parts", "dtype"),
+    [
+        ([["a"], [None]], "str"), ([[None], ["a"]], "str"), ([["a"], [np.nan]], "str"), ([[1], [None]], "float64"),
+        ([[1.5], [None]], "float64"), ([[None], [np.nan]], "str"), ([[1], [2]], "int64"), ([[1], ["a"]], "object"),
+    ],
+)  # fmt: skip
+def test_types_of_joined_tables(parts, dtype):
+    table = below_each_other([pd.DataFrame({"x": pd.Series(part)}) for part in parts])
+    assert table["x"].dtype == dtype and len(table) == 2

@@ -14,7 +14,8 @@ from sweeping import BASE, OVER, RUNS, same, stored, sweep
 
 import nin
 from nin.sweeps.keys import Keys
-from nin.sweeps.store import SCHEMA, NewerSchema, Store, key
+from nin.sweeps.manifests import SCHEMA, NewerSchema, key
+from nin.sweeps.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_key_is_the_hash_of_the_canonical_json():
 
 
 def test_defaults_are_those_that_the_keys_of_stored_runs_leave_out():
-    """A default that changes gives stored runs another meaning: raise nin.sweeps.store.SCHEMA along with this list."""
+    """A default that changes gives stored runs another meaning: raise nin.sweeps.manifests.SCHEMA with this list."""
     assert nin.RunConfig().as_json() == {
         "dataset": "digits", "n_train": None, "network": "mlp", "widths": [128, 128, 128], "activation": "relu",
         "init": "he", "loss": "cross_entropy", "layer": 0, "sigma": 1.0, "nodes": 1, "niw_std": None,
@@ -56,7 +57,7 @@ def test_defaults_are_those_that_the_keys_of_stored_runs_leave_out():
 
 
 def test_a_trajectory_that_changes_needs_a_new_schema():
-    """Three numbers of a float64 run: whoever changes them on purpose raises nin.sweeps.store.SCHEMA."""
+    """Three numbers of a float64 run: whoever changes them on purpose raises nin.sweeps.manifests.SCHEMA."""
     frame = nin.train(BASE.replace(dtype="float64", sigma=2.0)).frame()
     measured = frame[["noisy_loss", "niw_norm", "test_loss"]].iloc[-1].to_numpy()
     np.testing.assert_allclose(measured, TRAJECTORY[SCHEMA], rtol=1e-6)
@@ -78,6 +79,23 @@ def test_all_that_determines_a_run_is_in_its_key(blobs):
     keys |= {Keys(data, None, "cpu").of_run(small) for data in (None, blobs, shifted)}
     assert len(keys) == len(others) + 4
     assert of_run(base.replace(sigma=1)) == of_run(base)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_numbers_of_one_value_are_one_run():
+    """Integers, floats, NumPy scalars, lists, tuples and arrays; and the two zeros."""
+    of_run = Keys(None, None, "cpu").of_run
+    base = nin.RunConfig(n_train=200)
+    for name, values in {
+        "sigma": (2, 2.0, np.float64(2), np.float32(2), np.int8(2)), "seed": (3, np.int64(3), np.uint8(3)),
+        "momentum": (0, 0.0, -0.0, np.float64(-0.0)), "niw_std": (0.0, -0.0, 0, np.float32(0)),
+        "widths": ((8, 16), [8, 16], np.array([8, 16]), [np.int64(8), np.int32(16)], np.array([8, 16], "uint16")),
+        "layer": (1, np.int64(1), (1,), [np.int16(1)]), "clip": (1, 1.0, np.float64(1)), "drop": (1, 1.0, np.int64(1)),
+        "decay_node": (False, np.False_), "loss": ("mse", np.str_("mse")), "sigma ": (0.0, -0.0),
+    }.items():  # fmt: skip
+        configs = [base.replace(**{name.strip(): value}) for value in values]
+        assert len(set(configs)) == len({of_run(config) for config in configs}) == 1, name
+        assert len({repr(config) for config in configs}) == 1, name
 
 
 def test_a_stored_table_is_the_computed_one(table, whole):
