@@ -20,6 +20,7 @@ from benchmarks import (
     recording,
     response,
     stability,
+    store,
     sweeps,
     thermometer,
 )
@@ -32,6 +33,7 @@ ALL = {
     "groups": groups,
     "recording": recording,
     "sweeps": sweeps,
+    "store": store,
     "nodes": nodes,
     "phases": phases,
     "thermometer": thermometer,

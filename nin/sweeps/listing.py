@@ -107,7 +107,7 @@ def _manifests(
         try:
             manifest = _complete(store, key, needed)
             if verify:
-                store.columns(key, manifest)
+                store.content(key, manifest)
         except (DamagedRun, NewerSchema) as error:
             problems.append(str(error))
         else:
@@ -130,11 +130,16 @@ def _complete(store: Store, key: str, needed: Mapping[str, tuple[type, ...]]) ->
                 f"{path} has the config field {unknown[0]!r}, which this nin does not know: update nin, or "
                 "name another store."
             )
-        try:
-            RunConfig(**manifest["config"])
-        except (ValueError, TypeError) as error:
-            raise DamagedRun(f"{path} holds a config that this nin does not take: {error}") from None
     return manifest
+
+
+def _config(store: Store, manifest: dict[str, Any]) -> RunConfig:
+    """The config of a run. Raises DamagedRun, naming the file, for values that this nin does not take."""
+    try:
+        return RunConfig(**manifest["config"])
+    except (ValueError, TypeError) as error:
+        path = store.path(manifest["key"]) / MANIFEST
+        raise DamagedRun(f"{path} holds a config that this nin does not take: {error}") from None
 
 
 def _moment(text: str) -> datetime | None:
@@ -149,13 +154,14 @@ def _relabel(store: Store, manifests: list[dict[str, Any]]) -> list[str]:
     """Give runs whose label comes from other criteria the present one, in memory; a sentence for each damaged table."""
     problems = []
     for manifest in manifests:
-        if manifest.get("criteria") != VERSION and manifest["config"]["nodes"]:
+        if manifest.get("criteria") != VERSION and manifest["config"].get("nodes"):
             try:
+                config = _config(store, manifest)
                 table = store.table(manifest["key"], manifest)
             except DamagedRun as error:
                 problems.append(str(error))
             else:
-                manifest["phase"] = classify(tidy([RunConfig(**manifest["config"])], [table]))
+                manifest["phase"] = classify(tidy([config], [table]))
     return problems
 
 
@@ -182,7 +188,7 @@ def _batches(store: Store) -> Iterator[tuple[list[RunConfig], list[pa.Table]]]:
     configs, tables = [], []
     for key in store:
         manifest = _complete(store, key, OF_A_RUN)
-        configs.append(RunConfig(**manifest["config"]))
+        configs.append(_config(store, manifest))
         tables.append(store.columns(key, manifest))
         if len(configs) == AT_A_TIME:
             yield configs, tables

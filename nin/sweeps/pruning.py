@@ -71,7 +71,7 @@ def _why(part: Store, path: Path, *, outdated: bool) -> str | None:
         return None  # another process may be writing it
     try:
         manifest = part.manifest(path.name)
-        part.columns(path.name, manifest)
+        part.content(path.name, manifest)
     except (DamagedRun, NewerSchema, FileNotFoundError) as error:
         return "damaged" if isinstance(error, DamagedRun) else None
     if outdated and manifest.get("nin.probes") != probe_sources():

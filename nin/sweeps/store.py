@@ -54,13 +54,20 @@ class Store:
 
     def __iter__(self) -> Iterator[str]:
         """The keys of all runs, sorted."""
-        return (path.parent.name for path in sorted(self.folder.glob(f"runs/??/*/{MANIFEST}")))
+        return (entry.name for entry in self._entries() if os.path.exists(f"{entry.path}/{MANIFEST}"))
 
     def strays(self) -> Iterator[DamagedRun]:
         """Files that are in the place of a run's folder."""
-        for path in sorted(self.folder.glob("runs/??/*")):
-            if not path.is_dir():
-                yield DamagedRun(f"{path} is damaged: it is a file, and not the folder of a run.")
+        for entry in self._entries():
+            if not entry.is_dir():
+                yield DamagedRun(f"{entry.path} is damaged: it is a file, and not the folder of a run.")
+
+    def _entries(self) -> Iterator[os.DirEntry]:
+        """What is in the place of a run's folder, sorted."""
+        for folder in sorted(self.folder.glob("runs/??")):
+            if folder.is_dir():
+                with os.scandir(folder) as entries:
+                    yield from sorted(entries, key=lambda entry: entry.name)
 
     def manifest(self, key: str) -> dict[str, Any]:
         """Everything stored about a run except its table.
@@ -85,6 +92,14 @@ class Store:
 
     def columns(self, key: str, manifest: Mapping[str, Any]) -> pa.Table:
         """The table of a run as Arrow columns, of which many are joined fast. Raises as `table`."""
+        content = self.content(key, manifest)
+        try:
+            return pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
+        except pa.ArrowException as error:
+            raise DamagedRun(f"{self.path(key) / TABLE} is damaged: {' '.join(str(error).split())}") from None
+
+    def content(self, key: str, manifest: Mapping[str, Any]) -> bytes:
+        """The file of a run's table, compared with its checksum. Raises as `table`."""
         path = self.path(key) / TABLE
         try:
             content = path.read_bytes()
@@ -95,10 +110,7 @@ class Store:
         found, expected = hashlib.sha256(content).hexdigest(), manifest["table"]["sha256"]
         if found != expected:
             raise DamagedRun(f"{path} is damaged: its sha256 is {found[:12]}..., not {expected[:12]}...")
-        try:
-            return pq.ParquetFile(pa.BufferReader(content)).read(use_threads=False)
-        except pa.ArrowException as error:
-            raise DamagedRun(f"{path} is damaged: {' '.join(str(error).split())}") from None
+        return content
 
     def load(self, key: str) -> tuple[pd.DataFrame, dict[str, Any]] | None:
         """The table and the manifest of a run, or None if it is not stored.

@@ -21,7 +21,7 @@ from sweeping import BASE, OVER, RUNS, computed, logged_sweep, outcome, same, st
 from nin.sweeps.store import Store
 
 pytestmark = pytest.mark.slow
-KILLS = 20
+KILLS = 30
 LONG = BASE.replace(steps=1500)  # time enough for a key to be pressed in the middle
 fork = multiprocessing.get_context("forkserver")
 
@@ -65,7 +65,7 @@ def until(condition, seconds=60.0) -> None:
 
 
 def test_killed_at_random_moments(tmp_path, table):
-    """Twenty stores: SIGKILL at a random moment, then the same call: the same table, and no stored run again.
+    """Thirty stores: SIGKILL at a random moment, then the same call: the same table, and no stored run again.
 
     The moment is counted in stored runs, so that it falls within the sweep on a busy machine too.
     """
