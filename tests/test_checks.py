@@ -96,10 +96,10 @@ def test_checks_of_a_former_run_are_told_until_the_notebook_saves_its_own(tmp_pa
 
 def test_texts_that_look_like_numbers_or_nothing_are_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("NIN_FIGURES", str(tmp_path))
-    checks.save([Check("NA", "", 1, float("nan")), Check("02", "nan", 2, 2)], notebook="01", profile="quick")
+    checks.save([Check("NA", "null", 1, float("nan")), Check("02", "nan", 2, 2)], notebook="01", profile="quick")
     checks.save([], notebook="02", profile="quick")
     table = checks.table()
-    assert table[["notebook", "name", "source"]].values.tolist() == [["01", "NA", ""], ["01", "02", "nan"]]
+    assert table[["notebook", "name", "source"]].values.tolist() == [["01", "NA", "null"], ["01", "02", "nan"]]
     assert table["predicted"].isna().tolist() == [True, False] and table["holds"].tolist() == [False, True]
 
 

@@ -1,6 +1,7 @@
 """Record a run in any training loop: what `nin.train` records, without a change to the training."""
 
 import copy
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -100,15 +101,12 @@ class Record:
         self._groups = _groups_of(optimizer, noisy)
         self._samples = FixedSamples(noisy, x, y, loss=loss, forward=forward, count=SAMPLES)
         self._test = None if test is None else FixedSamples(noisy, *test, loss=loss, forward=forward, count=1)
-        self._first = self._next = step
-        self._clean_next = step
+        self._first = self._next = self._clean_next = step
         self._rows: list[dict[str, float]] = []
-        self._norms: list[dict[str, Any]] = []
-        self._readings: list[pd.DataFrame] = []
+        self._norms, self._readings = [], []
         self._decay = 1.0  # the factor by which weight decay alone has shrunk |W_NI|
         self._spent, self._begun = 0.0, None
-        self.diverged_at = float("nan")
-        self.kappas = {"kappa_1": float("nan"), "kappa_H": float("nan")}
+        self.diverged_at, self.kappas = math.nan, {"kappa_1": math.nan, "kappa_H": math.nan}
         self._ask_kappas = None
         if batch_size is not None:
             check_count("batch_size", batch_size)
@@ -229,7 +227,7 @@ class Record:
             return self._next
         if step < self._next:
             raise ValueError(
-                f"step={step} does not follow step {self._next - 1}; steps must increase, one run a record."
+                f"step={step} does not follow step {self._next - 1}; they must increase, one run a record."
             )
         return step
 
@@ -237,12 +235,11 @@ class Record:
     def _enter(self, step: int, value: float) -> None:
         """One row; the expected and clean losses where they are due."""
         noisy, lr = self.noisy, (self._groups[0] or self.optimizer.param_groups[0])["lr"]
-        nodes = {
-            layer: torch.linalg.vector_norm(niw.flatten(1), dim=1).tolist() for layer, niw in noisy.weights.items()
-        }
+        norm = torch.linalg.vector_norm
+        nodes = {layer: norm(niw.flatten(1), dim=1).tolist() for layer, niw in noisy.weights.items()}
         row = dict.fromkeys(CURVES, np.nan) | {"step": step, "noisy_loss": value, "sigma": max(noisy.sigmas)}
         row |= {"lr": float(lr), "weight_decay": max(map(_weight_decay, self._groups))}
-        row |= {"niw_norm": math.hypot(*(norm for norms in nodes.values() for norm in norms)), "niw_decay": self._decay}
+        row |= {"niw_norm": math.hypot(*itertools.chain(*nodes.values())), "niw_decay": self._decay}
         past, clean = step - self._first, step >= self._clean_next
         if np.isfinite(value) and (clean or past in EXPECTED):
             row["expected_loss"], row["ratio_stderr"] = self._samples.expected()

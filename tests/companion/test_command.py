@@ -16,7 +16,19 @@ from nin.model.losses import LOSSES
 from nin.model.networks import ACTIVATIONS, INITS
 from nin.model.noise import LAWS
 
-PAGES = ["", "run", "list", "runs", "figures", "figures list", "figures export", "figures sheet", "explore", "predict"]
+PAGES = [
+    "",
+    "run",
+    "list",
+    "runs",
+    "figures",
+    "figures list",
+    "figures export",
+    "figures draw",
+    "figures sheet",
+    "explore",
+    "predict",
+]
 HEAVY = {"torch", "matplotlib", "pandas", "numpy", "scipy", "nbformat", "papermill", "ipywidgets", "yaml"}
 
 

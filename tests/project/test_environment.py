@@ -140,7 +140,7 @@ def test_binder_reads_the_same_environment():
     )
     read = {"environment.yml", "postBuild", "start"}
     others = {path.name for path in (ROOT / "binder").iterdir()} - read - {"__pycache__"}
-    assert others == {"lock.py", "badge.py"}  # which repo2docker does not read
+    assert others == {"lock.py", "badge.py", "config"}  # which repo2docker does not read
 
 
 @pytest.mark.slow

@@ -113,11 +113,15 @@ def test_newer_runs_are_refused_by_name(store, capsys):
 
 
 def test_an_empty_store(tmp_path, capsys):
-    assert main(["runs", "--store", str(tmp_path / "none")]) == 0
+    folder = tmp_path / "none"
+    assert main(["runs", "--store", str(folder)]) == 2
+    assert "there is no such folder" in capsys.readouterr().err
+    folder.mkdir()
+    assert main(["runs", "--store", str(folder)]) == 0
     assert "0 runs" in capsys.readouterr().out
     with pytest.raises(ValueError, match="there are no runs in .*; nothing was exported"):
-        export(Store(tmp_path / "none"), tmp_path / "t.csv")
-    assert not list(tmp_path.iterdir())
+        export(Store(folder), tmp_path / "t.csv")
+    assert not list(folder.iterdir()) and not (tmp_path / "t.csv").exists()
 
 
 def test_an_export_in_batches_counts_runs_through(store, monkeypatch, tmp_path):
