@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nin.companion import profile_files
+from nin.companion.by_hand import keep_apart
 from nin.companion.parameters import cells, complete, parameters, parse_all
 from nin.support import paths, provenance
 from nin.support.arguments import check_choice
@@ -88,11 +89,13 @@ def profile_values(profile: str, *, also: Sequence[Path] = ()) -> dict[str, dict
 def begin(notebook: str, scope: Mapping[str, Any], *, data: Mapping[str, str] | None = None) -> None:
     """Record this notebook and its current parameters as the source of all figures and checks saved from now on.
 
-    Torch, if it is loaded, keeps to the cores that this process may use (`nin.support.threads.fit`).
+    Run by hand with values that are not those of its profile, it leaves the profile's figures and checks as they are,
+    and says where its own go (`nin.companion.by_hand`). Torch, if it is loaded, keeps to the cores that this process
+    may use (`nin.support.threads.fit`).
 
     scope   the notebook's variables: pass globals(), below the parameters cell
     data    the data sets used, name -> hash
-    Raises ValueError if `scope` lacks a parameter.
+    Raises ValueError if `scope` lacks a parameter, or has one that `python -m nin run` would not take.
     """
     if "torch" in sys.modules:  # a kernel that nobody told how many cores it has; importing torch takes seconds
         from nin.support.threads import fit
@@ -104,4 +107,7 @@ def begin(notebook: str, scope: Mapping[str, Any], *, data: Mapping[str, str] | 
     if missing:
         raise ValueError(f"scope lacks {', '.join(missing)} of {path.stem}; call it below the parameters cell.")
     given = {name: scope[name] for name in names}
-    provenance.begin(path.stem, profile=given.get("profile", "quick"), parameters=given, data=data)
+    profile = given.get("profile", "quick")
+    if path.parent == paths.notebooks() and (path.parent / "profiles" / f"{profile}.yaml").is_file():
+        keep_apart(path, given, profile_values(profile).get(path.stem, {}))
+    provenance.begin(path.stem, profile=profile, parameters=given, data=data)
