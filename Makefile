@@ -5,6 +5,7 @@
 # make explore                 the explorer in the browser: sliders, a phase in a sentence
 # make update                  requirements.lock with the newest versions that pyproject.toml admits
 # make networks                other libraries' networks into docs/networks.md (torchvision, timm, transformers, peft)
+# make prints                  every figure at every venue's width: nothing small, cut off or overlapping; ten minutes
 # make bench                   speed, memory and disk, side by side (benchmarks/RESULTS.md); about five minutes
 # make badge REPO=ada/nin       launch buttons of your copy on GitHub into README.md and the site
 # make site                    notebooks, figures, checks, API as static pages, links checked (LINKS=all: other sites' too)
@@ -30,7 +31,7 @@ BIN = .venv/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 SPHINX = $(BIN)/python -m sphinx -q -W --keep-going -c site -d site/_build/doctrees
 
-.PHONY: reproduce check test bench badge lab lint clean explore update site networks
+.PHONY: reproduce check test prints bench badge lab lint clean explore update site networks
 
 reproduce: .venv/installed
 	$(BIN)/python -m nin run --profile $(PROFILE)
@@ -44,6 +45,9 @@ test: lint .venv/tests
 	$(BIN)/python -m nin run --profile test --prepare-only --out runs/test
 	NIN_FIGURES=$(CURDIR)/runs/test/figures NIN_STORE=$(CURDIR)/runs/test/store $(PYTEST) \
 	    --dist loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=$(CELL_TIMEOUT) runs/test/*.ipynb
+
+prints: .venv/tests
+	NIN_PRINTS=all $(PYTEST) --dist worksteal tests/companion/test_printed_exports.py
 
 lint: .venv/installed
 	$(BIN)/ruff check .
