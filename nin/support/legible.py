@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.transforms import Bbox
 
 SMALLEST_TEXT = 6.0  # points; smaller text is hard to read in print
 FEWEST_LABELS = 2  # one labelled tick gives no scale
@@ -60,7 +61,7 @@ def labels(axis: Axis) -> list[Text]:
 
 def overlapping(texts: list[Text]) -> bool:
     """Whether neighbours among the labels of an axis overlap; between turned labels a line's height must be left."""
-    boxes = sorted(((text.get_window_extent(), text) for text in texts), key=lambda pair: (pair[0].x0, pair[0].y0))
+    boxes = sorted(((text.get_window_extent(), text) for text in texts), key=lambda pair: _begin(*pair))
     for (first, text), (second, _) in pairwise(boxes):
         turn = np.deg2rad(text.get_rotation())
         if abs(np.sin(2 * turn)) > 0.1:
@@ -74,6 +75,12 @@ def overlapping(texts: list[Text]) -> bool:
         if min(width, height) > 0 and width * height > OVERLAP * smaller:
             return True
     return False
+
+
+def _begin(box: Bbox, text: Text) -> tuple[float, float]:
+    """The place of a label along its axis: turned ones, of different lengths, all end at their ticks."""
+    turned = abs(np.sin(2 * np.deg2rad(text.get_rotation()))) > 0.1
+    return (box.x1 if turned and text.get_ha() == "right" else box.x0), box.y0
 
 
 def covered(ax: Axes, legend: Legend) -> float:

@@ -110,6 +110,7 @@ class OneByOne:
             else:
                 with member.using(noise_of(member, noise) if isinstance(noise, Tensor) else noise):
                     outputs = member(x)
+        torch.clear_autocast_cache()  # of weights: within another such context, torch would keep it when they change
         if not isinstance(outputs, Tensor):
             raise ValueError(
                 f"network returned {type(outputs).__name__}, not a tensor; wrap it in a module whose forward returns "

@@ -123,7 +123,7 @@ def test_nothing_else_is_shown(server):
 
 def test_both_servers_have_the_configuration():
     assert (
-        "JUPYTER_CONFIG_PATH=binder/config $(BIN)/python -m voila notebooks/explore.ipynb"
+        "JUPYTER_CONFIG_PATH=binder/config $(FITTED) $(BIN)/python -m voila notebooks/explore.ipynb"
         in (ROOT / "Makefile").read_text()
     )
     said = subprocess.run(

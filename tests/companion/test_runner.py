@@ -273,7 +273,7 @@ def test_what_a_failed_notebook_left_of_a_former_run_is_told(clone, capsys):
     checks.save([checks.Check("old", "s", 1, 1)], notebook="02_bad", profile="quick")
     outcomes = run(["02"], progress=False)
     assert former.figures(folder) == {"02a": "02_bad"} and former.checks(folder) == ["02_bad"]
-    assert report(outcomes, budget=False) == 1
+    assert report(outcomes, seconds=1.0, budget=False) == 1
     shown = capsys.readouterr().out
     assert "of a former run of 02_bad, and not made again: 02a, its checks" in shown and "0 checks" in shown
 

@@ -118,7 +118,8 @@ def check_format(format: str) -> None:
 
 def draw(figure: Saved, look: dict[str, Any]) -> Figure:
     """`Saved.drawn` with rcParams over nin's style and no character below `fitting.SMALLEST_TEXT`."""
-    with alone(look), large_scripts():
+    with alone(look), large_scripts(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "constrained_layout not applied")  # _problem tells it
         drawn = figure.drawn()
         if enlarge(drawn):
             make_legible(drawn)

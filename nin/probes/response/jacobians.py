@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import torch
@@ -49,16 +49,17 @@ class Jacobian:
         present: Iterable[Tensor],
         vectorised: bool,
     ) -> "Jacobian":
-        """The Jacobian of f; one: a batch of a single sample; present: tensors that are in memory anyway.
-
-        vectorised   whether to try: a network that branches on values, for one, cannot be vmapped
-        """
-        vectorised = vectorised and _can_be_vectorised(f, parameters, one)
+        """The Jacobian of f; one: a batch of a single sample; present: tensors that are in memory anyway."""
         leaves = {name: p.detach().requires_grad_() for name, p in parameters.items()}
         outputs, sizes = kept(lambda: f(leaves, one), present)
         entries = sum(p.numel() * p.element_size() for p in parameters.values())
         row = entries + (BACK * max(sizes, default=0) if vectorised else 0)
         return cls(f, parameters, outputs.shape[1], entries, row, sum(sizes), vectorised)
+
+    def tried(self, one: Tensor) -> "Jacobian":
+        """The same, not vectorised if torch cannot vmap the network: it branches on values, for one."""
+        possible = self.vectorised and _can_be_vectorised(self.f, self.parameters, one)
+        return self if possible == self.vectorised else replace(self, vectorised=possible)
 
     @property
     def like(self) -> Tensor:

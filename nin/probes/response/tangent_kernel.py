@@ -194,7 +194,7 @@ def _by_layer(
         n, m, alone = len(x), len(x if x2 is None else x2), outputs == "trace"
         size, width = jacobian.cut(n if x2 is None else n + m, chunk, alone=alone)
         _check_memory(jacobian, n, m, size, width, layers=len(set(by.values())), alone=alone, same=x2 is None)
-        return (_trace if alone else _full)(jacobian, x, x2, size, width, by)
+        return (_trace if alone else _full)(jacobian.tried(x[:1]), x, x2, size, width, by)
 
 
 def _check_memory(
