@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nin.probes.curvature import extremes, local_hessian, sharpness
+from nin.probes.curvature import extremes, local_hessian, sharpness, top_mode
 from nin.probes.interactions import layerwise, masked_outputs
 from nin.probes.response import kernel, kernel_by_layer
 from nin.support import memory
@@ -68,7 +68,16 @@ def test_curvature_says_what_to_do(room):
     room(3 * 4 * 20**2 - 1)
     with pytest.raises(ValueError, match="d = 20, takes 4.8e-06 GB .* use extremes"):
         local_hessian(model, "0", X, Y, loss=LOSS)
-    assert extremes(model, "0", X, Y, loss=LOSS)[0]
+    assert extremes(model, "0", X, Y, loss=LOSS, batch_size=3)[0]
+    one = 4 * (20 + 10 + 2) + 8  # bytes that tanh and the loss keep for a sample, its label among them
+    room(5.25 * 12 * one)
+    found = extremes(model, "0", X, Y, loss=LOSS)[0][0].lam
+    room(5.25 * 12 * one / 2)
+    with pytest.raises(ValueError, match="12 samples at a time takes .* smaller batch_size"):
+        extremes(model, "0", X, Y, loss=LOSS)
+    assert extremes(model, "0", X, Y, loss=LOSS, batch_size=3)[0][0].lam == pytest.approx(found, rel=1e-4)
+    with pytest.raises(ValueError, match="12 samples at a time takes .* smaller batch_size"):
+        top_mode(model, "0", X, Y, loss=LOSS)
     room(6 * 12 * 4 * 26)
     whole = sharpness(model, X, Y, loss=LOSS).lam
     room(6 * 12 * 4 * 25)

@@ -26,7 +26,8 @@ from nin.support.threads import threads
 DENSE_LIMIT = 256  # with more units top_mode is matrix-free: about 20 Hessian-vector products instead of d
 Part = tuple[Tensor, Tensor, tuple[Tensor, ...]]  # samples, targets, further inputs
 GRAPHS = 6  # times what a forward pass keeps: what a Hessian-vector product in the parameters takes, measured
-AT_ONCE = 8  # directions per vectorised product: the memory of 16 gradient passes
+AT_ONCE = 8  # directions per vectorised product
+OF_SHIFT, OF_DIRECTION = 3.0, 2.25  # the same for products in a shift: once, and for each direction at once
 
 
 def local_hessian(
@@ -55,8 +56,8 @@ def local_hessian(
     Source: arXiv 2210.13599, the curvature that sets the decay rate of the NIW.
     Raises ValueError for an unknown layer, listing the candidates, batch_size < 1, an empty batch, parameters that are
     not finite, a model that draws in eval mode, and for a batch_size with a model whose samples see each other or with
-    a loss that is not a mean over samples (one that ignores targets must return a loss for each sample), and for d too
-    large for the memory: use `extremes`.
+    a loss that is not a mean over samples (one that ignores targets must return a loss for each sample), for d too
+    large for the memory: use `extremes`, and for a batch too large for it.
     """
     curvature = LocalHessian(model, layer, x, y, loss=loss, at=at, batch_size=batch_size, forward=forward)
     check_memory(
@@ -65,6 +66,7 @@ def local_hessian(
         "use extremes, which needs products with vectors alone",
         device=curvature.delta.device,
     )
+    curvature.check_memory(curvature.d)
     return curvature @ torch.eye(curvature.d).to(curvature.delta)
 
 
@@ -92,6 +94,7 @@ def extremes(
         raise ValueError(
             f"count={count} at both ends is too many for d={curvature.d} units; use the eigenvalues of local_hessian."
         )
+    curvature.check_memory(1)
     top = lanczos(curvature.product, curvature.d, like=curvature.delta, count=count)
     bottom = lanczos(curvature.product, curvature.d, like=curvature.delta, count=count, below=top[-1].lam)
     return top[::-1], bottom
@@ -113,6 +116,7 @@ def top_mode(
     `local_hessian`.
     """
     curvature = LocalHessian(model, layer, x, y, loss=loss, at=at, forward=forward)
+    curvature.check_memory(curvature.d if curvature.d <= DENSE_LIMIT else 1)
     if curvature.d > DENSE_LIMIT:
         return lanczos(curvature.product, curvature.d, like=curvature.delta)[0]
     hessian = widened(curvature @ torch.eye(curvature.d).to(curvature.delta))
@@ -249,6 +253,18 @@ class LocalHessian:
             law="gaussian",
             generator=torch.Generator(),
             calls="same",
+        )
+
+    def check_memory(self, vectors: int) -> None:
+        """ValueError if products with so many vectors do not fit into memory; of one sample it is measured."""
+        with evaluating(self.model), twice_differentiable(self.model):
+            (x, y), delta = self.parts[0], self.delta.clone().requires_grad_()
+            _, bytes_kept = kept(lambda: self._shifted_loss(x[:1], y[:1], delta), self.model.parameters())
+        check_memory(
+            f"the Hessian of the loss over {len(x)} samples at a time",
+            (OF_SHIFT + OF_DIRECTION * min(vectors, AT_ONCE)) * len(x) * sum(bytes_kept),
+            "pass a smaller batch_size, or fewer samples",
+            device=self.delta.device,
         )
 
     def __matmul__(self, vectors: Float[Tensor, "k d"]) -> Float[Tensor, "k d"]:
