@@ -69,7 +69,7 @@ def test_curvature_says_what_to_do(room):
     with pytest.raises(ValueError, match="d = 20, takes 4.8e-06 GB .* use extremes"):
         local_hessian(model, "0", X, Y, loss=LOSS)
     assert extremes(model, "0", X, Y, loss=LOSS, batch_size=3)[0]
-    one = 4 * (20 + 10 + 2) + 8  # bytes that tanh and the loss keep for a sample, its label among them
+    one = 4 * (20 + 10) + 8 + 6  # bytes for a sample: tanh, log-softmax, its label, half of three numbers for two
     room(5.25 * 12 * one)
     found = extremes(model, "0", X, Y, loss=LOSS)[0][0].lam
     room(5.25 * 12 * one / 2)

@@ -256,13 +256,15 @@ class LocalHessian:
         )
 
     def check_memory(self, vectors: int) -> None:
-        """ValueError if products with so many vectors do not fit into memory; of one sample it is measured."""
+        """ValueError if products with so many vectors do not fit into memory; what two samples keep is measured."""
         with evaluating(self.model), twice_differentiable(self.model):
             (x, y), delta = self.parts[0], self.delta.clone().requires_grad_()
-            _, bytes_kept = kept(lambda: self._shifted_loss(x[:1], y[:1], delta), self.model.parameters())
+            few = partial(self._shifted_loss, x[:2], y[:2])  # two: a batch norm may need them
+            torch.func.grad(few)(self.delta)  # raises for gradient checkpoints, which would leave hooks below
+            _, bytes_kept = kept(lambda: few(delta), self.model.parameters())
         check_memory(
             f"the Hessian of the loss over {len(x)} samples at a time",
-            (OF_SHIFT + OF_DIRECTION * min(vectors, AT_ONCE)) * len(x) * sum(bytes_kept),
+            (OF_SHIFT + OF_DIRECTION * min(vectors, AT_ONCE)) * len(x) / len(x[:2]) * sum(bytes_kept),
             "pass a smaller batch_size, or fewer samples",
             device=self.delta.device,
         )
