@@ -13,6 +13,7 @@ assert "nin" not in sys.modules, "nin was imported before tests/conftest.py, so 
 jaxtyping.install_import_hook(["nin", "studies"], "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 from nin.model.dataset import Dataset  # noqa: E402
+from nin.support import provenance  # noqa: E402
 
 # What `.ci/run` installs or names, as the reasons of skips call it.
 PROVIDED = re.compile(r"\b(Chromium|distributed|NIN_DATA|MNIST)\b")
@@ -36,6 +37,12 @@ def unchecked(monkeypatch):
     (beartype draws from Python's generator to pick the elements of a list that it looks at.)
     """
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.fixture(autouse=True)
+def own_source(monkeypatch):
+    """What a test begins is not the source of the next one's figures."""
+    monkeypatch.setattr(provenance, "_source", provenance._source)
 
 
 @pytest.fixture(autouse=True)
