@@ -4,10 +4,8 @@ import threading
 import time
 from pathlib import Path
 
-ANSWER, STALL = (
-    5.0,
-    20.0,
-)  # seconds without the first byte, and without a further one, after which a download is given up
+ANSWER = 5.0  # seconds without the first byte after which a download is given up
+STALL = 20.0  # the same without a further one
 
 
 def download(url: str, path: Path) -> None:

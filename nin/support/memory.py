@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -42,6 +42,21 @@ def kept(compute: Callable[[], Result], without: Iterable[Tensor]) -> tuple[Resu
         result = compute()
     own = {tensor.untyped_storage().data_ptr() for tensor in without}
     return result, [size for place, size in sizes.items() if place not in own]
+
+
+def kept_of(compute: Callable[[int], Any], samples: int, without: Iterable[Tensor]) -> float:
+    """The bytes that autograd keeps for so many samples, from `compute` of two of them and of one.
+
+    What is kept once for all, such as a weight that is computed from others, does not grow with them; where one sample
+    is not enough, for a batch norm, it is taken to.
+    """
+    without = list(without)
+    two = sum(kept(lambda: compute(2), without)[1])
+    try:
+        one = sum(kept(lambda: compute(1), without)[1])
+    except ValueError:
+        one = two / 2
+    return one + (samples - 1) * (two - one)
 
 
 def _uncompiled() -> contextlib.AbstractContextManager:

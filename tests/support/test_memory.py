@@ -118,3 +118,16 @@ def test_what_a_forward_pass_keeps_is_counted_without_parameters():
     model = mlp()
     _, sizes = memory.kept(lambda: model(X), model.parameters())
     assert sorted(sizes) == [4 * 12 * 6, 4 * 12 * 20]
+
+
+def test_what_is_kept_once_is_not_counted_for_every_sample(room):
+    """A weight that is computed from others, 4 * 20 * 400 bytes: once for all 64 samples, not for each."""
+    torch.manual_seed(0)
+    wide = nn.utils.parametrizations.weight_norm(nn.Linear(20, 400))
+    model = nn.Sequential(nn.Linear(6, 20), nn.Tanh(), wide, nn.Tanh(), nn.Linear(400, 10))
+    x, y = X.repeat(6, 1)[:64], Y.repeat(6)[:64]
+    weight, each = 4 * 20 * 400, 4 * (20 + 400 + 20)  # what a sample keeps, at most
+    room(6 * (4 * weight + 64 * each))
+    assert 6 * (4 * weight + 64 * each) < 5.25 * 64 * weight / 2
+    assert extremes(model, "0", x, y, loss=LOSS)[0]
+    assert sharpness(model, x, y, loss=LOSS)

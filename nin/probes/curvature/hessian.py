@@ -19,7 +19,7 @@ from nin.model.views import Forward, Inputs, targeted, viewed
 from nin.probes.curvature.differentiable import Loss, check_finite, check_mean, check_samples, twice_differentiable
 from nin.probes.curvature.lanczos import Mode, lanczos
 from nin.support.arguments import check_choice, check_count
-from nin.support.memory import check_memory, kept
+from nin.support.memory import check_memory, kept_of
 from nin.support.precision import widened
 from nin.support.threads import threads
 
@@ -183,11 +183,13 @@ def sharpness(
 
     with evaluating(model), twice_differentiable(model):
         leaves = {name: parameter.detach().requires_grad_() for name, parameter in parameters.items()}
-        one = tuple(z[:1] for z in (x, *inputs))
-        _, bytes_kept = kept(lambda: call_with(model, leaves, one), model.parameters())
+        most = min(size, len(x))
+        needed = kept_of(
+            lambda n: call_with(model, leaves, tuple(z[:n] for z in (x, *inputs))), most, model.parameters()
+        )
     check_memory(
-        f"the Hessian of the loss over {min(size, len(x))} samples at a time",
-        GRAPHS * min(size, len(x)) * sum(bytes_kept),
+        f"the Hessian of the loss over {most} samples at a time",
+        GRAPHS * needed,
         "pass a smaller batch_size" if batch_norm == "running" else "use fewer samples",
         device=like.device,
     )
@@ -256,15 +258,15 @@ class LocalHessian:
         )
 
     def check_memory(self, vectors: int) -> None:
-        """ValueError if products with so many vectors do not fit into memory; what two samples keep is measured."""
+        """ValueError if products with so many vectors do not fit into memory; what a few samples keep is measured."""
         with evaluating(self.model), twice_differentiable(self.model):
             (x, y), delta = self.parts[0], self.delta.clone().requires_grad_()
-            few = partial(self._shifted_loss, x[:2], y[:2])  # two: a batch norm may need them
-            torch.func.grad(few)(self.delta)  # raises for gradient checkpoints, which would leave hooks below
-            _, bytes_kept = kept(lambda: few(delta), self.model.parameters())
+            # raises for gradient checkpoints, which would leave hooks below; two samples, which a batch norm may need
+            torch.func.grad(partial(self._shifted_loss, x[:2], y[:2]))(self.delta)
+            needed = kept_of(lambda n: self._shifted_loss(x[:n], y[:n], delta), len(x), self.model.parameters())
         check_memory(
             f"the Hessian of the loss over {len(x)} samples at a time",
-            (OF_SHIFT + OF_DIRECTION * min(vectors, AT_ONCE)) * len(x) / len(x[:2]) * sum(bytes_kept),
+            (OF_SHIFT + OF_DIRECTION * min(vectors, AT_ONCE)) * needed,
             "pass a smaller batch_size, or fewer samples",
             device=self.delta.device,
         )

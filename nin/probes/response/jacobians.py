@@ -118,7 +118,7 @@ def _can_be_vectorised(f: Function, parameters: Mapping[str, Tensor], one: Tenso
     """Whether torch can vmap the network without a warning that it does so one by one, tried on one sample."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")
+            warnings.filterwarnings("error", "There is a performance drop", UserWarning)
             _vectorised(f, parameters, one, slice(0, 1))
     except (RuntimeError, UserWarning):  # if the network is at fault otherwise, the slow way says how
         return False

@@ -3,6 +3,7 @@
 import copy
 import math
 import time
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -424,3 +425,19 @@ def test_the_kernel_of_a_network_that_branches_on_values():
     ]
     expected = (torch.stack(rows) @ torch.stack(rows).T).view(2, 2, 2, 2)
     torch.testing.assert_close(kernel(network, x, outputs="full"), expected, rtol=1e-12, atol=0)
+
+
+class Outdated(nn.Linear):
+    """Warns as libraries do of what they will change."""
+
+    def forward(self, x):
+        warnings.warn("this will change", FutureWarning, stacklevel=2)
+        return super().forward(x)
+
+
+def test_the_kernel_of_a_network_that_warns():
+    torch.manual_seed(0)
+    network, x = Outdated(3, 2).double(), torch.randn(4, 3, dtype=torch.float64)
+    expected = 2 * (x @ x.T + 1)
+    with pytest.warns(FutureWarning):
+        torch.testing.assert_close(kernel(network, x), expected, rtol=1e-12, atol=0)
