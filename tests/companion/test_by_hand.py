@@ -4,8 +4,8 @@ command would refuse."""
 import os
 import subprocess
 
-import nbformat
 import pytest
+import written
 
 from nin.companion import by_hand
 from nin.companion.notebooks import begin
@@ -16,8 +16,7 @@ VALUES = {"profile": "quick", "lr": 0.05, "widths": (8, 4)}
 
 
 def save(path, lr):
-    cell = nbformat.v4.new_code_cell(CELL.format(lr=lr), metadata={"tags": ["parameters"]})
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+    written.notebook(path, CELL.format(lr=lr))
 
 
 @pytest.fixture

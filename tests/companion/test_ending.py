@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+import written
 
 PARAMETERS = 'profile: str = "quick"  # parameter set'
 SLEEP = """import os, pathlib, time
@@ -25,11 +25,8 @@ LIMIT = 5  # seconds in which everything has ended
 def clone(tmp_path):
     """A clone with a notebook that ends at once and one that does not, and the command that runs them."""
     for name, cells in (("01_good", ["print(1)"]), ("02_long", ["print(2)", SLEEP]), ("03_next", ["print(3)"])):
-        code = [new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}), *map(new_code_cell, cells)]
-        book = new_notebook(cells=[new_markdown_cell("# Question"), *code])
-        book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        (tmp_path / "notebooks" / "profiles").mkdir(parents=True, exist_ok=True)
-        nbformat.write(book, tmp_path / "notebooks" / f"{name}.ipynb")
+        written.notebook(tmp_path / "notebooks" / f"{name}.ipynb", PARAMETERS, *cells, title="# Question")
+    (tmp_path / "notebooks" / "profiles").mkdir()
     (tmp_path / "notebooks" / "profiles" / "quick.yaml").write_text("{}")
     (tmp_path / "run.py").write_text(
         "import sys\nfrom pathlib import Path\nfrom nin.support import paths\n"

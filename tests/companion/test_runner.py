@@ -10,7 +10,8 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+import written
+from nbformat.v4 import new_code_cell, new_notebook
 
 from nin import checks
 from nin.__main__ import main
@@ -39,13 +40,7 @@ CHECKS = """(figures / "checks.csv").write_text("notebook,name,source,measured,p
 
 
 def save(path: Path, *cells: str, source: str = PARAMETERS) -> Path:
-    code = [new_code_cell(cell) for cell in cells]
-    tagged = new_code_cell(source, metadata={"tags": ["parameters"]})
-    book = new_notebook(cells=[new_markdown_cell("# What it asks\ntext"), tagged, *code])
-    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(book, path)
-    return path
+    return written.notebook(path, source, *cells, title="# What it asks\ntext")
 
 
 @pytest.fixture

@@ -5,9 +5,8 @@ import json
 import sys
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+import written
 
 from nin.__main__ import main
 from nin.companion import runner
@@ -27,12 +26,8 @@ BY_HAND = '(folder / f"{NAME}_by_hand.txt").write_text("1")'
 
 
 def save(folder: Path, name: str, *cells: str) -> None:
-    parameters = new_code_cell('profile: str = "quick"  # parameter set', metadata={"tags": ["parameters"]})
-    code = [new_code_cell(f"NAME = {name!r}"), *map(new_code_cell, cells)]
-    path = folder / "notebooks" / f"{name}.ipynb"
-    path.parent.mkdir(exist_ok=True)
-    spec = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(new_notebook(cells=[new_markdown_cell("# Q"), parameters, *code], metadata=spec), path)
+    parameters = 'profile: str = "quick"  # parameter set'
+    written.notebook(folder / "notebooks" / f"{name}.ipynb", parameters, f"NAME = {name!r}", *cells)
 
 
 @pytest.fixture

@@ -5,9 +5,8 @@ import json
 import os
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+import written
 
 import nin
 from nin.__main__ import main
@@ -25,16 +24,7 @@ nin.checks.save([nin.checks.Check("slope", "eq. (4)", lr, 0.05)], notebook=NAME,
 
 
 def save(path: Path, *cells: str, outputs: str = "") -> Path:
-    code = [new_code_cell(cell) for cell in (f"NAME = {path.stem!r}", *cells)]
-    book = new_notebook(cells=[new_markdown_cell("# Q"), new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})])
-    book.cells += code
-    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    code[0].outputs = [nbformat.v4.new_output("stream", text=outputs)] if outputs else []
-    for number, cell in enumerate(book.cells):
-        cell.id = f"cell-{number}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(book, path)
-    return path
+    return written.notebook(path, PARAMETERS, f"NAME = {path.stem!r}", *cells, outputs=outputs)
 
 
 @pytest.fixture
