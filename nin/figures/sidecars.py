@@ -97,6 +97,7 @@ class Saved:
                 if "csv" in files and not self._has_hashes():
                     self.file("json").unlink(missing_ok=True)
                 for suffix in files:
+                    paths.note(self.file(suffix))
                     (scratch / suffix).replace(self.file(suffix))
                 paths.sync(self.home)
                 if "csv" in files:

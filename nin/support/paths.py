@@ -76,7 +76,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        _note(path)
+        note(path)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -84,7 +84,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def _note(path: Path) -> None:
+def note(path: Path) -> None:
     """Add a file that is about to be written to the journal of its notebook: the runner reads whose it is."""
     if journal := os.environ.get(WRITTEN):
         with open(journal, "a") as file:

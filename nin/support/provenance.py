@@ -27,12 +27,16 @@ _source = Source()
 def begin(notebook: str, *, profile: str, parameters: Mapping[str, Any], data: Mapping[str, str] | None = None) -> None:
     """Set the notebook, profile, parameters and data (name -> hash) of all figures and checks saved from now on.
 
-    Those that the notebook left in the profile's folder are marked as of a former run, each until it is saved again.
+    Those that the notebook left in the profile's folder are marked as of a former run, each until it is saved again;
+    not if it only goes on with further data.
     In a notebook, `nin.companion.notebooks.begin` finds profile and parameters by itself.
     """
     global _source
-    former.mark(paths.figures(profile), notebook)
-    _source = Source(notebook=notebook, profile=profile, parameters=dict(parameters), data=dict(data or {}))
+    new = Source(notebook=notebook, profile=profile, parameters=dict(parameters), data=dict(data or {}))
+    same = all(getattr(new, name) == getattr(_source, name) for name in ("notebook", "profile", "parameters"))
+    if not (same and _source.data.items() < new.data.items()):
+        former.mark(paths.figures(profile), notebook)
+    _source = new
 
 
 def source() -> Source:

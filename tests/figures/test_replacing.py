@@ -13,7 +13,7 @@ import pytest
 from nin import figures
 from nin.__main__ import main
 from nin.figures import Saved, panels, redraw, save
-from nin.support import former
+from nin.support import former, paths
 
 SUFFIXES = ("pdf", "svg", "png", "csv", "json")
 OLD, NEW = pd.DataFrame({"x": [1.0, 2.0], "y": [3.0, 4.0]}), pd.DataFrame({"x": [1.0, 2.0], "y": [9.0, 4.0]})
@@ -171,3 +171,25 @@ def test_figures_of_a_former_run_are_marked_until_they_are_made_again(folder, ca
     assert "mine.png is of a former run" in capsys.readouterr().err.replace(str(folder) + "/", "")
     save(line, "mine", data=NEW)
     assert main(["figures", "list"]) == 0 and not (folder / ".former.json").exists()
+
+
+def test_a_notebook_that_begins_again_with_further_data_goes_on(folder):
+    """Figures saved in between are its own of this run; begun anew with the same data, it has not made them yet."""
+    begin = {"profile": "quick", "parameters": {"seeds": 2}}
+    figures.begin("11_two", **begin)
+    save(line, "early", data=OLD)
+    figures.begin("11_two", **begin, data={"digits": "abc"})
+    assert former.figures(folder) == {}
+    save(line, "late", data=OLD)
+    figures.begin("11_two", **begin, data={"digits": "abc"})
+    assert former.figures(folder) == {"early": "11_two", "late": "11_two"}
+
+
+def test_the_journal_of_a_notebook_has_every_file_of_its_figures(folder, tmp_path, monkeypatch):
+    """Else the runner takes them for those of all notebooks that run at once."""
+    monkeypatch.setenv(paths.WRITTEN, str(tmp_path / "journal"))
+    save(line, "another", data=OLD)
+    redraw("mine", profile="quick", draw=line)
+    noted = (tmp_path / "journal").read_text().splitlines()
+    assert {str(folder / f"another.{suffix}") for suffix in SUFFIXES} <= set(noted)
+    assert {str(folder / f"mine.{suffix}") for suffix in ("pdf", "svg", "png")} <= set(noted)
