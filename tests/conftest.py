@@ -41,8 +41,8 @@ def unchecked(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def own_source(monkeypatch):
-    """What a test begins is not the source of the next one's figures."""
-    monkeypatch.setattr(provenance, "_source", provenance._source)
+    """What another test, or a fixture of its module, has begun is not the source of this one's figures."""
+    monkeypatch.setattr(provenance, "_source", provenance.Source())
 
 
 @pytest.fixture(autouse=True)
