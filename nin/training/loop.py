@@ -70,7 +70,8 @@ def train(
 
     The numbers of a run do not depend on the other runs: to the last bit for the networks of configs, and for one's own
     where the values of every layer in a batch, |B| x width numbers, fill whole cache lines of 64 bytes (|B| or width a
-    multiple of 16, in float64 of 8). Elsewhere the last bits may depend on the place in the ensemble, up to 3e-7.
+    multiple of 16, in float64 of 8). Elsewhere the last bits may depend on the place in the ensemble, up to 3e-7, and
+    on the number of threads (seen once: 1e-16, in float64, 33 members on two).
     Autocast, inference mode, default dtype and the precision of products are the config's, not the caller's, and are
     restored.
 
