@@ -25,11 +25,20 @@ def threads(count: int | None) -> Iterator[None]:
 
 
 def threads_for(multiply_adds: int) -> int | None:
-    """1 if the largest product of a step is so small that more threads would only wait for each other, else None."""
-    return 1 if multiply_adds < ONE_THREAD_BELOW else None
+    """Threads for steps whose largest product has so many multiply-adds; None: those that torch has now.
+
+    1 if it is so small that more threads would only wait for each other, and never more than `cores` for all others,
+    unless a person chose their number.
+    """
+    return 1 if multiply_adds < ONE_THREAD_BELOW else _fewer()
 
 
 def fit() -> None:
     """Let torch compute on no more threads than `cores` for all that follows, unless a person chose their number."""
-    if chosen() is None and torch.get_num_threads() > cores():
-        torch.set_num_threads(cores())
+    if fewer := _fewer():
+        torch.set_num_threads(fewer)
+
+
+def _fewer() -> int | None:
+    """`cores`, if torch has more threads than that and no person chose their number."""
+    return cores() if chosen() is None and torch.get_num_threads() > cores() else None

@@ -97,10 +97,15 @@ def train(
             f"batch_size={first.batch_size} is larger than the training set of {len(data.x_train)}; lower it."
         )
     objective = Objective(first.loss if loss is None else loss)
-    alone = check_run(first, build(first, data, network), data, objective)
+    plain = build(first, data, network)
+    alone = check_run(first, plain, data, objective)
     added, twin_of = twins(configs)
     runs = [*configs, *added]
-    made, modes = members(runs, data, network, objective=objective, device=device)
+    least = (Ensemble if alone is None else OneByOne).at_least
+    chosen = _at_least(least, torch.arange(len(configs)))
+    few = threads_for(first.batch_size * max((p.numel() for p in plain.parameters()), default=0) * len(chosen))
+    with threads(few):
+        made, modes = members(runs, data, network, objective=objective, device=device)
     data = data.to(DTYPES[first.dtype], device)
 
     def stack(chosen: Int[Tensor, " K"]) -> Stack:
@@ -109,11 +114,8 @@ def train(
             return Ensemble(picked, device=device)
         return OneByOne(picked, [runs[run] for run in chosen], device=device)
 
-    least = (Ensemble if alone is None else OneByOne).at_least
-    chosen = _at_least(least, torch.arange(len(configs)))
     ensemble = stack(chosen)
-    largest = first.batch_size * max(p.numel() for member in made[:1] for p in member.parameters()) * len(chosen)
-    with threads(threads_for(largest)):
+    with threads(few):
         kappa = kappa_avg(ensemble, [configs[run] for run in chosen], data, objective)[: len(configs)]
         alive = _at_least(least, torch.arange(len(runs)))
         ensemble = stack(alive)

@@ -10,7 +10,7 @@ import torch
 from nin.support import cores as place
 from nin.support import paths
 from nin.support.cores import chosen, cores, memory, processes, threads, variables
-from nin.support.threads import fit
+from nin.support.threads import ONE_THREAD_BELOW, fit, threads_for
 from nin.support.threads import threads as on
 
 NONE = 9223372036854771712  # of version 1: no limit
@@ -133,8 +133,9 @@ def test_torch_keeps_to_the_cores_unless_a_person_chose(monkeypatch):
     with on(2), monkeypatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "2")
         fit()
-        assert torch.get_num_threads() == 2
+        assert torch.get_num_threads() == 2 and threads_for(ONE_THREAD_BELOW) is None
         patch.delenv("OMP_NUM_THREADS")
+        assert threads_for(ONE_THREAD_BELOW) == 1 == threads_for(0)
         fit()
         assert torch.get_num_threads() == 1
         torch.set_num_threads(2)
@@ -143,7 +144,7 @@ def test_torch_keeps_to_the_cores_unless_a_person_chose(monkeypatch):
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         monkeypatch.delenv("CPU_LIMIT", raising=False)
         fit()
-        assert torch.get_num_threads() <= 2
+        assert torch.get_num_threads() <= 2 and threads_for(ONE_THREAD_BELOW) is None and threads_for(0) == 1
 
 
 def test_the_place_needs_nothing_that_is_to_be_installed():
