@@ -4,13 +4,14 @@ import os
 import re
 import sys
 
+import checking
 import jaxtyping
 import pytest
 import torch
 
-# In every worker, before nin is imported: while tests run, the shapes and types of arguments and results are checked.
+# In every worker, before nin is imported
 assert "nin" not in sys.modules, "nin was imported before tests/conftest.py, so its annotations would not be checked"
-jaxtyping.install_import_hook(["nin", "studies"], "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+checking.install()
 
 from nin.model.dataset import Dataset  # noqa: E402
 from nin.support import provenance  # noqa: E402
@@ -37,6 +38,12 @@ def unchecked(monkeypatch):
     (beartype draws from Python's generator to pick the elements of a list that it looks at.)
     """
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.fixture(autouse=True)
+def checked_anew():
+    """The first calls are those of each test."""
+    checking.calls.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import checking
 import jaxtyping
 import pytest
 
@@ -12,8 +13,13 @@ from nin.support import paths
 from nin.support.cores import processes
 
 
-def test_annotations_are_checked_here():
+@pytest.mark.parametrize("test", [1, 2])
+def test_the_first_calls_of_each_test_are_checked(test, monkeypatch):
+    for _ in range(checking.OFTEN - 1):
+        paths.figures("quick")
     with pytest.raises(jaxtyping.TypeCheckError):
+        paths.figures(3)
+    with pytest.raises(TypeError, match="unsupported operand"):
         paths.figures(3)
 
 
