@@ -42,6 +42,7 @@ class Ensemble:
         self._names = weight_names(self.template)
         several = len(self._names) > 1
         self._vectorise = vectorise or type(network) is not MLP or bool(frozen) or several
+        self._folded: int | None = None
         self._restack()
 
     def chunks(self, count: int) -> list[int]:
@@ -80,7 +81,8 @@ class Ensemble:
         """Each member's mean loss over its batch; writes the gradients of scale * loss into the parameters' `.grad`."""
         objective = loss if isinstance(loss, Objective) else Objective(loss)
         if self._mlp:
-            losses, gradient = objective.with_gradient(self._mlp.forward(x, noise), y)  # (K,), (K, batch, outputs)
+            outputs = self._mlp.forward(x, noise, training=True)
+            losses, gradient = objective.with_gradient(outputs, y)  # (K,), (K, batch, outputs)
             factor = scale[:, None, None] if isinstance(scale, Tensor) else scale
             self._mlp.backward(gradient.mul_(factor / y.shape[1]))
             return losses
@@ -97,8 +99,18 @@ class Ensemble:
         for g in gradients:
             g.mul_((norm / (length + 1e-6)).clamp(max=1).view(-1, *[1] * (g.dim() - 1)))
 
+    def fold(self, batch_size: int) -> None:
+        """From now on leave the gradients of large weights of an MLP to `descend`: for plain SGD of learning rate 1."""
+        self._folded = batch_size
+        self._restack()
+
+    def descend(self) -> None:
+        """Subtract from folded weights their gradients; their `.grad` is None, and optimisers pass over them."""
+        if self._mlp:
+            self._mlp.descend()
+
     def _restack(self) -> None:
-        self._mlp = None if self._vectorise else StackedMLP(self.template, self.parameters)
+        self._mlp = None if self._vectorise else StackedMLP(self.template, self.parameters, folded=self._folded)
 
     def _vmap(
         self, x: Shaped[Tensor, "K batch ..."], noise: Float[Tensor, "K batch nodes"] | None

@@ -37,6 +37,9 @@ class Updates:
             named, self._base = [stack.parameters.items()], [1.0 if by_loss else self.first.lr]
             if by_loss:
                 self.scale = torch.tensor([config.lr for config in configs], dtype=torch.float64)
+            plain = by_loss and not (self.first.momentum or self.first.clip or self.first.warmup)
+            if plain and self.first.schedule == "constant":  # the update is W - gradient
+                stack.fold(self.first.batch_size)
         self._optimizers = [self._make(_groups(self.first, part, nodes), lr) for part, lr in zip(named, self._base)]  # noqa: B905 - equal by construction
 
     def step(self, step: int) -> None:
@@ -44,6 +47,8 @@ class Updates:
         now = factor(self.first, step)
         if self.first.clip is not None:
             self._stack.clip(self.first.clip, matching(self.scale, next(iter(self._weights()))))
+        if isinstance(self._stack, Ensemble):
+            self._stack.descend()
         for optimizer, lr in zip(self._optimizers, self._base, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = lr * now

@@ -9,9 +9,13 @@ import pytest
 import torch
 
 from nin import RunConfig, inject, train
+from nin.model.dataset import Dataset
 from nin.model.networks import ACTIVATIONS, INITS, MLP, linear_net
+from nin.support.threads import threads
+from nin.training import start
 from nin.training.ensemble import Ensemble
 from nin.training.stacked_mlp import BOUNDARY, aligned, aligned_empty
+from nin.training.updates import Updates
 
 K, BATCH = 3, 7
 
@@ -140,3 +144,66 @@ def test_odd_sizes_give_the_same_curves_alone_and_in_a_group(blobs, dtype):
         alone = train(config, data=blobs)
         for name, curve in alone.curves.items():
             np.testing.assert_array_equal(together.curves[name][:, run], curve[:, 0], err_msg=f"{name} of run {run}")
+
+
+FOLDING = RunConfig(
+    widths=(160, 130), batch_size=128, steps=12, eval_points=6, eval_samples=128, curvature_pairs=0, sigma=2.0, lr=0.02
+)
+
+
+def large(seed=3):
+    draws = torch.Generator().manual_seed(seed)
+    x, y = torch.randn(256, 120, generator=draws), torch.arange(256) % 4
+    return Dataset(x, y, x[:128], y[:128], 4, "noise")
+
+
+def weights_of(runs):
+    return [{name: p.detach() for name, p in runs.model(run).named_parameters()} for run in range(2)]
+
+
+@pytest.mark.parametrize("changes", [{}, {"dtype": "float64"}, {"init": "ntk", "lr": 1.0}, {"batch_size": 48}])
+def test_updates_folded_into_products_are_those_of_an_optimiser(monkeypatch, changes):
+    """With a batch as large as what is evaluated at once, which must not spoil the values of the step in between."""
+    configs = [FOLDING.replace(sigma=sigma, **changes) for sigma in (0.5, 2.0)]
+    folded = train(configs, data=large(), device="cpu")
+    asked = []
+    monkeypatch.setattr(Ensemble, "fold", lambda self, batch_size: asked.append(batch_size))
+    plain = train(configs, data=large(), device="cpu")
+    assert asked == [configs[0].batch_size]
+    exact = {} if torch.backends.mkl.is_available() else {"rtol": 1e-5, "atol": 1e-7}
+    for one, other in zip(weights_of(folded), weights_of(plain), strict=True):
+        for name, value in one.items():
+            torch.testing.assert_close(value, other[name], **({"rtol": 0, "atol": 0} | exact))
+
+
+def test_folded_updates_are_the_same_alone_in_a_group_and_on_any_number_of_threads():
+    configs = [FOLDING.replace(sigma=sigma, seed=seed) for sigma in (0.1, 0.5, 2.0) for seed in (0, 1)]
+    together = train(configs, data=large(), device="cpu")
+    for count in (1, 2):
+        with threads(count):
+            alone = train(configs[3], data=large(), device="cpu")
+        found, wanted = (dict(r.model(run).named_parameters()) for r, run in ((alone, 0), (together, 3)))
+        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+@pytest.mark.parametrize(
+    ("changes", "folded"),
+    [
+        ({}, True),
+        ({"batch_size": 256}, True),
+        ({"batch_size": 1}, False),
+        ({"batch_size": 257}, False),
+        ({"widths": (120, 120)}, False),
+        ({"momentum": 0.9}, False),
+        ({"clip": 1.0}, False),
+        ({"warmup": 3}, False),
+        ({"schedule": "cosine"}, False),
+        ({"weight_decay": 0.1}, False),
+        ({"optimizer": "adam"}, False),
+    ],
+)
+def test_only_updates_of_plain_sgd_in_large_products_are_folded(changes, folded):
+    configs = [FOLDING.replace(sigma=sigma, **changes) for sigma in (0.5, 2.0)]
+    stack = Ensemble(start.members(configs, large())[0])
+    Updates(configs, stack)
+    assert any(p.grad is None for p in stack.parameters.values()) == folded
