@@ -20,6 +20,7 @@ from benchmarks import (
     recording,
     response,
     stability,
+    stacked_networks,
     store,
     sweeps,
     thermometer,
@@ -31,6 +32,7 @@ from nin.support.threads import fit
 ALL = {
     "engine": engine,
     "groups": groups,
+    "stacked_networks": stacked_networks,
     "recording": recording,
     "sweeps": sweeps,
     "store": store,

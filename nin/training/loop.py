@@ -65,8 +65,9 @@ def train(
     With SGD, members of different lr train together, and each follows the trajectory it has alone. With weight decay,
     or Adam, all lr must agree. A run whose noisy loss is not finite is recorded as divergent at that step and leaves
     the ensemble. Networks that cannot be stacked (batch norm, dropout, autocast, operations that torch.func.vmap lacks)
-    are trained one after the other, to the same tables; `Trajectories.alone` says why. Measured, they are in eval mode,
-    and batch norms use the statistics of the samples.
+    and, on a CPU, those that a stack would slow down (more than 10^8 multiply-adds for a batch) are trained one after
+    the other, to the same tables; `Trajectories.alone` says why. Measured, they are in eval mode, and batch norms use
+    the statistics of the samples.
 
     The numbers of a run do not depend on the other runs: to the last bit for the networks of configs, and for one's own
     where the values of every layer in a batch, |B| x width numbers, fill whole cache lines of 64 bytes (|B| or width a
@@ -98,7 +99,7 @@ def train(
         )
     objective = Objective(first.loss if loss is None else loss)
     plain = build(first, data, network)
-    alone = check_run(first, plain, data, objective)
+    alone = check_run(first, plain, data, objective, device)
     added, twin_of = twins(configs)
     runs = [*configs, *added]
     least = (Ensemble if alone is None else OneByOne).at_least
@@ -147,7 +148,9 @@ def check_own(
         check_function("augment", augment, "x -> x of the same number")
 
 
-def check_run(config: RunConfig, network: nn.Module, data: Dataset, objective: Objective) -> str | None:
+def check_run(
+    config: RunConfig, network: nn.Module, data: Dataset, objective: Objective, device: torch.device | None = None
+) -> str | None:
     """Try the network, its nodes and the loss on some samples; why runs are trained one after the other, or None.
 
     Raises ValueError for a layer that takes no node, for a network that does not return a tensor with a row for each
@@ -167,7 +170,7 @@ def check_run(config: RunConfig, network: nn.Module, data: Dataset, objective: O
             f"network returned {tuple(outputs.shape)} for {len(x)} samples; the first axis must count the samples."
         )
     objective.check(outputs, y)
-    return why_alone(config, network, x)
+    return why_alone(config, network, x, device)
 
 
 def _samples_to_try(data: Dataset) -> Int[Tensor, " count"]:

@@ -1,4 +1,4 @@
-"""K networks trained side by side, one after the other at each step: for those whose weights cannot be stacked."""
+"""K networks trained side by side, one after the other at each step: where a stack cannot be, or is slower."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
