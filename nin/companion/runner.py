@@ -1,5 +1,6 @@
 """The typed runner: all parameters are checked before anything starts; what is up to date is not run again."""
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,14 +8,16 @@ from typing import Any
 
 from nin.companion.ending import ending_on_signals
 from nin.companion.notebooks import chosen, profile_values
-from nin.companion.parameters import complete, parameters, parse_all
+from nin.companion.parameters import cells, complete, parameters, parse_all
 from nin.companion.side_by_side import Outcome, execute
 from nin.companion.up_to_date import Deciding, Stamp, deciding, listed, recorded_seconds, summary
+from nin.model.image_files import located
 from nin.support import cores, paths
 from nin.support.arguments import check_count
 
 __all__ = ["Outcome", "prepare", "run", "why"]
 
+LOADED = re.compile(r"\bload_data\((\w+)")
 KERNEL = 1.2e9  # bytes that a kernel may take
 
 
@@ -38,13 +41,16 @@ def run(
     progress   show a line for each notebook on stderr
 
     Each kernel runs this interpreter and starts in the notebook's folder. Values are checked before the first starts:
-    ValueError for an unknown notebook, profile or parameter or a bad value, OSError if a folder cannot be created.
+    ValueError for an unknown notebook, profile or parameter or a bad value, OSError if a folder cannot be created, or
+    for a data set that is not there and cannot be downloaded.
     Ctrl-C, SIGTERM and SIGHUP end the kernels and say what is left (KeyboardInterrupt, SystemExit); what is done, and
     the notebooks up to their present cells, are kept. If this process is killed, the kernels end too.
     """
     plans, executed, figures = _asked(notebooks, profile, overrides, out)
     if jobs is not None:
         check_count("jobs", jobs)
+    for name in sorted({name for notebook, plan in plans.items() for name in _data_sets(notebook, plan)}):
+        located(name)
     outcomes: dict[Path, Outcome] = {}
     stamps = {notebook: Stamp(notebook, executed, figures) for notebook in plans}
     before = {notebook: deciding(notebook, plan) for notebook, plan in plans.items()}
@@ -140,6 +146,12 @@ def prepare(
         paths.write(folder / notebook.name, nbformat.writes(content).encode())
         written.append(folder / notebook.name)
     return written
+
+
+def _data_sets(notebook: Path, plan: Mapping[str, Any]) -> list[str]:
+    """The data sets that a notebook loads by the name that one of its parameters has: load_data(dataset, ...)."""
+    loaded = {name for cell in cells(notebook) if cell.kind == "code" for name in LOADED.findall(cell.source)}
+    return [value for name in loaded if isinstance(value := plan.get(name), str)]
 
 
 def _plans(

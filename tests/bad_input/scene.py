@@ -23,8 +23,9 @@ from nin import RunConfig, checks, figures, inject, load_data, phases, sweep, th
 from nin.companion import command, notebooks
 from nin.companion.explorer.setting import Setting
 from nin.companion.parameters import read_cell
-from nin.model.data import linear_teacher, read_idx
+from nin.model.data import linear_teacher
 from nin.model.dataset import Dataset
+from nin.model.idx import read_idx
 from nin.model.networks import MLP
 from nin.model.schedule import SigmaSchedule
 from nin.phases import boundaries, classify, criteria, fit_decay, majority, of_kappa, representatives, summarise, vote

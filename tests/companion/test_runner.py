@@ -20,6 +20,7 @@ from nin.companion.notebooks import begin, find, heading, profile_values
 from nin.companion.parameters import Parameter, parameters, parse, parse_all, read_cell
 from nin.companion.report import report
 from nin.companion.runner import run
+from nin.model import image_files
 from nin.support import former, paths, provenance
 
 PARAMETERS = """profile: str = "quick"  # parameter set
@@ -416,3 +417,23 @@ def test_plain_papermill_works_on_it(clone, monkeypatch):
     path = clone / "notebooks" / "01_good.ipynb"
     papermill.execute_notebook(path, clone / "out.ipynb", {"lr": 0.5}, progress_bar=False)
     assert state(clone / "plain" / "quick")["lr"] == 0.5
+
+
+def test_data_that_cannot_be_had_are_refused_before_a_kernel_starts(clone, monkeypatch, capsys):
+    """With both remedies; only if the notebook loads them, by the name that its parameter has."""
+
+    def offline(*args):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.delenv("NIN_DATA", raising=False)
+    monkeypatch.setattr(image_files, "download", offline)
+    source = PARAMETERS + '\ndata: str = "digits"  # real data'
+    save(
+        clone / "notebooks/03_loads.ipynb", "from nin import load_data", WRITE + "\nload_data(data, n=3)", source=source
+    )
+    assert main(["run", "03", "data=mnist"]) == 2
+    told = capsys.readouterr().err
+    assert "mnist: train-images" in told and "Connect to a network, or set NIN_DATA to a folder" in told
+    assert not list((clone / "runs").rglob("*.ipynb"))
+    save(clone / "notebooks/03_loads.ipynb", WRITE + "\nnumber = data", source=source)
+    assert run(["03"], overrides={"data": "mnist"})[0].error is None

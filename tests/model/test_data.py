@@ -11,9 +11,10 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from nin.model import data as module
-from nin.model.data import linear_teacher, load_data, read_idx
+from nin.model import data, image_files
+from nin.model.data import linear_teacher, load_data
 from nin.model.dataset import Dataset
+from nin.model.idx import read_idx
 
 real = pytest.mark.skipif(not os.environ.get("NIN_DATA"), reason="NIN_DATA names no folder with the MNIST IDX files")
 
@@ -56,21 +57,21 @@ def small_mnist(tmp_path, monkeypatch):
     folder = tmp_path / "data" / "mnist"
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
-    for part, file in module.FILES.items():
+    for part, file in image_files.FILES.items():
         shape = (40, 4, 4) if part.startswith("x") else (40,)
         content = idx(random.integers(0, 10, shape, dtype=np.uint8))
         (folder / f"{file}.gz").write_bytes(gzip.compress(content))
     monkeypatch.setenv("NIN_DATA", str(tmp_path / "data"))
-    module._images.cache_clear()
+    data._images.cache_clear()
     yield folder
-    module._images.cache_clear()
+    data._images.cache_clear()
 
 
 def test_wrong_hash_names_both_and_leaves_the_file(small_mnist):
-    path = small_mnist / f"{module.FILES['x_train']}.gz"
+    path = small_mnist / f"{image_files.FILES['x_train']}.gz"
     before = path.read_bytes()
     with pytest.raises(
-        ValueError, match=rf"{path.name} has sha256 [0-9a-f]{{64}} .*expected {module.SHA256['mnist']['x_train']}"
+        ValueError, match=rf"{path.name} has sha256 [0-9a-f]{{64}} .*expected {image_files.SHA256['mnist']['x_train']}"
     ):
         load_data("mnist")
     assert path.read_bytes() == before
@@ -81,9 +82,9 @@ def test_no_file_and_no_network_says_what_to_do(tmp_path, monkeypatch):
         raise ConnectionError("no route to host")
 
     monkeypatch.setenv("NIN_DATA", str(tmp_path))
-    monkeypatch.setattr(module.paths, "cache", lambda: tmp_path / "cache")
-    monkeypatch.setattr(module, "download", offline)
-    module._images.cache_clear()
+    monkeypatch.setattr(image_files.paths, "cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(image_files, "download", offline)
+    data._images.cache_clear()
     with pytest.raises(OSError, match=r"no route to host.*set NIN_DATA to a folder that holds mnist's four IDX files"):
         load_data("mnist")
 
@@ -93,9 +94,9 @@ def test_a_bad_download_does_not_stay_in_the_cache(tmp_path, monkeypatch):
         path.write_bytes(b"<html>please log in</html>")
 
     monkeypatch.delenv("NIN_DATA", raising=False)
-    monkeypatch.setattr(module.paths, "cache", lambda: tmp_path)
-    monkeypatch.setattr(module, "download", portal)
-    module._images.cache_clear()
+    monkeypatch.setattr(image_files.paths, "cache", lambda: tmp_path)
+    monkeypatch.setattr(image_files, "download", portal)
+    data._images.cache_clear()
     with pytest.raises(ValueError, match="fashion_mnist: what .* sent is not the data set: .* begins with 3c 68 74 6d"):
         load_data("fashion_mnist")
     assert not list((tmp_path / "fashion_mnist").iterdir())

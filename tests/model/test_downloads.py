@@ -12,8 +12,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from nin.model import data as module
-from nin.model import downloads
+from nin.model import data, downloads, image_files
 from nin.model.data import load_data
 from nin.model.idx import read_idx
 
@@ -27,15 +26,15 @@ def small(monkeypatch, tmp_path):
     """The four files of a small data set in place of MNIST, packed, by name; an empty cache, no NIN_DATA."""
     random, files = np.random.default_rng(0), {}
     hashes = {}
-    for part, name in module.FILES.items():
+    for part, name in image_files.FILES.items():
         content = idx(random.integers(0, 10, (40, 4, 4) if part.startswith("x") else (40,), dtype=np.uint8))
         files[name], hashes[part] = gzip.compress(content), hashlib.sha256(content).hexdigest()
-    monkeypatch.setitem(module.SHA256, "mnist", hashes)
+    monkeypatch.setitem(image_files.SHA256, "mnist", hashes)
     monkeypatch.delenv("NIN_DATA", raising=False)
-    monkeypatch.setattr(module.paths, "cache", lambda: tmp_path / "cache")
-    module._images.cache_clear()
+    monkeypatch.setattr(image_files.paths, "cache", lambda: tmp_path / "cache")
+    data._images.cache_clear()
     yield files
-    module._images.cache_clear()
+    data._images.cache_clear()
 
 
 @pytest.fixture
@@ -58,7 +57,7 @@ def server(monkeypatch, small):
     running.daemon_threads, running.asked = True, []
     running.send = lambda file, content: file.write(content)
     threading.Thread(target=running.serve_forever, daemon=True).start()
-    monkeypatch.setitem(module.SOURCES, "mnist", f"http://127.0.0.1:{running.server_port}/")
+    monkeypatch.setitem(image_files.SOURCES, "mnist", f"http://127.0.0.1:{running.server_port}/")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     yield running
     running.shutdown()
@@ -71,8 +70,8 @@ def kept(folder):
 
 def test_a_data_set_is_downloaded_once(server, tmp_path):
     assert load_data("mnist").x_train.shape == (40, 16)
-    assert kept(tmp_path / "cache") == sorted(f"{name}.gz" for name in module.FILES.values())
-    module._images.cache_clear()
+    assert kept(tmp_path / "cache") == sorted(f"{name}.gz" for name in image_files.FILES.values())
+    data._images.cache_clear()
     load_data("mnist")
     assert len(server.asked) == 4
 
@@ -111,33 +110,33 @@ def test_two_that_fetch_one_file_do_not_disturb_each_other(server, tmp_path):
         file.write(content)
 
     server.send = slowly
-    target = tmp_path / "cache" / "mnist" / f"{module.FILES['x_train']}.gz"
+    target = tmp_path / "cache" / "mnist" / f"{image_files.FILES['x_train']}.gz"
     found = []
     threads = [
-        threading.Thread(target=lambda: found.append(module._download("mnist", "x_train", target))) for _ in "ab"
+        threading.Thread(target=lambda: found.append(image_files._download("mnist", "x_train", target))) for _ in "ab"
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(20)
     assert len(found) == 2 and kept(tmp_path / "cache") == [target.name]
-    read_idx(target, sha256=module.SHA256["mnist"]["x_train"])
+    read_idx(target, sha256=image_files.SHA256["mnist"]["x_train"])
 
 
 def test_a_wrong_answer_does_not_replace_a_good_file(server, tmp_path):
     load_data("mnist")
     server.send = lambda file, content: file.write(b"x" * len(content))
-    target = tmp_path / "cache" / "mnist" / f"{module.FILES['x_train']}.gz"
+    target = tmp_path / "cache" / "mnist" / f"{image_files.FILES['x_train']}.gz"
     before = target.read_bytes()
     with pytest.raises(ValueError, match="mnist: what http.* sent is not the data set"):
-        module._download("mnist", "x_train", target)
+        image_files._download("mnist", "x_train", target)
     assert target.read_bytes() == before
 
 
 def test_a_damaged_file_of_the_cache_is_named(server, tmp_path):
     load_data("mnist")
-    module._images.cache_clear()
-    target = tmp_path / "cache" / "mnist" / f"{module.FILES['x_test']}.gz"
+    data._images.cache_clear()
+    target = tmp_path / "cache" / "mnist" / f"{image_files.FILES['x_test']}.gz"
     target.write_bytes(target.read_bytes()[:-20])
     with pytest.raises(ValueError, match=f"{target.name} is a truncated .*; delete it, and it is downloaded again"):
         load_data("mnist")
@@ -150,7 +149,7 @@ def test_files_are_found_under_both_of_their_names(small, tmp_path, monkeypatch,
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if suffix else gzip.decompress(content))
     monkeypatch.setenv("NIN_DATA", str(tmp_path / "data"))
-    assert module.available("mnist") and load_data("mnist").x_test.shape == (40, 16)
+    assert data.available("mnist") and load_data("mnist").x_test.shape == (40, 16)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 3), (2**32 - 1, 2**32 - 1, 2**32 - 1), (2**31, 1, 1)])
@@ -173,7 +172,7 @@ def test_a_file_that_announces_or_holds_gigabytes_takes_no_memory(tmp_path, shap
 
 
 def test_without_network_the_answer_comes_soon(small, monkeypatch):
-    monkeypatch.setitem(module.SOURCES, "mnist", "http://192.0.2.1/")  # of no one (RFC 5737)
+    monkeypatch.setitem(image_files.SOURCES, "mnist", "http://192.0.2.1/")  # of no one (RFC 5737)
     monkeypatch.setattr(downloads, "ANSWER", 0.2)
     begun = time.monotonic()
     with pytest.raises(OSError, match="Connect to a network, or set NIN_DATA to a folder"):
