@@ -152,10 +152,10 @@ def splitting(data: pd.DataFrame) -> Figure:
     data: bias, activation, seed, step, ratio.
     """
     biases = sorted(set(data["bias"]), reverse=True)
-    figure, axes = panels(1, len(biases) + 1, height=1.2, sharey=True, width_ratios=[1] * len(biases) + [0.35])
+    figure, axes = panels(1, len(biases), height=0.8, sharey=True)
     start = data[data["step"] == 0].set_index(["bias", "activation", "seed"])["ratio"]
     growth = data["ratio"] / start.reindex(pd.MultiIndex.from_frame(data[["bias", "activation", "seed"]])).to_numpy()
-    for ax, bias in zip(axes[0], biases, strict=False):
+    for ax, bias in zip(axes[0], biases, strict=True):
         for activation, rows in data.assign(growth=growth)[data["bias"] == bias].groupby("activation", sort=False):
             look = {"color": COLORS[activation], "lw": 1, "label": activation}
             line_with_interval(ax, rows["step"] + 1, rows["growth"], geometric=True, band=True, **look)
@@ -163,12 +163,11 @@ def splitting(data: pd.DataFrame) -> Figure:
         scale = "" if bias == 1 else f"{bias:g}\\,"
         title = "$b=0$: kinks on the border" if bias == 0 else rf"biases $b\sim {scale}N(0,1)$"
         ax.set(xlabel="step + 1", title=title)
-    for ax in axes[0, :-1]:
+    for ax in axes[0]:
         ax.set(xscale="log", yscale="log")
     axes[0, 0].set_ylabel("contrast / at start")
     plain_ticks(axes[0, 0].yaxis)
-    axes[0, -1].set_axis_off()
-    axes[0, -1].legend(*axes[0, 0].get_legend_handles_labels(), loc="center left")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
     return figure
 
 

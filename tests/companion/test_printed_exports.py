@@ -65,16 +65,6 @@ def crossings(figure):
 KINDS = ("overlaps", "clipped", "legends")
 
 
-# Faults, and why; one that has been mended fails here, so drop its entry.
-KNOWN = {
-    ("06b_sensitivities", "jmlr", "full"): "two labels of a scale of one decade touch",
-    ("06c_spectra", "neurips", "full"): "seven panels in a row are .45 in high",
-    ("10b_details", "neurips", "full"): "two rows of panels are .49 in high",
-    ("08e_splitting", "icml", "one"): "the label of its scale is higher than the panel",
-    ("08e_splitting", "prl", "one"): "the label of its scale is higher than the panel",
-}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "venue", "column"), CASES)
 def test_what_is_exported_can_be_read_in_print(name, venue, column, monkeypatch):
@@ -88,9 +78,9 @@ def test_what_is_exported_can_be_read_in_print(name, venue, column, monkeypatch)
         with alone(look), large_scripts():
             found = {kind: print_faults.FAULTS[kind](figure) for kind in KINDS}
             found |= {"characters": characters(figure), "crossings": crossings(figure)}
-        assert bool(problem or any(found.values())) == ((name, venue, column) in KNOWN), (problem, found)
+        assert not problem and not any(found.values()), (problem, found)
         assert figure.get_figwidth() == pytest.approx(exporting.width_of(venue, column))
         sizes = [ax.bbox.size / figure.dpi for ax in figure.axes if ax.axison and ax.get_label() != "<colorbar>"]
-        assert min(map(min, sizes)) > 0.45 or (name, venue, column) in KNOWN
+        assert min(map(min, sizes)) > 0.45
     finally:
         plt.close(figure)

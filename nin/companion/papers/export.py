@@ -25,6 +25,7 @@ from nin.support.legible import make_legible
 FORMATS = ("pdf", "pgf", "svg", "png")
 DPI = 300
 TALLER = (1.0, 1.25, 1.25, 1.25)  # tried in turn for a figure in one column of two
+HIGHER = (1.15, 1.3, 1.5, 1.75)  # and times its height for one of the full width
 FONTS = {"font.family": "serif", "font.serif": ["STIXGeneral"], "mathtext.fontset": "stix"}  # like the venues' Times
 PGF = {"pgf.rcfonts": False}  # a .pgf uses the fonts of its document
 
@@ -130,7 +131,23 @@ def draw(figure: Saved, look: dict[str, Any]) -> Figure:
                 drawn.draw_without_rendering()
                 if not problem(drawn):
                     break
+        else:
+            _give_height(drawn)
     return drawn
+
+
+def _give_height(drawn: Figure) -> None:
+    """Make a figure of the full width as high as it must be to have no problem, if any of HIGHER does that."""
+    own = drawn.get_figheight()
+    drawn.draw_without_rendering()
+    for factor in HIGHER:
+        if not problem(drawn):
+            return
+        drawn.set_figheight(factor * own)
+        make_legible(drawn)
+        drawn.draw_without_rendering()
+    if problem(drawn):
+        drawn.set_figheight(own)
 
 
 def _files(figure: Saved, drawn: Figure, look: dict[str, Any], format: str) -> dict[str, bytes]:
