@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import matplotlib as mpl
@@ -32,8 +33,17 @@ def draw(data, *, power=1):
     figure, axes = panels(1, 2)
     axes[0, 0].plot(data["x"], data["y"] ** power, label="$y$")
     axes[0, 0].legend(fontsize=4)
+    axes[0, 0].set(xlabel="leaky_relu & 10 %, #1", xlim=(-1, 1), yscale="log", ylim=(1e-9, 9))
     axes[0, 1].imshow(np.outer(data["image"], data["image"]))
     return figure
+
+
+def told(data):
+    """What is seen.
+
+    More of it. data: x (`y`), z; terms: w.
+    quantities: name -> label. Bold where p < 0.05. Raises ValueError for a table without x.
+    """
 
 
 def narrow(data):
@@ -81,7 +91,7 @@ def check_snippet(text, included):
     bare = re.sub(r"\\.", "", "\n".join(line for line in text.splitlines() if not line.startswith("%")))
     assert bare.count("{") == bare.count("}") and bare.count("$") % 2 == 0
     outside = re.sub(r"\$[^$]*\$|\\label\{.*|\\(includegraphics|includesvg|input)\{.*", "", text)
-    outside = re.sub(r"(?m)^%.*", "", outside)
+    outside = re.sub(r"(?m)^%.*|\\providecommand.*", "", outside)
     assert not re.search(r"(?<!\\)[_&%#^<>|~\"`](?!`)", outside.replace("``", "").replace("''", ""))
     assert f"{{{included}}}" in text and outside.isascii()
 
@@ -130,6 +140,10 @@ def test_text_has_the_size_of_the_venue_and_is_never_tiny(folder):
     sizes = {text.get_fontsize() for text in figure.axes[0].get_legend().get_texts()}
     assert sizes == {fitting.SMALLEST_TEXT}
     assert figure.axes[0].xaxis.label.get_fontsize() == pytest.approx(look["axes.labelsize"])
+
+
+def test_caption_leaves_out_arguments_and_errors_wherever_they_stand():
+    assert captions.caption(told) == "What is seen. More of it. Bold where p < 0.05."
 
 
 def test_caption_says_what_is_shown_and_where_it_comes_from(folder):
@@ -306,6 +320,26 @@ def test_pgf_comes_with_its_images(folder):
     assert [path.read_bytes() for path in first.files] == [path.read_bytes() for path in again.files]
     assert r"{5.500000in}" in first.files[1].read_text()
     check_snippet(first.files[2].read_text(), "curve.pgf")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="there is no pdfLaTeX")
+@pytest.mark.parametrize("format", ["pgf", "pdf", "png"])
+def test_latex_sets_the_snippets(folder, format):
+    """With characters that TeX reads as commands, powers of ten, minus signs, an image, and a blank in a name."""
+    source = folder / "figures/paper"
+    for path in source.glob("curve.*"):
+        shutil.copy(path, source / f"a curve{path.suffix}")
+    files = [path for name in ("curve", "a curve") for path in export(find(name), folder / "new", format=format).files]
+    snippets = [path.stem for path in files if path.suffix == ".tex"]
+    text = "".join(rf"\input{{{name}.tex}}" for name in snippets)
+    packages = r"\usepackage{graphicx}\usepackage{pgf}"
+    (folder / "new/paper.tex").write_text(
+        rf"\documentclass{{article}}{packages}\begin{{document}}{text}\end{{document}}"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    set_ = subprocess.run(command, cwd=folder / "new", capture_output=True, text=True, check=False)
+    assert set_.returncode == 0 and "1 page" in set_.stdout, set_.stdout[-1500:]
 
 
 @pytest.mark.slow

@@ -38,11 +38,11 @@ INCLUDE = {
 
 
 def caption(draw: Callable[..., Any]) -> str:
-    """The caption of a draw function: its docstring without the sentences on arguments ("data: ...")."""
+    """The caption of a draw function: its docstring without the sentences on arguments ("data: ...") and errors."""
     first, _, rest = (inspect.getdoc(draw) or draw.__name__.replace("_", " ")).partition("\n\n")
     first = re.sub(r"; data( as|:).*", ".", " ".join(first.split()))
-    sentences = re.split(r"(?<=\.)\s+(?=[A-Z])", " ".join(rest.split()))
-    return " ".join([first, *(text for text in sentences if text and not re.match(r"[a-z_]+: ", text))])
+    sentences = re.split(r"(?<=\.)\s+(?=[A-Z]|[a-z_]+: )", " ".join(rest.split()))
+    return " ".join([first, *(text for text in sentences if text and not re.match(r"[a-z_]+: |Raises ", text))])
 
 
 def provenance(sidecar: Mapping[str, Any]) -> str:
