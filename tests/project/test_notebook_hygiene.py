@@ -99,7 +99,10 @@ def hidden_warnings(book: NotebookNode) -> list[str]:
 
 
 def errors(book: NotebookNode) -> list[str]:
-    return [f"{o.ename} in the outputs" for cell in code(book) for o in cell.outputs if o.output_type == "error"]
+    """Errors, and what stands in red: warnings, or progress with its times."""
+    outputs = [output for cell in code(book) for output in cell.outputs]
+    found = [f"{output.ename} in the outputs" for output in outputs if output.output_type == "error"]
+    return found + [f"{output.text!r} in red" for output in outputs if output.get("name") == "stderr"]
 
 
 def missing_headings(book: NotebookNode) -> list[str]:
@@ -185,6 +188,8 @@ def spoil(book: NotebookNode, what: str) -> NotebookNode:
             plain.source = 'warnings.filterwarnings("ignore")'
         case "error":
             plain.outputs = [new_output("error", ename="ValueError", evalue="x", traceback=[])]
+        case "red":
+            plain.outputs = [new_output("stream", name="stderr", text="50%, 3 s")]
         case "no checks":
             book.cells[0].source = "# Question\n## What could be wrong"
         case "no doubt":
@@ -217,6 +222,7 @@ def spoil(book: NotebookNode, what: str) -> NotebookNode:
         (path_strings, "magic", "`%matplotlib inline` does not begin plain Python"),
         (hidden_warnings, "warnings", "warnings.filterwarnings hides warnings"),
         (errors, "error", "ValueError in the outputs"),
+        (errors, "red", "'50%, 3 s' in red"),
         (missing_headings, "no checks", "no heading 'Checks'"),
         (missing_headings, "no doubt", "no heading 'What could be wrong'"),
         (long_cells, "long", "cell 2 has 21 lines, at most 20"),
