@@ -164,8 +164,12 @@ def weights_of(runs):
 
 def rounds_alike(config):
     """Whether this processor's products round W - g^T x as they round g^T x, subtracted: Intel's do, and not all."""
-    w, g, x = (torch.randn(2, *size, dtype=DTYPES[config.dtype]) for size in ((160, 120), (128, 160), (128, 120)))
-    return torch.equal(torch.baddbmm(w, g.mT, x, alpha=-0.5), w - torch.bmm(g.mT, x).mul_(0.5))
+    alike = []
+    for rows, columns in ((160, 120), (130, 160)):
+        sizes = (rows, columns), (config.batch_size, rows), (config.batch_size, columns)
+        w, g, x = (torch.randn(2, *size, dtype=DTYPES[config.dtype]) for size in sizes)
+        alike.append(torch.equal(torch.baddbmm(w, g.mT, x, alpha=-0.5), w - torch.bmm(g.mT, x).mul_(0.5)))
+    return all(alike)
 
 
 @pytest.mark.parametrize("changes", [{}, {"dtype": "float64"}, {"init": "ntk", "lr": 1.0}, {"batch_size": 48}])
