@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from tueplots import figsizes, fontsizes
 
 from nin.companion.papers import captions
-from nin.companion.papers.fitting import SCRIPTS, SMALLEST_TEXT, enlarge, large_scripts, problem
+from nin.companion.papers.fitting import HIGHEST, SCRIPTS, SMALLEST_TEXT, enlarge, large_scripts, problem
 from nin.companion.papers.pgf import escaped, tex_system
 from nin.figures import Saved
 from nin.figures.narrow import NarrowFigure
@@ -25,6 +25,7 @@ from nin.support.legible import make_legible
 FORMATS = ("pdf", "pgf", "svg", "png")
 DPI = 300
 TALLER = (1.0, 1.25, 1.25, 1.25)  # tried in turn for a figure in one column of two
+TOO_HIGH = 1.1  # pages: nothing is tried that would be as high as this, give or take what legends and labels need
 HIGHER = (1.15, 1.3, 1.5, 1.75)  # and times its height for one of the full width
 FONTS = {"font.family": "serif", "font.serif": ["STIXGeneral"], "mathtext.fontset": "stix"}  # like the venues' Times
 PGF = {"pgf.rcfonts": False}  # a .pgf uses the fonts of its document
@@ -126,6 +127,8 @@ def draw(figure: Saved, look: dict[str, Any]) -> Figure:
             make_legible(drawn)
         if isinstance(drawn, NarrowFigure):
             for taller in TALLER:
+                if taller * drawn.get_figheight() > TOO_HIGH * HIGHEST:
+                    break
                 drawn.settle(taller=taller)
                 make_legible(drawn)
                 drawn.draw_without_rendering()
