@@ -130,6 +130,19 @@ class Ensemble:
             noise = first.new_zeros(len(self), x.shape[1], len(self._names) * first.shape[1])
         return vmap(noisy)(values, x, noise)
 
+    @property
+    def exact(self) -> bool:
+        """Whether a member's numbers are the same to the last bit whichever the other members are, for any width."""
+        return self._mlp is not None
+
+    def part(self, members: Int[Tensor, " part"]) -> "Ensemble":
+        """An ensemble of the members with these indices, two at least, as they are now, to be evaluated."""
+        found = copy.copy(self)
+        found.parameters = {name: aligned(p.detach()[members]) for name, p in self.parameters.items()}
+        found.buffers = {name: buffer[members] for name, buffer in self.buffers.items()}
+        found._restack()
+        return found
+
     def keep(self, members: Int[Tensor, " kept"], optimizer: torch.optim.Optimizer) -> None:
         """Keep only the members with these indices, in the parameters and in the optimiser's state."""
         group_of = {id(old): group for group in optimizer.param_groups for old in group["params"]}

@@ -13,6 +13,7 @@ from nin.phases.spikes import Spike, expected_spike
 from nin.probes.curvature import Mode
 from nin.support.precision import widened
 from nin.training.config import DTYPES, RunConfig
+from nin.training.ensemble import Ensemble
 from nin.training.expected import ExpectedLoss, expected_steps
 from nin.training.objective import Objective
 from nin.training.trajectories import CURVES, Trajectories
@@ -91,7 +92,7 @@ class Recorder:
             count = None if everything else self.first.eval_samples
             for part in ("train", "test"):
                 x, y = getattr(self.data, f"x_{part}")[:count], getattr(self.data, f"y_{part}")[:count]
-                clean_loss, clean_accuracy = self._clean(ensemble, x, y)
+                clean_loss, clean_accuracy = self._clean_of_all(step, ensemble, x, y, alive)
                 enter(f"{part}_loss", clean_loss)
                 enter(f"{part}_accuracy", clean_accuracy)
 
@@ -141,6 +142,23 @@ class Recorder:
             parts = [(niw.flatten(2) * top[alive].unsqueeze(1)).sum(-1) for niw, top in pairs]  # (K, nodes) each
             projection = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
         return projection[:, 0] if projection.shape[1] == 1 else torch.linalg.vector_norm(projection, dim=1)
+
+    def _clean_of_all(
+        self,
+        step: int,
+        ensemble: Stack,
+        x: Shaped[Tensor, "n ..."],
+        y: Shaped[Tensor, "n ..."],
+        alive: Int[Tensor, " K"],
+    ) -> tuple[Float[Tensor, " K"], Float[Tensor, " K"]]:
+        """Mean loss and accuracy (K,) without noise; at step 0 runs of one seed are one network, measured once."""
+        if step or not isinstance(ensemble, Ensemble) or not ensemble.exact:
+            return self._clean(ensemble, x, y)
+        seeds = torch.tensor([self.configs[run].seed for run in alive])
+        distinct, place = seeds.unique(return_inverse=True)
+        first = torch.stack([(seeds == seed).nonzero()[0, 0] for seed in distinct])
+        loss, correct = self._clean(ensemble.part(first if len(first) > 1 else first.repeat(2)), x, y)
+        return loss[place], correct[place]
 
     def _clean(
         self, ensemble: Stack, x: Shaped[Tensor, "n ..."], y: Shaped[Tensor, "n ..."]

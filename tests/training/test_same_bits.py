@@ -20,6 +20,7 @@ from torch import nn
 
 from nin import RunConfig, sweep, train
 from nin.model.dataset import Dataset
+from nin.training.ensemble import Ensemble
 
 BASE = RunConfig(
     widths=(20, 12), batch_size=8, steps=30, eval_points=3, eval_samples=32, curvature_pairs=1, sigma=2.0, lr=0.02
@@ -165,6 +166,18 @@ def test_autocast_is_that_of_the_config():
 def test_alone_and_among_others(expected):
     together = train([*OTHERS, BASE, *OTHERS], data=data(), device="cpu")
     assert bits(together, len(OTHERS)) == expected
+
+
+def test_runs_of_one_seed_are_measured_once_at_the_start_and_to_the_same_bits(monkeypatch):
+    asked, part = [], Ensemble.part
+    monkeypatch.setattr(Ensemble, "part", lambda self, members: asked.append(len(members)) or part(self, members))
+    configs = [*OTHERS, *(config.replace(lr=0.01) for config in OTHERS)]
+    once = train(configs, data=data(), device="cpu")
+    assert asked == [2, 2]  # seeds, on training and test samples
+    monkeypatch.setattr(Ensemble, "exact", False)
+    every = train(configs, data=data(), device="cpu")
+    assert [bits(once, run) for run in range(12)] == [bits(every, run) for run in range(12)]
+    assert once.curves["train_loss"][0, 0] == once.curves["train_loss"][0, 2] != once.curves["train_loss"][0, 1]
 
 
 @pytest.mark.parametrize(("batch", "widths"), [(1, (20, 12)), (4, (33,)), (8, (50, 7)), (5, (10,))])
