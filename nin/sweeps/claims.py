@@ -38,6 +38,7 @@ class Claims:
     def __enter__(self) -> "Claims":
         with self._store.writing():
             self._sign()
+        self._tidy()
         _here[self._name] = threading.get_ident()
         self._beating.start()
         return self
@@ -70,6 +71,13 @@ class Claims:
             for number in range(self._own.pop(key, -1) + 1):  # the former ones first, see `_take`
                 with contextlib.suppress(OSError):
                     self._path(key, number).unlink()
+
+    def _tidy(self) -> None:
+        """Delete the claims of dead writers on runs that are stored: nobody will ask for those again."""
+        for path in self._folder.glob("*.*"):
+            name = _content(path)
+            if name and path.stem in self._store and writers.lives(name) is False:
+                path.unlink(missing_ok=True)
 
     def _take(self, key: str) -> bool:
         former: tuple[Path, str] | None = None

@@ -59,6 +59,18 @@ def test_the_claim_of_a_process_that_died_is_taken_over_at_once(tmp_path):
     assert files(Store(tmp_path)) == [writer]
 
 
+def test_claims_of_the_dead_on_stored_runs_are_deleted(tmp_path):
+    """A writer that dies between storing a run and giving its claim back; nobody asks for that run again."""
+    sweep(tmp_path, over={"seed": [0]})
+    (key,) = Store(tmp_path)
+    dead = writers.new_name().replace(f"-{os.getpid()}-", f"-{2**22 + 1}-")
+    with Claims(Store(tmp_path)) as living:
+        for name, writer in ((f"{key}.0", dead), (f"{key}.1", living._name), (f"{KEYS[0]}.0", dead)):
+            (tmp_path / "claims" / name).write_text(writer)
+        sweep(tmp_path, over={"seed": [1]})
+        assert files(Store(tmp_path)) == sorted([f"{key}.1", f"{KEYS[0]}.0", living._name])
+
+
 def test_another_process_with_the_number_of_a_dead_one_is_another_process():
     name = writers.new_name()
     machine, pid, start, rest = name.split("-")
