@@ -2,10 +2,13 @@
 
 import dataclasses
 import io
+import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -66,17 +69,19 @@ def compute(
     augment: Callable[[Tensor], Tensor] | None,
     device: str,
     probing: Probing | None = None,
-    one_thread: bool = False,
+    sweep: int | None = None,
     progress: bool = False,
 ) -> Computed:
     """Train one group, in this process or in a worker.
 
     data        the data set, or the file that holds it, or None: the one named in the config; a worker reads either
                 once for all its groups
-    one_thread  set torch to one thread first
+    sweep       in a worker, the process of its sweep: torch is set to one thread, and the worker ends with its parent
     """
     configs = group.configs
-    if one_thread and torch.get_num_threads() > 1:
+    if sweep is not None:
+        end_with_the_sweep(sweep)
+    if sweep is not None and torch.get_num_threads() > 1:
         torch.set_num_threads(1)
     start = time.perf_counter()
     if data is None:
@@ -95,6 +100,23 @@ def compute(
     probe_seconds = asked.seconds if asked else {}
     seconds = time.perf_counter() - start - sum(probe_seconds.values())
     return Computed(tables, readings, seconds, probe_seconds, torch.get_num_threads())
+
+
+@cache
+def end_with_the_sweep(sweep: int) -> None:
+    """Let this process, a worker of multiprocessing, end as soon as its parent has ended, however it ended.
+
+    A pool whose process is killed would wait for work for ever. In the process of the sweep itself nothing changes.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None or os.getpid() == sweep:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, name="nin sweep", daemon=True).start()
 
 
 @lru_cache(maxsize=1)
@@ -169,7 +191,7 @@ class Jobs:
                 torch.save({f.name: getattr(data, f.name) for f in dataclasses.fields(Dataset)}, buffer)
                 with store.writing():
                     paths.write(path, buffer.getvalue())
-        return partial(compute, data=path, one_thread=True, **self._shared())
+        return partial(compute, data=path, sweep=os.getpid(), **self._shared())
 
     def _shared(self) -> dict[str, Any]:
         """The arguments that are the same in every process."""

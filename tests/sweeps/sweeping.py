@@ -23,7 +23,7 @@ def sweep(store, **changes) -> pd.DataFrame:
     return nin.sweep(**{"base": BASE, "over": OVER, "store": store, "at_once": 2} | changes)
 
 
-def logged_sweep(store: Path, log: Path, **changes) -> None:
+def logged_sweep(store: Path, log: Path, **changes) -> pd.DataFrame:
     """The sweep; runs that are computed are first written into a log file."""
     train = jobs.train
 
@@ -33,7 +33,7 @@ def logged_sweep(store: Path, log: Path, **changes) -> None:
         return train(configs, **arguments)
 
     jobs.train = logged
-    sweep(store, **changes)
+    return sweep(store, **changes)
 
 
 def computed(log: Path) -> list[tuple[float, int]]:

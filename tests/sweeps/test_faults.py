@@ -10,58 +10,29 @@ import resource
 import signal
 import sys
 import time
-from multiprocessing import forkserver
-from multiprocessing.connection import Connection
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import pytest
-from sweeping import BASE, OVER, RUNS, computed, logged_sweep, outcome, same, stored, sweep
-
-from nin.sweeps.store import Store
+from forked import in_a_process, intact, start_server, until
+from sweeping import BASE, OVER, RUNS, computed, logged_sweep, same, stored, sweep
 
 pytestmark = pytest.mark.slow
 KILLS = 30
 LONG = BASE.replace(steps=1500)  # time enough for a key to be pressed in the middle
-fork = multiprocessing.get_context("forkserver")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def server():
-    """The process to fork from; before Python 3.12 it finds the modules to preload only through PYTHONPATH."""
-    fork.set_forkserver_preload(["warm"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
-        forkserver.ensure_running()
+    start_server()
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory) -> pd.DataFrame:
     """The sweep, never disturbed."""
     return sweep(tmp_path_factory.mktemp("whole"))
-
-
-def in_a_process(function, *arguments) -> tuple[multiprocessing.Process, Connection]:
-    """Start a function in a separate process; its result or error, and its warnings, arrive by the connection."""
-    ours, theirs = fork.Pipe()
-    process = fork.Process(target=outcome, args=(function, theirs, *arguments))
-    process.start()
-    return process, ours
-
-
-def intact(folder: Path) -> None:
-    """Assert that every run in a store is whole."""
-    store = Store(folder)
-    for key in store:
-        store.table(key, store.manifest(key))
-
-
-def until(condition, seconds=60.0) -> None:
-    """Wait for a condition."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.002)
 
 
 def test_killed_at_random_moments(tmp_path, table):
@@ -92,7 +63,7 @@ def test_killed_at_random_moments(tmp_path, table):
         intact(folder)
         halfway += 0 < len(survived) < RUNS
         again, answer = in_a_process(logged_sweep, folder, folder / "log")
-        assert answer.recv()[0] is None
+        same(answer.recv()[0], table)
         again.join()
         assert set(computed(folder / "log")).isdisjoint(survived)
         assert len(computed(folder / "log")) + len(survived) == RUNS
@@ -121,7 +92,9 @@ def test_sweeps_at_once_compute_each_run_once(tmp_path, table, writers):
     folder, log = tmp_path / "store", tmp_path / "log"
     sweeps = [in_a_process(logged_sweep, folder, log) for _ in range(writers)]
     for process, answer in sweeps:
-        assert answer.recv() == (None, [])
+        frame, warned = answer.recv()
+        same(frame, table)
+        assert warned == []
         process.join()
     assert sorted(computed(log)) == sorted((sigma, seed) for sigma in OVER["sigma"] for seed in OVER["seed"])
     same(sweep(folder), table)
@@ -138,10 +111,37 @@ def test_a_sweep_computes_what_a_killed_one_had_claimed(tmp_path, table):
     survived = stored(tmp_path / "store")
     first.kill()
     first.join()
-    assert answer.recv() == (None, [])
+    frame, warned = answer.recv()
+    same(frame, table)
+    assert warned == []
     second.join()
     assert len(computed(tmp_path / "second")) >= RUNS - len(survived) - 4
     same(sweep(tmp_path / "store"), table)
+
+
+def on_a_pool(folder: Path) -> None:
+    """A sweep on workers that write their numbers down."""
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
+        (folder / "workers").write_text(" ".join(str(pool.submit(os.getpid).result()) for _ in "ab"))
+        sweep(folder / "store", base=LONG, executor=pool)
+
+
+def running(number: int) -> bool:
+    """Whether a process runs: one that has ended may wait for the system to forget it."""
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_of_a_pool_end_with_the_sweep(tmp_path, number):
+    process, _ = in_a_process(on_a_pool, tmp_path)
+    until(lambda: len(stored(tmp_path / "store")) > 0)
+    workers = set(map(int, (tmp_path / "workers").read_text().split()))
+    os.kill(process.pid, number)
+    process.join()
+    until(lambda: not any(map(running, workers)), 20)
 
 
 def limited_sweep(folder: Path) -> None:
