@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -26,13 +25,7 @@ def clone(tmp_path):
     """A clone with a notebook that ends at once and one that does not, and the command that runs them."""
     for name, cells in (("01_good", ["print(1)"]), ("02_long", ["print(2)", SLEEP]), ("03_next", ["print(3)"])):
         written.notebook(tmp_path / "notebooks" / f"{name}.ipynb", PARAMETERS, *cells, title="# Question")
-    (tmp_path / "notebooks" / "profiles").mkdir()
-    (tmp_path / "notebooks" / "profiles" / "quick.yaml").write_text("{}")
-    (tmp_path / "run.py").write_text(
-        "import sys\nfrom pathlib import Path\nfrom nin.support import paths\n"
-        "paths.root = lambda: Path(sys.argv[1])\nfrom nin.__main__ import main\n"
-        "if __name__ == '__main__':\n    sys.exit(main(['run', *sys.argv[2:], '--out', sys.argv[1] + '/out']))\n"
-    )
+    written.command(tmp_path)
     return tmp_path
 
 
@@ -45,7 +38,7 @@ def started(
     clone: Path, *arguments: str, sleeping: int = 1, **options
 ) -> tuple[subprocess.Popen, list[psutil.Process]]:
     """The command, once as many notebooks sleep, and all processes that it started."""
-    command = [sys.executable, str(clone / "run.py"), str(clone), *arguments]
+    command = [*written.command(clone), *arguments]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeding, **options
     )

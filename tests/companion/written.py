@@ -1,5 +1,6 @@
-"""Notebooks that the tests of the runner write."""
+"""Notebooks that the tests of the runner write, and a command that runs them."""
 
+import sys
 from pathlib import Path
 
 import nbformat
@@ -19,3 +20,18 @@ def notebook(path: Path, parameters: str, *cells: str, title: str = "# Q", outpu
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(book, path)
     return path
+
+
+def command(clone: Path, first: str = "") -> list[str]:
+    """Write a script into a folder with notebooks, and return the command `nin run` for it; first: what it begins with.
+
+    What is executed goes into the folder `out`.
+    """
+    (clone / "notebooks" / "profiles").mkdir(parents=True, exist_ok=True)
+    (clone / "notebooks" / "profiles" / "quick.yaml").write_text("{}")
+    (clone / "run.py").write_text(
+        f"{first}\nimport sys\nfrom pathlib import Path\nfrom nin.support import paths\n"
+        "paths.root = lambda: Path(sys.argv[1])\nfrom nin.__main__ import main\n"
+        "if __name__ == '__main__':\n    sys.exit(main(['run', *sys.argv[2:], '--out', sys.argv[1] + '/out']))\n"
+    )
+    return [sys.executable, str(clone / "run.py"), str(clone)]

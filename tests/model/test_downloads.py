@@ -2,33 +2,23 @@
 itself larger than it is; files of IDX data under their other usual name that are not found."""
 
 import gzip
-import hashlib
-import http.server
 import struct
 import threading
 import time
 import tracemalloc
 
-import numpy as np
 import pytest
+import serving
 
 from nin.model import data, downloads, image_files
 from nin.model.data import load_data
 from nin.model.idx import read_idx
 
 
-def idx(array):
-    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
-
-
 @pytest.fixture
 def small(monkeypatch, tmp_path):
     """The four files of a small data set in place of MNIST, packed, by name; an empty cache, no NIN_DATA."""
-    random, files = np.random.default_rng(0), {}
-    hashes = {}
-    for part, name in image_files.FILES.items():
-        content = idx(random.integers(0, 10, (40, 4, 4) if part.startswith("x") else (40,), dtype=np.uint8))
-        files[name], hashes[part] = gzip.compress(content), hashlib.sha256(content).hexdigest()
+    files, hashes = serving.small()
     monkeypatch.setitem(image_files.SHA256, "mnist", hashes)
     monkeypatch.delenv("NIN_DATA", raising=False)
     monkeypatch.setattr(image_files.paths, "cache", lambda: tmp_path / "cache")
@@ -40,23 +30,7 @@ def small(monkeypatch, tmp_path):
 @pytest.fixture
 def server(monkeypatch, small):
     """A server of these files on this machine; `server.asked` counts, `server.send` replaces what it sends."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.server.asked.append(self.path)
-            content = small[self.path.strip("/").removesuffix(".gz")]
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.server.send(self.wfile, content)
-
-        def log_message(self, *_):
-            pass
-
-    running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    running.daemon_threads, running.asked = True, []
-    running.send = lambda file, content: file.write(content)
-    threading.Thread(target=running.serve_forever, daemon=True).start()
+    running = serving.serving(small)
     monkeypatch.setitem(image_files.SOURCES, "mnist", f"http://127.0.0.1:{running.server_port}/")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     yield running
