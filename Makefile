@@ -6,6 +6,7 @@
 # make update                  requirements.lock with the newest versions that pyproject.toml admits
 # make networks                other libraries' networks into docs/networks.md (torchvision, timm, transformers, peft)
 # make prints                  every figure at every venue's width: nothing small, cut off or overlapping; ten minutes
+# make soak                    every fault at random moments, and what was lost, doubled or wrong; 20 minutes on two cores
 # make bench                   speed, memory and disk, side by side (benchmarks/RESULTS.md); about five minutes
 # make badge REPO=ada/nin       launch buttons of your copy on GitHub into README.md and the site
 # make site                    notebooks, figures, checks, API as static pages, links checked (LINKS=all: other sites' too)
@@ -31,7 +32,7 @@ BIN = .venv/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 SPHINX = $(BIN)/python -m sphinx -q -W --keep-going -c site -d site/_build/doctrees
 
-.PHONY: reproduce check test prints bench badge lab lint clean explore update site networks
+.PHONY: reproduce check test prints soak bench badge lab lint clean explore update site networks
 
 reproduce: .venv/installed
 	$(BIN)/python -m nin run --profile $(PROFILE)
@@ -53,6 +54,9 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check nin studies tests benchmarks site
 	$(BIN)/lint-imports
+
+soak: .venv/tests
+	OMP_NUM_THREADS=1 $(BIN)/python tests/soak
 
 bench: .venv/tests
 	$(BIN)/python -m benchmarks
