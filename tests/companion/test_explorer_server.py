@@ -110,6 +110,24 @@ def test_kernels_end_with_their_page(server):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium; install it to test the explorer's page")
+def test_a_page_that_is_left_at_once_ends_its_kernel(server):
+    """When no cell has been shown, and the kernel has not answered: it would live until it is culled."""
+    from playwright.sync_api import sync_playwright
+
+    process, address, path = server
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        page = browser.new_page()
+        for _ in range(2):
+            page.goto(address + path, timeout=PATIENCE, wait_until="commit")
+            page.wait_for_selector("#loading", timeout=PATIENCE)
+            page.goto("about:blank")
+            until(lambda: kernels(process) == 0, seconds=20)
+        browser.close()
+
+
+@pytest.mark.slow
 def test_nothing_else_is_shown(server):
     process, address, path = server
     token, before = "?token=abc" if path else "", kernels(process)
