@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.report import table
-from nin.companion.explorer.setting import Found, Setting, explore
+from nin.companion.explorer.setting import Setting
+from nin.companion.explorer.trained import Found, explore
 
 SETTINGS, SEEDS = 30, (0, 1, 2)  # the rules for decay and for plain SGD's own spikes were made with the first draw
 RANGES = {"sigma": (0.1, 250.0), "lr": (0.001, 1.0)}  # those of the sliders

@@ -108,6 +108,8 @@ def test_public_names_of_packages_hide_no_file():
         ("import nin.model.data, nin.model.networks, nin.model.losses", {"torch"}),
         ("from nin.companion.notebooks import begin", set()),
         ("from nin.companion.command import main; main(['list'])", set()),
+        ("from nin.companion.explorer.setting import read; read(['sigma=2', 'law=uniform'])", set()),
+        ("from nin.companion.runner import run", set()),
     ],
 )
 def test_imports_are_light(code, loaded):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from nin.companion.explorer.expected import typical_output
-from nin.companion.explorer.setting import NETWORKS, Setting, examples, explore, from_query, read
+from nin.companion.explorer.setting import NETWORKS, Setting, from_query, read
+from nin.companion.explorer.trained import examples, explore
 from nin.model.data import load_data
 from nin.theory import LinearState, linear_trajectory
 from nin.training.start import build, with_node

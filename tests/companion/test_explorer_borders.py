@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from nin.companion.explorer.borders import SCALES, SIGMA, Borders, borders
-from nin.companion.explorer.setting import SEEDS, Setting, explore
+from nin.companion.explorer.setting import SEEDS, Setting
+from nin.companion.explorer.trained import explore
 from nin.companion.explorer.words import seen
 from nin.model.data import load_data
 from nin.model.losses import LOSSES

@@ -10,7 +10,8 @@ import pytest
 from nin.companion.explorer import page as page_module
 from nin.companion.explorer.command import run
 from nin.companion.explorer.page import PRESETS, START, Explorer
-from nin.companion.explorer.setting import NETWORKS, Setting, explore, read
+from nin.companion.explorer.setting import NETWORKS, Setting, read
+from nin.companion.explorer.trained import explore
 from nin.companion.explorer.words import headline, predicted, seen
 from nin.phases import PHASES
 

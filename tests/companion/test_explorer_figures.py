@@ -10,7 +10,8 @@ from matplotlib.colors import to_rgba
 
 from nin.companion.explorer.borders import Borders
 from nin.companion.explorer.figures import FRAME, LR, SIGMA, diagram, files, over_time, picture, small
-from nin.companion.explorer.setting import Found, Setting
+from nin.companion.explorer.setting import Setting
+from nin.companion.explorer.trained import Found
 from nin.figures import PHASE_COLORS
 from nin.phases import PHASES, Criteria
 

@@ -10,7 +10,8 @@ from matplotlib.colors import to_rgb
 from nin.companion.explorer.borders import Borders
 from nin.companion.explorer.figures import FRAME
 from nin.companion.explorer.looks import LOOK, TEXT_COLORS, figures, verdict
-from nin.companion.explorer.setting import Found, Setting
+from nin.companion.explorer.setting import Setting
+from nin.companion.explorer.trained import Found
 from nin.companion.explorer.words import MEANING, headline, predicted, seen
 from nin.figures import PHASE_COLORS
 from nin.phases import OUTCOMES, PHASES, Criteria

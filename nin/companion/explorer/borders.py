@@ -7,7 +7,7 @@ from functools import cache, lru_cache
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from nin import theory
 from nin.model.data import load_data
@@ -92,7 +92,7 @@ class Borders:
         """The probability of each phase, for log-normal errors of the borders (scatter)."""
 
         def beyond(border: float, scatter: float) -> float:
-            return float(norm.cdf(np.log(lr / border) / np.log(scatter)))
+            return float(ndtr(np.log(lr / border) / np.log(scatter)))
 
         fade, spike, end = (beyond(self.rate(phase, sigma), self.scatter[phase]) for phase in PHASES[1:])
         end = min(spike, end)

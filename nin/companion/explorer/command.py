@@ -1,16 +1,23 @@
 """`python -m nin explore name=value ...`: the figures and the table of the explorer, as files."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nin.companion.explorer import words
-from nin.companion.explorer.setting import explore, read
+from nin.companion.explorer.setting import SEEDS, STEPS, read
 from nin.support import paths
 
 
 def run(given: Sequence[str], to: Path) -> int:
     """Train a setting given as name=value; write explore.png, explore_diagram.png and explore.csv into a folder."""
-    found = explore(read(given))
+    setting = read(given)
+    print(
+        f"training {SEEDS} networks ({setting.network}) for {STEPS[setting.network]} steps", file=sys.stderr, flush=True
+    )
+    from nin.companion.explorer import words  # loads torch
+    from nin.companion.explorer.trained import explore
+
+    found = explore(setting)
     print("\n".join([words.headline(found), words.seen(found), words.predicted(found)]), flush=True)
     from nin.companion.explorer.figures import files  # loads matplotlib, when the answer is already there
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nin.companion.explorer.borders import SIGMA, Borders
-from nin.companion.explorer.setting import Found
+from nin.companion.explorer.trained import Found
 from nin.figures import PHASE_COLORS, style
 
 LR = (0.001, 1.0)  # learning rates of the diagram, those of the slider

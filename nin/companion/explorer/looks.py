@@ -10,7 +10,8 @@ import pandas as pd
 from nin.companion.explorer import words
 from nin.companion.explorer.borders import SIGMA
 from nin.companion.explorer.figures import FRAME, LR
-from nin.companion.explorer.setting import Found, Setting
+from nin.companion.explorer.setting import Setting
+from nin.companion.explorer.trained import Found
 
 # The colours of the phases, darker: text of a contrast of at least 4.5 on white.
 TEXT_COLORS = {

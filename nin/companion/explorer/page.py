@@ -12,7 +12,8 @@ import numpy as np
 
 from nin.companion.explorer import looks
 from nin.companion.explorer.figures import files, picture, small
-from nin.companion.explorer.setting import NETWORKS, Found, Setting, examples, explore, from_query
+from nin.companion.explorer.setting import NETWORKS, Setting, from_query
+from nin.companion.explorer.trained import Found, examples, explore
 from nin.model.noise import LAWS
 from nin.phases import PHASES
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from nin.companion.explorer.setting import Found
+from nin.companion.explorer.trained import Found
 from nin.probes.prediction import CATAPULT
 
 MEANING = {
