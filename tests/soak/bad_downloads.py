@@ -11,8 +11,7 @@ import serving
 from attempts import Kind, Scene
 from forked import until
 
-from nin.model import data as module
-from nin.model import downloads
+from nin.model import data, downloads, image_files
 
 PATIENCE = 0.7  # seconds without a byte
 FAULTS = ["cut", "garbled", "others", "stalls", "silent", "longer", "nothing", "html"]
@@ -58,20 +57,20 @@ def serve(folder: Path, seed: int, share: float) -> None:
 
 def fetched(folder: Path) -> str:
     """A hash of the data set as it is loaded by way of the server."""
-    module.SHA256["mnist"] = serving.small()[1]
-    module.SOURCES["mnist"] = f"http://127.0.0.1:{(folder / 'port').read_text()}/"
-    module.paths.cache = lambda: folder / "cache"
+    image_files.SHA256["mnist"] = serving.small()[1]
+    image_files.SOURCES["mnist"] = f"http://127.0.0.1:{(folder / 'port').read_text()}/"
+    image_files.paths.cache = lambda: folder / "cache"
     os.environ.pop("NIN_DATA", None)
     os.environ["no_proxy"] = "127.0.0.1"
     downloads.ANSWER = downloads.STALL = PATIENCE
-    module._images.cache_clear()
-    return module.load_data("mnist").hash
+    data._images.cache_clear()
+    return data.load_data("mnist").hash
 
 
 def wrong_files(folder: Path) -> list[str]:
     """Files of the cache under their final names that are not those of the data set."""
     files, hashes = serving.small()
-    wanted = {f"{name}.gz": hashes[part] for part, name in module.FILES.items()}
+    wanted = {f"{name}.gz": hashes[part] for part, name in image_files.FILES.items()}
     assert len(files) == len(wanted)
     found = []
     for path in (folder / "cache").glob("mnist/[!.]*"):
@@ -115,19 +114,19 @@ def attempt(scene: Scene) -> None:
 
 
 def compare_no_hashes() -> None:
-    read = module.read_idx
-    module.read_idx = lambda path, **_: read(path)
+    read = image_files.read_idx
+    image_files.read_idx = lambda path, **_: read(path)
 
 
 def download_in_place() -> None:
     def straight(name: str, part: str, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            module.download(module.SOURCES[name] + target.name, target)
+            image_files.download(image_files.SOURCES[name] + target.name, target)
         except Exception as error:
             raise OSError(f"mnist: {type(error).__name__}") from error
 
-    module._download = straight
+    image_files._download = straight
 
 
 RIVALS = {"hashes": compare_no_hashes, "whole files": download_in_place}
