@@ -14,7 +14,7 @@ from forked import until
 from nin.model import data, downloads, image_files
 
 PATIENCE = 0.7  # seconds without a byte
-FAULTS = ["cut", "garbled", "others", "stalls", "silent", "longer", "nothing", "html"]
+FAULTS = ["cut", "garbled", "others", "others", "others", "stalls", "silent", "longer", "nothing", "html"]
 
 
 def serve(folder: Path, seed: int, share: float) -> None:

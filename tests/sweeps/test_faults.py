@@ -20,8 +20,8 @@ from forked import in_a_process, intact, start_server, until
 from sweeping import BASE, OVER, RUNS, computed, logged_sweep, same, stored, sweep
 
 pytestmark = pytest.mark.slow
-KILLS = 30
-LONG = BASE.replace(steps=1500)  # time enough for a key to be pressed in the middle
+KILLS = 8  # `make soak` has many more, of one, two and four writers
+LONG = BASE.replace(steps=500)  # time enough for a key to be pressed in the middle
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,7 +36,7 @@ def table(tmp_path_factory) -> pd.DataFrame:
 
 
 def test_killed_at_random_moments(tmp_path, table):
-    """Thirty stores: SIGKILL at a random moment, then the same call: the same table, and no stored run again.
+    """Eight stores: SIGKILL at a random moment, then the same call: the same table, and no stored run again.
 
     The moment is counted in stored runs, so that it falls within the sweep on a busy machine too.
     """
