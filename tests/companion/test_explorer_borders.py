@@ -154,3 +154,28 @@ def test_shading_agrees_with_what_is_measured():
             )
             assert abs(np.log(0.05 / found.borders.rate(phase, sigma))) < 1.96 * np.log(scatter.scatter), sigma
     assert agree >= 7
+
+
+def test_strong_noise_that_is_unlearnt_early_leaves_the_node_where_it_is():
+    """Its first rate says decay; it stays at 0.96 of its size up to near the catapult, or at 0.9, where both occur."""
+    sure, open_ = (
+        Borders(BORDERS.sigma, BORDERS.rates, BORDERS.scatter, plain=1.0, stop=stop) for stop in (0.04, 0.11)
+    )
+    assert BORDERS.phase(100.0, 1e-3) == open_.phase(100.0, 1e-3) == "decay"
+    assert sure.phase(100.0, 1e-3) == "decoupled" and sure.phase(100.0, 5e-3) == "decay"
+    assert sure.stops(100.0, 1e-3) and not sure.stops(100.0, 5e-3) and not BORDERS.stops(100.0, 1e-3)
+    assert BORDERS.probability(100.0, 1e-3)["decay"] > 0.99
+    assert sure.probability(100.0, 1e-3)["decay"] < 0.01 and open_.probability(100.0, 1e-3)["decay"] == pytest.approx(
+        0.5, abs=0.1
+    )
+    for found in (sure, open_):  # weak noise keeps its border
+        assert found.fade(0.5) == found.rate("decay", 0.5)
+
+
+@pytest.mark.slow
+def test_a_late_layer_keeps_its_node_under_strong_noise():
+    """Over two decades of the learning rate, which were all shaded as decay."""
+    for lr in (2e-4, 1e-3):
+        found = explore(Setting(width=128, layer=2, sigma=60.0, lr=lr))
+        assert found.phase == found.expected == "decoupled"
+        assert all(0.92 < one.kept < 1 for one in found.judged)

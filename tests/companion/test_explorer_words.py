@@ -84,6 +84,19 @@ def test_a_wrong_prediction_says_by_how_much():
     assert "no learning rate has that phase" in predicted(found(*["growing"] * 3))
 
 
+def test_a_size_that_says_little_is_told():
+    """Where strong noise is unlearnt early, decay or not is a matter of the last per cent."""
+    calm = found(*["decoupled"] * 3)
+    borders = Borders(
+        sigma=np.array([0.1, 100.0]),
+        rates={"decay": np.full(2, 1e-3), "catapult": np.full(2, 8.0), "divergent": np.full(2, 16.0)},
+        scatter=dict.fromkeys(PHASES[1:], 1.35), plain=80.0, stop=0.11,
+    )  # fmt: skip
+    told = predicted(replace(calm, borders=borders))
+    assert "Predicted before training: decay (probability 0.5" in told and "about 0.90 of its size" in told
+    assert told.endswith("Measured is decoupled: too near to be told before.")
+
+
 def test_text_can_be_read():
     """Contrast on white of at least 4.5 (WCAG 2.1, level AA), and still the colour of the phase."""
     assert set(TEXT_COLORS) == set(OUTCOMES) and set(LOOK) == set(PHASES)

@@ -27,6 +27,12 @@ SCALES = (4.0, 12.0, 30.0, 60.0, 120.0, 300.0)  # where eta_1 is measured; it ha
 # seeds themselves differ by factors up to 3 (digits, width 64, batch 128).
 TRIALS, JUDGES, TOLERANCE = 4, 64, 0.1
 POINTS = 80  # of the borders
+LOST = -np.log(DECAYED)  # of ln |W_NI| over a run, from which it is a decay
+# Strong noise is unlearnt within some 20 steps, long before |W_NI| has followed its first rate: it stays at a size that
+# depends neither on sigma nor on eta, up to about eta_1 / LATE. Both numbers are from digits of widths 16, 64 and 128:
+# ln |W_NI| stops at -0.5, -0.11 and -0.05, where eta_1(sigma) is below that of plain SGD / STRONG.
+LATE, STRONG = 4.0, 8.0
+STOP_SIGMA, STOP_AT, STOP_STEPS = 100.0, 12.0, 40  # where that size is measured: eta_1 / STOP_AT
 FINITE = (1e-9, 1e9)  # learning rates far outside the diagram, in place of 0 and inf
 
 
@@ -38,12 +44,14 @@ class Borders:
     rates    (n,) for each phase but "decoupled"
     scatter  factor by which the border of each phase differs between runs, one standard deviation
     plain    learning rate from which plain SGD is unstable by itself; inf if that was not measured
+    stop     -ln of the part of |W_NI| at which it stays where strong noise is unlearnt; inf if it was not measured
     """
 
     sigma: Float[np.ndarray, " n"]
     rates: Mapping[str, Float[np.ndarray, " n"]]
     scatter: Mapping[str, float]
     plain: float = np.inf
+    stop: float = np.inf
 
     def rate(self, phase: str, sigma: float | Float[np.ndarray, " m"]) -> float | Float[np.ndarray, " m"]:
         """The learning rate at which a phase begins at this sigma; beyond the points, the last line goes on."""
@@ -58,6 +66,22 @@ class Borders:
         """
         return np.maximum(2 * self.plain - self.rate("catapult", sigma), self.rate("catapult", sigma))
 
+    def late(self, sigma: float | Float[np.ndarray, " m"]) -> float | Float[np.ndarray, " m"]:
+        """The learning rate up to which |W_NI| stays where it stopped; 0 if that was not measured."""
+        if not np.isfinite(self.stop):
+            return 0 * self.rate("catapult", sigma)
+        onset = self.rate("catapult", sigma)
+        return onset / LATE * np.minimum(1, (self.plain / (STRONG * onset)) ** 2)
+
+    def fade(self, sigma: float | Float[np.ndarray, " m"]) -> float | Float[np.ndarray, " m"]:
+        """The learning rate from which |W_NI| decays: the first rate suffices, and it does not stop before."""
+        first = self.rate("decay", sigma)
+        return np.maximum(first, self.late(sigma)) if self.stop < LOST else first
+
+    def stops(self, sigma: float, lr: float) -> bool:
+        """Whether strong noise is unlearnt there while |W_NI| stays: its size says little about the noise."""
+        return bool(self.rate("decay", sigma) < lr < self.late(sigma))
+
     def regions(
         self, sigma: float | Float[np.ndarray, " m"]
     ) -> list[tuple[str, float | Float[np.ndarray, " m"], float | Float[np.ndarray, " m"]]]:
@@ -65,7 +89,7 @@ class Borders:
 
         Above the catapult's may lie runs that spike by plain SGD alone and are told by their node: decoupled or decay.
         """
-        fade, spike, end = (self.rate(phase, sigma) for phase in PHASES[1:])
+        fade, spike, end = self.fade(sigma), self.rate("catapult", sigma), self.rate("divergent", sigma)
         calm, own = np.minimum(fade, spike), np.minimum(self.own(sigma), end)
         again = np.clip(fade, own, end)
         nothing, everything = 0 * spike, np.inf * spike
@@ -95,6 +119,9 @@ class Borders:
             return float(ndtr(np.log(lr / border) / np.log(scatter)))
 
         fade, spike, end = (beyond(self.rate(phase, sigma), self.scatter[phase]) for phase in PHASES[1:])
+        late, slowing = self.late(sigma), self.scatter["decay"]
+        if self.rate("decay", sigma) < late:
+            fade *= max(beyond(late, slowing), float(ndtr(np.log(self.stop / LOST) / np.log(slowing))))
         end = min(spike, end)
         if np.isfinite(self.plain):
             spike *= 1 - beyond(self.own(sigma), self.scatter["catapult"]) * (1 - end)
@@ -121,7 +148,7 @@ def borders(configs: tuple[RunConfig, ...]) -> Borders:
     kappa_0 steps = -ln 0.9 for decay; V + W scatters by 1 / sqrt N between networks, and <eps^2> between batches.
     Others, with the median over seeds: catapult from eta_1(sigma), divergence where a step raises L~ 2.5 times (as in
     `nin.predict`), and decay where the initial rate takes |W_NI| to 0.9 of its start by the last step, slowed as
-    `_slowed` measures it.
+    `_slowed` measures it; for strong noise see `Borders.fade`.
     """
     noisy = [(config, with_node(config, build(config, _data(config)), _data(config))) for config in configs]
     if configs[0].network == "linear":
@@ -129,7 +156,7 @@ def borders(configs: tuple[RunConfig, ...]) -> Borders:
         moments = (theory.KURTOSIS[configs[0].law] - 1) / configs[0].batch_size  # variance of <eps^2> in a batch
         sigma, scatter = np.array(SIGMA), float(np.exp((1 / configs[0].widths[0] + moments) ** 0.5))
         kappas = {  # catapult and divergent begin where the phase before them ends
-            "decay": -np.log(DECAYED) / configs[0].steps,
+            "decay": LOST / configs[0].steps,
             "catapult": KAPPA_BOUNDS["decay"],
             "divergent": KAPPA_BOUNDS["catapult"],
         }
@@ -141,7 +168,7 @@ def borders(configs: tuple[RunConfig, ...]) -> Borders:
     scales = np.array([SIGMA[0], *SCALES])
     decays[0] = decays[1] * (scales[0] / scales[1]) ** 2  # weak noise decays as sigma^2
     onset = np.clip(CATAPULT.at * onsets, *FINITE)
-    lost = np.clip(-np.log(DECAYED) / (configs[0].steps * np.clip(decays, 1e-12, None)), *FINITE)
+    lost = np.clip(LOST / (configs[0].steps * np.clip(decays, 1e-12, None)), *FINITE)
     sigma = np.union1d(np.geomspace(*SIGMA, POINTS), scales)
     onset, lost, end = (_between(scales, values, sigma) for values in (onset, lost, np.clip(ends, *FINITE)))
     limit = _slowed(configs, decays[1] / scales[1] ** 2, float(onset[0]))
@@ -151,7 +178,8 @@ def borders(configs: tuple[RunConfig, ...]) -> Borders:
         "divergent": np.maximum(end, onset),
     }
     scatter = {"decay": SLOWING, "catapult": CATAPULT.scatter, "divergent": DIVERGENCE.scatter}
-    return Borders(sigma, found, scatter, plain=float(onset[0]))
+    stop = _stopped(configs, float(_between(sigma, onset, np.array([STOP_SIGMA]))[0]))
+    return Borders(sigma, found, scatter, plain=float(onset[0]), stop=stop)
 
 
 def _between(
@@ -173,6 +201,14 @@ def _slowed(configs: Sequence[RunConfig], decay: float, plain: float) -> float:
     sizes = runs.curves["niw_norm"]  # (R, K)
     lost = -np.log(np.median(sizes[-1] / sizes[0])) / (decay * sigma**2 * lr * configs[0].steps)
     return float(lr / (1 / np.clip(lost, 1e-3, 0.999) - 1))
+
+
+def _stopped(configs: Sequence[RunConfig], onset: float) -> float:
+    """-ln of the part of |W_NI| that stays where strong noise is unlearnt: of short runs at STOP_SIGMA."""
+    given = {"sigma": STOP_SIGMA, "lr": onset / STOP_AT, "steps": STOP_STEPS, "eval_points": 0, "curvature_pairs": 0}
+    sizes = train([config.replace(**given) for config in configs]).curves["niw_norm"]
+    lost = -np.log(np.median(sizes[-1] / sizes[0]))
+    return float(np.clip(lost, 1e-3, 10)) if np.isfinite(lost) else np.inf
 
 
 def linear_curvature(noisy: NoisyNetwork) -> float:

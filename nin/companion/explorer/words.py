@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from nin.companion.explorer.trained import Found
+from nin.phases import DECAYED
 from nin.probes.prediction import CATAPULT
 
 MEANING = {
@@ -41,6 +42,14 @@ def predicted(found: Found) -> str:
     """The phase predicted before training, and, if it is another one, how far away the border between them is."""
     share = found.borders.probability(found.setting.sigma, found.setting.lr)[found.expected]
     told = f"Predicted before training: {found.expected} (probability {share:.2f}; κ₁ = {found.kappa:.3g})."
+    if found.borders.stops(found.setting.sigma, found.setting.lr):
+        told += (
+            f" So strong a noise is unlearnt within some twenty steps, and the node then stays at about "
+            f"{np.exp(-found.borders.stop):.2f} of its size, whatever the learning rate; below {DECAYED:g} it has "
+            "decayed."
+        )
+        if {found.phase, found.expected} == {"decoupled", "decay"}:
+            return f"{told} Measured is {found.phase}: too near to be told before."
     if found.phase == found.expected:
         return told
     border = found.borders.nearest(found.phase, found.setting.sigma, found.setting.lr)
