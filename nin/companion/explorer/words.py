@@ -9,7 +9,7 @@ from nin.phases import DECAYED
 from nin.probes.prediction import CATAPULT
 
 MEANING = {
-    "decoupled": "The noise is too weak, or training too short, to move the node.",
+    "decoupled": "The noise is too weak, or unlearnt too soon, or training too short, to move the node.",
     "decay": "The curvature that the node's noise meets pulls the node down, and its noise with it.",
     "catapult": "The noise is strong enough to throw the network out of where it began, and training catches it.",
     "growing": "The node grows without a spike of the loss: none of the four phases of the paper.",
