@@ -94,6 +94,7 @@ def test_an_address_names_a_setting():
         (["width=wide"], "width='wide' must be an integer"),
         (["sigma=0"], "sigma=0.0 must be a finite number > 0"),
         (["network=linear net", "layer=1"], "the linear net allows a node in layer 0 only"),
+        (["layer=4"], "the linear layers of digits are 0 to 3"),
         (["law=cauchy"], "law='cauchy' is unknown"),
     ],
 )

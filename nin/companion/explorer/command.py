@@ -11,6 +11,8 @@ from nin.support import paths
 def run(given: Sequence[str], to: Path) -> int:
     """Train a setting given as name=value; write explore.png, explore_diagram.png and explore.csv into a folder."""
     setting = read(given)
+    with paths.explained(to / "explore.png"):  # before anything is computed
+        to.mkdir(parents=True, exist_ok=True)
     print(
         f"training {SEEDS} networks ({setting.network}) for {STEPS[setting.network]} steps", file=sys.stderr, flush=True
     )

@@ -19,6 +19,7 @@ STEPS = {"linear net": 100, "digits": 300}
 LEAST, MOST = 1e-9, 1e9  # of noise scale and learning rate: beyond, one of them has no effect or all is infinite
 WIDEST = 4096  # units: three layers of more do not fit into the memory of a laptop
 SAMPLES = {"linear net": 1024, "digits": 1437}
+DEEPEST = 3  # of the linear layers of digits, 0 to 3
 UNTOLD = ("token", "template", "theme")  # of an address: for the server, not for the setting
 
 
@@ -58,6 +59,8 @@ class Setting:
                 raise ValueError(f"{name}={getattr(self, name)} must be an integer from 1 to {most}.")
         if self.network == "linear net" and self.layer:
             raise ValueError(f"layer={self.layer}: the linear net allows a node in layer 0 only.")
+        if self.layer > DEEPEST:
+            raise ValueError(f"layer={self.layer}: the linear layers of digits are 0 to {DEEPEST}.")
 
     @property
     def config(self) -> "RunConfig":
