@@ -12,7 +12,7 @@ import numpy as np
 
 from nin.companion.explorer import looks
 from nin.companion.explorer.figures import files, picture, small
-from nin.companion.explorer.setting import NETWORKS, Setting, from_query
+from nin.companion.explorer.setting import DEEPEST, NETWORKS, Setting, from_query
 from nin.companion.explorer.trained import Found, examples, explore
 from nin.model.noise import LAWS
 from nin.phases import PHASES
@@ -50,7 +50,7 @@ class Explorer:
         self.width = widgets.SelectionSlider(options=WIDTHS["digits"], value=64, description="width", **wide)
         self.batch = widgets.SelectionSlider(options=BATCHES, value=128, description="batch", **wide)
         self.law = widgets.Dropdown(options=sorted(LAWS), value="gaussian", description="law of the noise", **plain)
-        self.layer = widgets.Dropdown(options=[0, 1, 2, 3], value=0, description="layer", **plain)
+        self.layer = widgets.Dropdown(options=range(DEEPEST + 1), value=0, description="layer", **plain)
         self.reset = widgets.Button(description="reset", layout={"width": "128px"})
         self.cards = {phase: widgets.HTML() for phase in PHASES}
         self.buttons = {phase: widgets.Button(description=f"show {phase}") for phase in PHASES}
