@@ -133,7 +133,7 @@ def concluded(scores: list[Score], seconds: float, working: float) -> int:
     tried = sum(score.tried for score in scores)
     verdict = "nothing was lost, doubled, wrong or left behind" if not harmed else f"{len(harmed)} kinds did harm"
     rivals = "every broken version was noticed" if not blind else f"{len(blind)} broken versions were not noticed"
-    spent = f"{seconds / 60:.0f} minutes, {working / 60:.0f} of a processor"
+    spent = f"{seconds / 60:.0f} minutes, {working / 60:.1f} of a processor"
     print(f"\n{tried} tries of {len(scores)} kinds in {spent}: {verdict}, and {rivals}.")
     return int(bool(harmed or blind))
 

@@ -107,6 +107,11 @@ class Child:
         self.process.join()
         return found
 
+    @property
+    def running(self) -> bool:
+        """Whether it is still at work: one that has an answer waits until that is read."""
+        return self.process.is_alive() and not self.connection.poll()
+
     def kill(self) -> None:
         self.process.kill()
         self.process.join(PATIENCE)

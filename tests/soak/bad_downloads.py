@@ -18,12 +18,13 @@ FAULTS = ["cut", "garbled", "others", "others", "others", "stalls", "silent", "l
 
 
 def serve(folder: Path, seed: int, share: float) -> None:
-    """Serve until killed; a share of the answers has a fault, as long as folder/faults exists."""
+    """Serve until killed; a share of the answers has one of the faults that the file folder/faults names."""
     chance = random.Random(seed)
     server = serving.serving(serving.small()[0])
 
     def send(file, content: bytes) -> None:
-        fault = chance.choice(FAULTS) if chance.random() < share and (folder / "faults").exists() else ""
+        faults = (folder / "faults").read_text().split() if (folder / "faults").exists() else []
+        fault = chance.choice(faults) if faults and chance.random() < share else ""
         with (folder / "sent").open("a") as log:
             log.write(f"{fault or 'good'}\n")
         place = chance.randrange(1, len(content))
@@ -36,9 +37,9 @@ def serve(folder: Path, seed: int, share: float) -> None:
         elif fault == "garbled":
             file.write(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
         elif fault == "others":  # a whole file of other values
-            plain = bytearray(gzip.decompress(content))
-            plain[-1] ^= 1
-            file.write(gzip.compress(bytes(plain))[: len(content)].ljust(len(content), b"\0"))
+            plain = gzip.decompress(content)
+            others = [gzip.compress(plain[:-1] + bytes([plain[-1] ^ change])) for change in range(1, 10)]
+            file.write(min(others, key=len)[: len(content)].ljust(len(content), b"\0"))
         elif fault == "longer":
             file.write(content + content)
         elif fault == "html":
@@ -92,7 +93,8 @@ def prepared(scene: Scene) -> str:
 
 def attempt(scene: Scene) -> None:
     """One process, or two of which one may be killed; then the server is sound, and all is there."""
-    (scene.folder / "faults").touch()
+    faults = {None: FAULTS, compare_no_hashes: ["others"], download_in_place: ["cut"]}[scene.without]
+    (scene.folder / "faults").write_text(" ".join(faults))
     scene.start(serve, scene.folder, scene.random.randrange(10**6), scene.random.choice([0.3, 0.6]))
     until(lambda: (scene.folder / "port").exists())
     loaders = [scene.start(fetched, scene.folder) for _ in range(scene.random.choice([1, 2]))]

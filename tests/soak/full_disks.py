@@ -64,7 +64,7 @@ def read_only(scene: Scene, disk: Path) -> None:
     folder = disk / "store"
     child = scene.start(changed_sweep, folder, {})
     least = scene.random.randrange(1, 8)
-    until(lambda: len(stored(folder)) >= least or not child.process.is_alive())
+    until(lambda: len(stored(folder)) >= least or not child.running)
     for _ in range(1000):  # refused while a file is open for writing
         if mount("-o", "remount,ro", str(disk)):
             break
@@ -88,7 +88,7 @@ def removed(scene: Scene) -> None:
     child = scene.start(changed_sweep, folder, {})
     for _ in range(scene.random.choice([1, 1, 4])):
         least = scene.random.randrange(1, RUNS // 2)
-        until(lambda least=least: len(stored(folder)) >= least or not child.process.is_alive())
+        until(lambda least=least: len(stored(folder)) >= least or not child.running)
         time.sleep(scene.random.uniform(0, 0.1))
         shutil.rmtree(folder, ignore_errors=True)
     result, _ = child.answer()

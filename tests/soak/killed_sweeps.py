@@ -13,7 +13,7 @@ def attempt(scene: Scene) -> None:
     for _ in range(scene.random.choice([1, 1, 3])):
         child = scene.start(changed_sweep, folder, {})
         least = len(stored(folder)) + scene.random.randrange(0, 6)
-        while len(stored(folder)) < min(least, RUNS) and child.process.is_alive():
+        while len(stored(folder)) < min(least, RUNS) and child.running:
             time.sleep(0.002)
         time.sleep(scene.random.uniform(0, 0.2))
         child.kill()

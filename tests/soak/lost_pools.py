@@ -35,7 +35,7 @@ def attempt(scene: Scene) -> None:
         method, number = "fork", scene.random.choice([signal.SIGKILL, signal.SIGTERM])
     child = scene.start(on_a_pool, folder, method)
     least = scene.random.choice([1, 3, 5])
-    until(lambda: len(stored(folder)) >= least or not child.process.is_alive())
+    until(lambda: len(stored(folder)) >= least or not child.running)
     time.sleep(scene.random.uniform(0, 0.3))
     os.kill(child.process.pid, number)
     child.process.join(30)

@@ -12,6 +12,7 @@ from forked import intact
 from sweeping import OVER, logged_sweep, same, stored, sweep
 
 from nin.support import paths
+from nin.sweeps.claims import Claims
 from nin.sweeps.results import Results
 from nin.sweeps.store import MANIFEST, TABLE, Store
 
@@ -107,14 +108,20 @@ def forget_what_is_stored() -> None:
 
 
 def swallow_errors() -> None:
-    """A run that cannot be written is passed over in silence."""
-    commit = Store._commit
+    """A run or a claim that cannot be written is passed over in silence."""
+    commit, take = Store._commit, Claims.take
+
+    def taken(self, keys) -> list[str]:
+        try:
+            return take(self, keys := list(keys))
+        except OSError:
+            return keys
 
     def silent(self, key, files) -> None:
         with contextlib.suppress(OSError):
             commit(self, key, files)
 
-    Store._commit = silent
+    Store._commit, Claims.take = silent, taken
 
 
 def never_flush() -> None:
