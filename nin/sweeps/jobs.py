@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from nin.sweeps.store import Store
 from nin.training.config import RunConfig
 from nin.training.loop import check_run, train
 from nin.training.objective import OwnLoss
+
+WATCH = "nin sweep"  # the thread of a worker that waits for the end of its parent
 
 
 @dataclass(frozen=True)
@@ -102,21 +104,20 @@ def compute(
     return Computed(tables, readings, seconds, probe_seconds, torch.get_num_threads())
 
 
-@cache
 def end_with_the_sweep(sweep: int) -> None:
     """Let this process, a worker of multiprocessing, end as soon as its parent has ended, however it ended.
 
     A pool whose process is killed would wait for work for ever. In the process of the sweep itself nothing changes.
     """
-    parent = multiprocessing.parent_process()
-    if parent is None or os.getpid() == sweep:
+    parent, watching = multiprocessing.parent_process(), {thread.name for thread in threading.enumerate()}
+    if parent is None or os.getpid() == sweep or WATCH in watching:  # a forked process has none of its parent's threads
         return
 
     def watch() -> None:
         parent.join()
         os._exit(1)
 
-    threading.Thread(target=watch, name="nin sweep", daemon=True).start()
+    threading.Thread(target=watch, name=WATCH, daemon=True).start()
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,7 @@ import resource
 import signal
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -120,7 +120,8 @@ def test_a_sweep_computes_what_a_killed_one_had_claimed(tmp_path, table):
 
 
 def on_a_pool(folder: Path) -> None:
-    """A sweep on workers that write their numbers down."""
+    """A sweep on workers that write their numbers down, after one in this process."""
+    sweep(folder / "before", over={"seed": [0]}, executor=ThreadPoolExecutor(1))
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
         (folder / "workers").write_text(" ".join(str(pool.submit(os.getpid).result()) for _ in "ab"))
         sweep(folder / "store", base=LONG, executor=pool)
