@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -84,16 +84,23 @@ def kernels(server: psutil.Process) -> int:
     return count
 
 
+@contextmanager
+def new_page():
+    """A page of a browser of its own."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield browser.new_page()
+        browser.close()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="there is no Chromium; install it to test the explorer's page")
 def test_kernels_end_with_their_page(server):
     """Also if the page is left while it loads: each kernel takes 0.5 GB, and a Binder session has 2 GB."""
-    from playwright.sync_api import sync_playwright
-
     process, address, path = server
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        page = browser.new_page()
+    with new_page() as page:
         page.goto(address + path, timeout=PATIENCE)
         page.wait_for_selector(".nin-command", timeout=PATIENCE)
         assert kernels(process) == 1
@@ -106,25 +113,19 @@ def test_kernels_end_with_their_page(server):
         until(lambda: kernels(process) == 1, seconds=200)  # one that had not begun is ended as idle
         page.close(run_before_unload=True)
         until(lambda: kernels(process) == 0, seconds=20)
-        browser.close()
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="there is no Chromium; install it to test the explorer's page")
 def test_a_page_that_is_left_at_once_ends_its_kernel(server):
     """When no cell has been shown, and the kernel has not answered: it would live until it is culled."""
-    from playwright.sync_api import sync_playwright
-
     process, address, path = server
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        page = browser.new_page()
+    with new_page() as page:
         for _ in range(2):
             page.goto(address + path, timeout=PATIENCE, wait_until="commit")
             page.wait_for_selector("#loading", timeout=PATIENCE)
             page.goto("about:blank")
             until(lambda: kernels(process) == 0, seconds=20)
-        browser.close()
 
 
 @pytest.mark.slow
