@@ -49,8 +49,6 @@ def run(
     plans, executed, figures = _asked(notebooks, profile, overrides, out)
     if jobs is not None:
         check_count("jobs", jobs)
-    for name in sorted({name for notebook, plan in plans.items() for name in _data_sets(notebook, plan)}):
-        located(name)
     outcomes: dict[Path, Outcome] = {}
     stamps = {notebook: Stamp(notebook, executed, figures) for notebook in plans}
     before = {notebook: deciding(notebook, plan) for notebook, plan in plans.items()}
@@ -66,6 +64,8 @@ def run(
             stamps[notebook].write(outcome, before[notebook])
 
     left = _longest_first([notebook for notebook in plans if notebook not in outcomes], figures)
+    for name in sorted({name for notebook in left for name in _data_sets(notebook, plans[notebook])}):
+        located(name)
     for notebook in left:
         stamps[notebook].remove()
     jobs = min(jobs or cores.processes(KERNEL), max(1, len(left)))

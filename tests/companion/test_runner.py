@@ -15,7 +15,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from nin import checks
 from nin.__main__ import main
-from nin.companion import notebooks
+from nin.companion import notebooks, runner
 from nin.companion.notebooks import begin, find, heading, profile_values
 from nin.companion.parameters import Parameter, parameters, parse, parse_all, read_cell
 from nin.companion.report import report
@@ -437,3 +437,13 @@ def test_data_that_cannot_be_had_are_refused_before_a_kernel_starts(clone, monke
     assert not list((clone / "runs").rglob("*.ipynb"))
     save(clone / "notebooks/03_loads.ipynb", WRITE + "\nnumber = data", source=source)
     assert run(["03"], overrides={"data": "mnist"})[0].error is None
+
+
+def test_data_of_notebooks_that_are_up_to_date_are_not_asked_for(clone, monkeypatch):
+    source, asked = PARAMETERS + '\ndata: str = "digits"  # real data', []
+    monkeypatch.setattr(runner, "located", lambda name: asked.append(name))
+    save(clone / "notebooks/03_loads.ipynb", "load_data = print", WRITE + "\nload_data(data)", source=source)
+    for up_to_date in (False, True):
+        (outcome,) = run(["03"])
+        assert outcome.error is None and outcome.up_to_date == up_to_date
+    assert asked == ["digits"]
