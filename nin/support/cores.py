@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path("/")
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}  # as JupyterHub writes memory
+SPINS = ("GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # how long threads of GNU's and of LLVM's OpenMP spin before they sleep
 UNLIMITED = 2**60  # bytes; version 1 of cgroups writes a number near 2^63 for no limit
 
 
@@ -38,6 +39,12 @@ def chosen(environ: Mapping[str, str] = os.environ) -> int | None:
     return int(first) if first.isdecimal() and int(first) > 0 else None
 
 
+def asleep(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether OpenMP's threads were told to sleep while they wait for each other; untold, they spin first."""
+    policy = environ.get("OMP_WAIT_POLICY", "").strip().lower()
+    return policy == "passive" or any(environ.get(name, "").strip() == "0" for name in SPINS)
+
+
 def memory(*, root: Path = ROOT, environ: Mapping[str, str] = os.environ) -> float:
     """Bytes that are free, at most the limit of this process's cgroups and JupyterHub's MEM_LIMIT; inf if unknown."""
     return min([*_free(root), *_limits(root), *_number(environ.get("MEM_LIMIT"))], default=math.inf)
@@ -59,8 +66,7 @@ def variables(count: int | None = None, *, environ: Mapping[str, str] = os.envir
     found = {"OMP_WAIT_POLICY": "PASSIVE"}
     if chosen(environ) is None:
         found["OMP_NUM_THREADS"] = str(count or threads(environ=environ))
-    spins = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-    if any(name in environ for name in spins):
+    if any(name in environ for name in ("OMP_WAIT_POLICY", *SPINS)):
         del found["OMP_WAIT_POLICY"]
     return found
 

@@ -5,9 +5,12 @@ from contextlib import contextmanager
 
 import torch
 
-from nin.support.cores import chosen, cores
+from nin.support.cores import asleep, chosen, cores
 
-ONE_THREAD_BELOW = 2**21  # multiply-adds in the largest product of a step; from `python -m benchmarks groups`
+# Multiply-adds in the largest product of a step, below which two threads are no faster than one: of threads that spin
+# while they wait, and of threads that sleep. From `python -m benchmarks groups`, without and with
+# OMP_WAIT_POLICY=PASSIVE.
+ONE_THREAD_BELOW = {"spin": 2**21, "sleep": 2**25}
 
 
 @contextmanager
@@ -30,7 +33,7 @@ def threads_for(multiply_adds: int) -> int | None:
     1 if it is so small that more threads would only wait for each other, and never more than `cores` for all others,
     unless a person chose their number.
     """
-    return 1 if multiply_adds < ONE_THREAD_BELOW else _fewer()
+    return 1 if multiply_adds < ONE_THREAD_BELOW["sleep" if asleep() else "spin"] else _fewer()
 
 
 def fit() -> None:

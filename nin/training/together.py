@@ -3,13 +3,10 @@
 import re
 import threading
 import warnings
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import vmap
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from nin.model.functional import call_with
 from nin.model.independence import check_independent
@@ -17,6 +14,7 @@ from nin.model.networks import MLP
 from nin.model.nodes import NoisyNetwork
 from nin.support.precision import widened
 from nin.training.config import RunConfig
+from nin.training.operations import operations
 
 CLOSE = {torch.float64: 1e-9, torch.float32: 1e-4}  # relative: stacked products round differently
 # Multiply-adds of a network for one batch, above which, on a CPU, a stack's arithmetic costs more than its fewer calls
@@ -79,24 +77,10 @@ def why_alone(config: RunConfig, network: nn.Module, x: Tensor, device: torch.de
 
 def _slower(config: RunConfig, network: nn.Module, x: Tensor) -> str | None:
     some = x[:2]
-    with _Count() as found:
-        network(some)
-    count = found.operations * config.batch_size // (2 * len(some))
+    count = operations(network, some).total * config.batch_size // len(some)
     if count <= SLOWER_FROM:
         return None
     return f"its {count:.2g} multiply-adds for a batch take longer in a stack (from {SLOWER_FROM:.0e})"
-
-
-class _Count(TorchDispatchMode):
-    """Counts floating-point operations of products and convolutions; torch's own counter hooks into all modules."""
-
-    operations = 0
-
-    def __torch_dispatch__(self, call: Any, _: Any, args: tuple = (), keywords: dict[str, Any] | None = None) -> Any:
-        result = call(*args, **(keywords or {}))
-        if (formula := flop_registry.get(call.overloadpacket)) is not None:
-            self.operations += formula(*args, **(keywords or {}), out_val=result)
-        return result
 
 
 def _apart(a: Tensor, b: Tensor) -> bool:

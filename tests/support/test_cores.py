@@ -128,14 +128,41 @@ def test_a_bound_process_has_the_cores_that_it_is_bound_to():
     assert done.stdout.split() == ["OMP_WAIT_POLICY=PASSIVE", "OMP_NUM_THREADS=1"] and done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("environ", "sleeps"),
+    [
+        ({}, False),
+        ({"OMP_WAIT_POLICY": "active"}, False),
+        ({"GOMP_SPINCOUNT": "10000"}, False),
+        ({"OMP_WAIT_POLICY": "PASSIVE"}, True),
+        ({"OMP_WAIT_POLICY": "passive"}, True),
+        ({"GOMP_SPINCOUNT": "0"}, True),
+        ({"KMP_BLOCKTIME": "0"}, True),
+    ],
+)
+def test_threads_that_sleep_share_larger_products_only(environ, sleeps, monkeypatch):
+    """They take longer to wake than a small product takes."""
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    least, most = ONE_THREAD_BELOW["spin"], ONE_THREAD_BELOW["sleep"]
+    assert least < most and place.asleep() == sleeps
+    assert [threads_for(n) for n in (least - 1, least, most - 1, most)] == [1, *(2 * [1 if sleeps else None]), None]
+
+
+MANY = max(ONE_THREAD_BELOW.values())
+
+
 def test_torch_keeps_to_the_cores_unless_a_person_chose(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
     with on(2), monkeypatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "2")
         fit()
-        assert torch.get_num_threads() == 2 and threads_for(ONE_THREAD_BELOW) is None
+        assert torch.get_num_threads() == 2 and threads_for(MANY) is None
         patch.delenv("OMP_NUM_THREADS")
-        assert threads_for(ONE_THREAD_BELOW) == 1 == threads_for(0)
+        assert threads_for(MANY) == 1 == threads_for(0)
         fit()
         assert torch.get_num_threads() == 1
         torch.set_num_threads(2)
@@ -144,7 +171,7 @@ def test_torch_keeps_to_the_cores_unless_a_person_chose(monkeypatch):
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         monkeypatch.delenv("CPU_LIMIT", raising=False)
         fit()
-        assert torch.get_num_threads() <= 2 and threads_for(ONE_THREAD_BELOW) is None and threads_for(0) == 1
+        assert torch.get_num_threads() <= 2 and threads_for(MANY) is None and threads_for(0) == 1
 
 
 def test_the_place_needs_nothing_that_is_to_be_installed():

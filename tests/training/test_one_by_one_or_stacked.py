@@ -12,6 +12,7 @@ from torch import nn
 from nin import RunConfig, train
 from nin.model.dataset import Dataset
 from nin.training import together
+from nin.training.operations import operations
 from nin.training.together import why_alone
 
 CONFIG = RunConfig(
@@ -98,3 +99,15 @@ def test_asking_leaves_network_generators_and_hooks_as_they_were():
     assert network.training
     assert not nn.modules.module._global_forward_hooks
     assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_operations_are_counted_by_hand_and_change_nothing():
+    """Two convolutions of 3 x 3 on 8 x 8 pixels and a readout; batch norm and generators are left as they were."""
+    layers = (nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(), nn.Conv2d(4, 6, 3, padding=1))
+    network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(384, 10)).train()
+    before, drawn = {name: b.clone() for name, b in network.named_buffers()}, torch.get_rng_state()
+    found = operations(network, torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0)))
+    by_hand = [5 * 64 * 4 * 9, 5 * 64 * 6 * 4 * 9, 5 * 3840]
+    assert (found.total, found.largest) == (sum(by_hand), max(by_hand))
+    assert all(module.training for module in network.modules()) and torch.equal(torch.get_rng_state(), drawn)
+    assert all(torch.equal(b, before[name]) for name, b in network.named_buffers())

@@ -1,0 +1,36 @@
+"""How much arithmetic a network takes, counted while it runs."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from nin.model.evaluating import evaluating
+
+
+class Operations(TorchDispatchMode):
+    """Counts the multiply-adds of products and convolutions; torch's own counter hooks into all modules.
+
+    total, largest  of all of them, and of the largest one
+    """
+
+    total = largest = 0
+
+    def __torch_dispatch__(self, call: Any, _: Any, args: tuple = (), keywords: dict[str, Any] | None = None) -> Any:
+        result = call(*args, **(keywords or {}))
+        if (formula := flop_registry.get(call.overloadpacket)) is not None:
+            found = formula(*args, **(keywords or {}), out_val=result) // 2
+            self.total, self.largest = self.total + found, max(self.largest, found)
+        return result
+
+
+def operations(network: nn.Module, x: Tensor) -> Operations:
+    """The multiply-adds of a pass over samples in eval mode, which leaves the network and the global draws as they are.
+
+    Those of the backward pass are not counted: about twice as many.
+    """
+    with torch.random.fork_rng(devices=[]), evaluating(network), torch.no_grad(), Operations() as found:
+        network(x)
+    return found
