@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from nin.model.evaluating import evaluating
 from nin.model.networks import he_initialise
 from nin.support.arguments import check_choice, check_count, check_number
+from nin.support.randomness import kept_randomness
 
 ARCHITECTURES = ("fully_connected", "strided", "strided_gap", "lenet", "vgg", "vgg_gap", "vgg9", "residual_gap")
 VGG9 = ((1, 1), (2, 2), (4, 4), (4, 4, 4))  # channels of the convolutions between poolings, in units of the first
@@ -55,7 +56,7 @@ def build(recipe: ImageRecipe, side: int, classes: int, *, seed: int) -> nn.Sequ
     Its children are its layers, including activation and pooling: conv1, ..., dense1, ..., head.
     """
     check_count("side", side, minimum=16 if recipe.architecture == "vgg9" else 8)
-    with torch.random.fork_rng(devices=[]):  # torch's layers draw from the global generator on construction
+    with kept_randomness():  # torch's layers draw from the global generator on construction
         blocks = _blocks(recipe, side)
         body = nn.Sequential(OrderedDict(blocks))
         with evaluating(body), torch.no_grad():

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from nin.model.evaluating import evaluating
 from nin.model.passing import tensors
+from nin.support.randomness import kept_randomness
 
 PASS = 256  # samples whose statistics a batch norm uses where a network is measured
 CLOSE = {torch.float64: 1e-7, torch.float32: 1e-3}  # relative: batches of two sizes are rounded differently
@@ -76,7 +77,7 @@ def statistics_of(model: nn.Module, x: Any) -> Iterator[None]:
     before = [[getattr(norm, name).clone() for name in names] for norm in norms]
     settings = [(norm.training, norm.momentum) for norm in norms]
     try:
-        with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        with evaluating(model), torch.no_grad(), kept_randomness():
             counts: dict[nn.Module, int] = {}  # of values, for each channel
             hooks = [norm.register_forward_pre_hook(partial(_count_values, counts)) for norm in norms]
             for norm in norms:
@@ -105,7 +106,7 @@ def _count_values(counts: dict[nn.Module, int], norm: nn.Module, inputs: tuple[T
 
 def _differs(model: nn.Module, a: Any, b: Any, *, row: slice) -> str | None:
     """The name of the first module whose outputs differ between two passes ("" for the model itself), or None."""
-    with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    with evaluating(model), torch.no_grad(), kept_randomness():
         (one, entries), (other, others) = _outputs(model, a), _outputs(model, b)
     if not any(_apart(left, right, row) for left, right in zip(one[""], other[""], strict=True)):
         return None

@@ -11,6 +11,7 @@ from nin.model.evaluating import evaluating
 from nin.model.layers import feature_count, find_layer, second_axis, weight_like
 from nin.model.views import Inputs, origin, viewed
 from nin.support.arguments import check_choice
+from nin.support.randomness import kept_randomness
 
 PLACES = ("preactivation", "input")
 
@@ -154,7 +155,7 @@ def _seen(model: nn.Module, module: nn.Module, layer: str, example: Inputs) -> t
     hook = module.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
     try:
         view, samples = viewed(model, None, example)
-        with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with evaluating(model), torch.no_grad(), kept_randomness():
             view(samples)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         shape = tuple(getattr(example, "shape", ()))

@@ -19,6 +19,7 @@ from nin.probes.curvature.critical import JUDGES, TRIALS, CriticalRate, Descent,
 from nin.probes.curvature.crossing import TOLERANCE, first_crossing
 from nin.probes.curvature.trials import Loss, Sigmas, Trials
 from nin.support.arguments import check_choice, check_count, check_number
+from nin.support.randomness import kept_randomness
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def predict(
     drawn = _draw(noisy, x, y, lr, steps, ahead, loss=loss, batch_size=batch_size, generator=generator,
                   trials=trials, judges=judges, chunk=chunk, forward=forward)  # fmt: skip
     sigmas = drawn.sigmas(sigma)
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    with kept_randomness():
         descent, end = Descent(drawn, sigmas), _divergence(ahead)
         critical, risen = descent.critical_rate(FINE), descent.critical_rate(COARSE, end.rise)
         probability = _probabilities(critical, risen, end, lr, steps)
@@ -186,7 +187,7 @@ def rates(
     Raises ValueError as `critical_rate` does.
     """
     drawn = Trials(noisy, x, y, **drawing)
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    with kept_randomness():
         descents = [Descent(drawn, drawn.sigmas(sigma)) for sigma in sigmas]
         found = [(one.critical_rate(tolerance), one.critical_rate(tolerance, DIVERGENCE.rise)) for one in descents]
     return [(critical, DIVERGENCE.at * risen.rate) for critical, risen in found]
@@ -225,7 +226,7 @@ def noise_scale(
     check_choice("phase", phase, PHASES[1:])
     drawn = _draw(noisy, x, y, lr, steps, ahead, loss=loss, batch_size=batch_size, generator=generator,
                   trials=trials, judges=judges, chunk=chunk, forward=forward)  # fmt: skip
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    with kept_randomness():
         return _begin(phase, drawn, drawn.sigmas(sigma), lr, steps, _divergence(ahead))
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nin.model.evaluating import evaluating
 from nin.model.layers import check_hookable
+from nin.support.randomness import kept_randomness
 
 SILENT = ("Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "Flatten", "Identity", "Unflatten")  # change no distance
 
@@ -55,7 +56,7 @@ def watching(
     with ExitStack() as stack:
         for name, module in watcher.modules.items():
             stack.callback(module.register_forward_hook(partial(watcher.hook, name)).remove)
-        with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with evaluating(model), torch.no_grad(), kept_randomness():
             yield watcher.run
 
 

@@ -16,6 +16,7 @@ from nin.model.nodes import NoisyNetwork
 from nin.model.noise import draw_noise
 from nin.model.views import Forward, Inputs, View, numbered, targeted
 from nin.support.precision import widened
+from nin.support.randomness import kept_randomness
 from nin.training.expected import ratio_error, spread_evenly
 
 SHOWN = 512  # samples of the clean loss, half of `eval_samples` of RunConfig: the record should cost little
@@ -103,7 +104,7 @@ class FixedSamples:
             stack.enter_context(evaluating(self.noisy))
             stack.enter_context(batch_statistics(self.noisy))
             stack.enter_context(torch.no_grad())
-            stack.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count())))
+            stack.enter_context(kept_randomness())
             yield
 
     def _noisy(self, chunk: Int[Tensor, " chunk"]) -> tuple[float, Float[np.ndarray, " groups"]]:

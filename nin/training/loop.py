@@ -52,8 +52,8 @@ def train(
     configs    the runs, or one run; all other fields must agree
     data       a user-defined Dataset in place of config.dataset; `Dataset.from_torch` makes one of torch's
     network    factory of a user-defined network in place of config.network, called once for each seed, and once more to
-               try it, with torch's global generator seeded from the config and restored afterwards:
-               network() -> nn.Module, from a tensor of samples to a tensor
+               try it, with the global generators of torch, NumPy and Python seeded from the config and restored
+               afterwards: network() -> nn.Module, from a tensor of samples to a tensor
     loss       loss(outputs, y) -> the losses of the samples, or their mean, in place of config.loss
     augment    augment(x) -> x of the same number, applied to every batch in training and to nothing that is measured;
                what it draws from the global generators of torch, NumPy and Python follows from the run's seed

@@ -8,6 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from nin.model.evaluating import evaluating
+from nin.support.randomness import kept_randomness
 
 
 class Operations(TorchDispatchMode):
@@ -31,6 +32,6 @@ def operations(network: nn.Module, x: Tensor) -> Operations:
 
     Those of the backward pass are not counted: about twice as many.
     """
-    with torch.random.fork_rng(devices=[]), evaluating(network), torch.no_grad(), Operations() as found:
+    with kept_randomness(), evaluating(network), torch.no_grad(), Operations() as found:
         network(x)
     return found

@@ -1,6 +1,5 @@
 """The networks of runs, built from their configs, and the curvature at their nodes at the start."""
 
-import threading
 from collections.abc import Callable, Sequence
 from weakref import WeakKeyDictionary
 
@@ -18,15 +17,13 @@ from nin.model.nodes import NoisyNetwork
 from nin.model.sites import linear_layers
 from nin.probes.curvature import Mode, top_mode
 from nin.support.precision import matching, widened
+from nin.support.randomness import kept_randomness, own_randomness
 from nin.training.batches import draw_for_layers
 from nin.training.config import DTYPES, RunConfig
 from nin.training.objective import Objective
 from nin.training.updates import Stack
 
 Factory = Callable[[], nn.Module]
-# Threads of one process build their networks one at a time: a factory draws from torch's global generator, and a
-# measurement puts the network into eval mode.
-_one_at_a_time = threading.Lock()
 # <H> is expensive and the groups of a sweep share it: the top modes, kept as long as their data exist.
 _modes: WeakKeyDictionary[Dataset, dict[tuple, list[Mode]]] = WeakKeyDictionary()
 
@@ -34,13 +31,12 @@ _modes: WeakKeyDictionary[Dataset, dict[tuple, list[Mode]]] = WeakKeyDictionary(
 def build(config: RunConfig, data: Dataset, factory: Factory | None = None) -> nn.Module:
     """The network of a run, without a node: that of the config, or of a user-defined factory.
 
-    The factory is called with torch's global generator seeded from the config and restored afterwards.
+    The factory is called with the global generators seeded from the config and restored afterwards.
     Raises ValueError for a factory that does not return a new nn.Module, and without one for samples that are not rows.
     """
     dtype, generator = DTYPES[config.dtype], config.generator("weights")
     if factory is not None:
-        with _one_at_a_time, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(generator.initial_seed())
+        with own_randomness(generator.initial_seed()):
             network = factory()
         if not isinstance(network, nn.Module) or isinstance(network, NoisyNetwork):
             raise ValueError(
@@ -90,7 +86,7 @@ def members(
                 raise ValueError(f"network={factory!r} returned the same module twice; it must build a new one.")
             networks[config.seed] = network
             measured = config.nodes and config.curvature_pairs
-            with _one_at_a_time:
+            with kept_randomness():  # one thread at a time: a measurement puts the network into eval mode
                 found = _top_modes(config, network, data, factory, objective, device) if measured else []
             modes[config.seed] = found
         stack.append(with_node(config, networks[config.seed], data, factory))

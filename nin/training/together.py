@@ -13,6 +13,7 @@ from nin.model.independence import check_independent
 from nin.model.networks import MLP
 from nin.model.nodes import NoisyNetwork
 from nin.support.precision import widened
+from nin.support.randomness import kept_randomness
 from nin.training.config import RunConfig
 from nin.training.operations import operations
 
@@ -38,7 +39,7 @@ def why_alone(config: RunConfig, network: nn.Module, x: Tensor, device: torch.de
     network = network.network if isinstance(network, NoisyNetwork) else network
     if type(network) is MLP:
         return None
-    with torch.no_grad(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    with torch.no_grad(), kept_randomness():
         modes = {module: module.training for module in network.modules()}
         buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
         try:

@@ -11,6 +11,7 @@ from nin.model.dataset import Dataset
 from nin.model.losses import mse
 from nin.probes.curvature import Reading, Thermometer, sharpness, top_mode
 from nin.support.arguments import check_choice, check_number
+from nin.support.randomness import own_randomness
 
 Rule = Literal["fixed", "live", "start"]
 RULES = ("fixed", "live", "start")
@@ -89,8 +90,7 @@ def sharpen(
     factory, layer, largest = NETWORKS[name]
     x, y = data.x_train[:samples].float(), data.y_train[:samples]
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with own_randomness(seed):
         model = factory()
     meter, eta, rows = Thermometer(model, layer, seed=seed), largest, []
     optimizer = torch.optim.SGD(model.parameters(), lr=eta)

@@ -20,6 +20,7 @@ from nin.probes.curvature.hessian import Loss
 from nin.probes.curvature.lanczos import lanczos
 from nin.probes.curvature.trials import Trials
 from nin.support.arguments import check_count
+from nin.support.randomness import kept_randomness
 
 AHEAD = (1, 2, 5, 10)
 
@@ -83,7 +84,7 @@ def look_aheads(
         noisy, x, y, loss=loss, batch_size=batch_size, generator=generator,
         trials=trials, judges=judges, steps=max(count for count, _ in asked),
     )  # fmt: skip
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    with kept_randomness():
         descent = Descent(drawn, drawn.sigmas(None), optimizer=optimizer)
 
         def excess(eta: float, count: int, rise: float) -> np.ndarray:

@@ -13,6 +13,7 @@ from nin.model.injection import inject
 from nin.model.networks import he_initialise
 from nin.model.nodes import NoisyNetwork
 from nin.support.arguments import check_choice, check_count, check_number
+from nin.support.randomness import kept_randomness, own_randomness
 
 Watch = Callable[[int, nn.Module], None]
 
@@ -85,7 +86,7 @@ def start(recipe: Recipe, x: Tensor, classes: int, seed: int) -> tuple[nn.Module
 
     The nodes' initial weights have a norm of about one.
     """
-    with torch.random.fork_rng(devices=[]):  # torch's layers draw from the global generator when they are made
+    with kept_randomness():  # torch's layers draw from the global generator when they are made
         network = build(recipe, x.shape[1], classes, seed).to(x)
     if recipe.method not in NODES:
         return network, network
@@ -124,8 +125,7 @@ def fit(
     model.train()
     if watch:
         watch(0, model)
-    with torch.random.fork_rng(devices=[]):  # dropout draws from the global generator
-        torch.manual_seed(seed)
+    with own_randomness(seed):  # dropout draws from the global generator
         for step, (rows, noise) in enumerate(_batches(model, recipe, len(x), seed), start=1):
             inputs = x[rows]
             if blur is not None:

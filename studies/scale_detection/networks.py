@@ -13,6 +13,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from nin.support.arguments import check_choice, check_count, check_number
 from nin.support.progress import ProgressBar
+from nin.support.randomness import kept_randomness
 from nin.support.threads import threads
 from studies.scale_detection.task import ScaleTask
 
@@ -56,7 +57,7 @@ class ScaleNet(nn.Module):
         check_count("F", F, minimum=2)
         check_choice("activation", activation, ACTIVATIONS)
         sizes = [1] + [channels] * depth
-        with torch.random.fork_rng(devices=[]):  # torch's layers draw from the global generator when they are made
+        with kept_randomness():  # torch's layers draw from the global generator when they are made
             self.convolutions = nn.ModuleList(ScaledConv1d(a, b, F) for a, b in itertools.pairwise(sizes))
         self.activations = nn.ModuleList(ACTIVATIONS[activation]() for _ in range(depth))
         self.readout = nn.Parameter(torch.randn(channels, generator=generator))
@@ -88,7 +89,7 @@ def constant_net(
     kind = {1: nn.Conv1d, 2: nn.Conv2d}[dimensions]
     around = {"padding": "same", "padding_mode": "circular"} if stride == 1 else {}
     layers: dict[str, nn.Module] = {"act0": nn.ReLU()} if rectify_input else {}
-    with torch.random.fork_rng(devices=[]):
+    with kept_randomness():
         for k in range(1, depth + 1):
             layers[f"conv{k}"] = kind(1, 1, F, stride=stride, bias=False, dtype=torch.float64, **around)
             nn.init.constant_(layers[f"conv{k}"].weight, F**-dimensions)

@@ -21,6 +21,7 @@ from nin.probes.stability import (
     temperature_range,
 )
 from nin.probes.stability.deformations import draw_field
+from nin.support.randomness import own_randomness
 
 AT_ONCE = 200  # fields: 14 MB at 65 x 65
 
@@ -88,8 +89,7 @@ def network_checks(*, seed: int = 0) -> list[Check]:
     zero padding, partly homogeneous filters, and pairs without i = j.
     """
     x = smooth_images(40, seed=seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with own_randomness(seed):
         W = nn.Linear(784, 5, bias=False, dtype=torch.float64)
         around = {"padding": 1, "dtype": torch.float64}
         circular = nn.Conv2d(1, 8, 3, padding_mode="circular", **around)

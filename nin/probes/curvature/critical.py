@@ -17,6 +17,7 @@ from nin.probes.curvature.crossing import TOLERANCE, first_crossing
 from nin.probes.curvature.trials import Gradient, Loss, Samples, Sigmas, Trial, Trials
 from nin.support.arguments import check_choice, check_function, check_number, described
 from nin.support.precision import widened
+from nin.support.randomness import kept_randomness
 
 TRIALS, JUDGES = 4, 32  # a standard error of 15 to 25 %, near the scatter of the onset itself: benchmarks/critical.py
 
@@ -157,7 +158,7 @@ def critical_rates(
         noisy, x, y, loss=loss, batch_size=batch_size, generator=generator,
         trials=trials, judges=judges, steps=steps, chunk=chunk, forward=forward,
     )  # fmt: skip
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    with kept_randomness():
         descents = (Descent(drawn, drawn.sigmas(sigma), optimizer=optimizer, judged=judged) for sigma in sigmas)
         return [descent.critical_rate(tolerance, rise) for descent in descents]
 

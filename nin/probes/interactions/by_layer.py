@@ -26,6 +26,7 @@ from nin.probes.interactions.layer_table import compared, resampled, steady, tab
 from nin.probes.interactions.readouts import fit_readouts, head_readout
 from nin.probes.interactions.sparsest import check_splits
 from nin.support.arguments import check_choice, check_count, check_number, check_seed
+from nin.support.randomness import own_randomness
 
 N = 10  # foreground patches, as in the paper
 
@@ -197,8 +198,7 @@ def reinitialised(model: nn.Module, *, seed: int = 0) -> nn.Module:
     check_seed("seed", seed)
     fresh = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with own_randomness(seed):
         for module in fresh.modules():
             own = [parameter for parameter in module.parameters(recurse=False)]
             if hasattr(module, "reset_parameters"):

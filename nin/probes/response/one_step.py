@@ -13,6 +13,7 @@ from nin.model.functional import check_plain_weights, naming_derivatives
 from nin.model.views import Forward, Inputs, View, check_model, numbered
 from nin.probes.response.tangent_kernel import along, function_of
 from nin.support.arguments import check_function, check_kind
+from nin.support.randomness import kept_randomness
 
 Loss = Callable[..., Tensor]
 
@@ -98,7 +99,7 @@ class Stepper:
             raise ValueError(f"x has {count} and y has {targets} samples; pass the same number, at least one.")
         rows, (x, probe) = numbered("x", x, probe)
         model, copied = (View(network, rows, self.forward) for network in (self.model, self._copy))
-        with torch.random.fork_rng(devices=[]):
+        with kept_randomness():
             self._optimizer.step(lambda: self._backward(copied, x, y))
         with evaluating(model), torch.no_grad(), naming_derivatives():
             f, before = function_of(model)
