@@ -1,7 +1,7 @@
 """The local curvature <H>: the Hessian of the loss in the values that a node is added to, averaged over samples."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Literal
 
@@ -18,6 +18,7 @@ from nin.model.sites import find_site
 from nin.model.views import Forward, Inputs, targeted, viewed
 from nin.probes.curvature.differentiable import Loss, check_finite, check_mean, check_samples, twice_differentiable
 from nin.probes.curvature.lanczos import Mode, lanczos
+from nin.probes.curvature.perceptron import in_closed_form, perceptron_hessian
 from nin.support.arguments import check_choice, check_count
 from nin.support.memory import check_memory, kept_of
 from nin.support.precision import widened
@@ -44,8 +45,8 @@ def local_hessian(
     """<H> = mean_i d^2 ell_i / dz_i dz_i^T at the pre-activation z of a layer, without noise.
 
     This is the exact Hessian, at delta = 0, of delta -> mean_i ell(f(x_i; z_i + delta), y_i) with one shift shared by
-    all samples; it takes d gradient passes and 3 d^2 numbers of memory. Autograd omits the delta functions at the kinks
-    of ReLU. The model is measured in eval mode and not changed.
+    all samples; it takes d gradient passes (less for `nin.model.networks.MLP`: `python -m benchmarks hessians`) and
+    3 d^2 numbers of memory. Autograd omits the delta functions at the kinks of ReLU. The model is not changed.
 
     x, y        tensors with one row for each sample, or sequences or mappings of them: model(x), model(*x), model(**x)
     loss        loss(outputs, y) -> the mean or the per-sample losses, which are averaged
@@ -66,8 +67,7 @@ def local_hessian(
         "use extremes, which needs products with vectors alone",
         device=curvature.delta.device,
     )
-    curvature.check_memory(curvature.d)
-    return curvature @ torch.eye(curvature.d).to(curvature.delta)
+    return curvature.dense()
 
 
 def extremes(
@@ -116,10 +116,10 @@ def top_mode(
     `local_hessian`.
     """
     curvature = LocalHessian(model, layer, x, y, loss=loss, at=at, forward=forward)
-    curvature.check_memory(curvature.d if curvature.d <= DENSE_LIMIT else 1)
     if curvature.d > DENSE_LIMIT:
+        curvature.check_memory(1)
         return lanczos(curvature.product, curvature.d, like=curvature.delta)[0]
-    hessian = widened(curvature @ torch.eye(curvature.d).to(curvature.delta))
+    hessian = widened(curvature.dense())
     with threads(1):  # on more, LAPACK rounds differently
         values, vectors = torch.linalg.eigh(hessian)
     return Mode.of(values[-1], vectors[:, -1], hessian @ vectors[:, -1], like=curvature.delta)
@@ -237,6 +237,7 @@ class LocalHessian:
         check_finite(dict(model.named_parameters()))
         check_repeats(model, x)
         self.model, self.count, self.loss = model, len(x), loss
+        self.closed = partial(perceptron_hessian, model, layer, x, y) if in_closed_form(model, layer, at, x) else None
         size = batch_size or len(x)
         self.parts = list(zip(x.split(size), y.split(size), strict=True))
         if len(self.parts) > 1:
@@ -281,6 +282,14 @@ class LocalHessian:
                 product = torch.vmap(lambda v, pull_back=pull_back: pull_back(v)[0], chunk_size=AT_ONCE)
                 total += len(x) / self.count * product(vectors)  # (k, d)
         return total
+
+    def dense(self) -> Float[Tensor, "d d"]:
+        """<H> itself, in closed form where there is one; ValueError if it does not fit into memory."""
+        if self.closed:
+            with suppress(ValueError), twice_differentiable(self.model):  # a loss that is not a mean over samples
+                return self.closed(loss=self.loss)
+        self.check_memory(self.d)
+        return self @ torch.eye(self.d).to(self.delta)
 
     def product(self, v: Tensor) -> Tensor:
         """<H> v."""
