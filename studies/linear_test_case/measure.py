@@ -197,14 +197,15 @@ def random_walk(
     z = network.layers[0](data.x_train.double()).detach().requires_grad_()
     (g,) = torch.autograd.grad(0.5 * (network.layers[1](z) - data.y_train.double()).square().sum(), z)  # (samples, N)
     generator = torch.Generator().manual_seed(seed)
-    squares = []
-    for count in [1000] * (draws // 1000):
-        index = torch.randint(samples, (count, batch), generator=generator)
-        eps = sigma * torch.randn(count, batch, dtype=torch.float64, generator=generator)
-        weights = torch.zeros(count, samples, dtype=torch.float64).scatter_add_(1, index, eps) / batch
-        squares.append((eta * weights @ g).square().sum(1))  # |dW_NI|^2 of each draw
+    total, drawn = 0.0, draws // 1000 * 1000
+    weights, change = g.new_empty(1000, samples), g.new_empty(1000, width)  # written over: new ones fragment the heap
+    for _ in range(draws // 1000):
+        index = torch.randint(samples, (1000, batch), generator=generator)
+        eps = sigma * torch.randn(1000, batch, dtype=torch.float64, generator=generator)
+        torch.mm(weights.zero_().scatter_add_(1, index, eps), g, out=change)  # sum_i eps_i g_i of each draw
+        total += (eta / batch * change).square().sum().item()
     predicted = theory.random_walk(eta, sigma, float(g.square().sum(1).mean()), batch)
-    return float(torch.cat(squares).mean()), float(predicted)
+    return total / drawn, float(predicted)
 
 
 def random_states(width: int, count: int, *, seed: int = 0) -> LinearState:

@@ -53,7 +53,11 @@ def server(request, tmp_path_factory):
             yield psutil.Process(process.pid), f"http://127.0.0.1:{port}/", page
         finally:
             process.terminate()
-            process.wait(30)
+            try:
+                process.wait(60)
+            finally:
+                process.kill()  # a server that still waits for a kernel on a busy machine outlives no test
+                process.wait()
 
 
 def until(done, seconds: float = 60) -> None:
