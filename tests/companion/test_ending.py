@@ -30,8 +30,9 @@ def clone(tmp_path):
 
 
 def heeding() -> None:
-    """Under nohup SIGHUP is ignored, and a child inherits that."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    """Under nohup SIGHUP is ignored, in the background of a script SIGINT, and a child inherits that."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def started(

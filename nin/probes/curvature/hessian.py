@@ -237,7 +237,6 @@ class LocalHessian:
         check_finite(dict(model.named_parameters()))
         check_repeats(model, x)
         self.model, self.count, self.loss = model, len(x), loss
-        self.closed = partial(perceptron_hessian, model, layer, x, y) if in_closed_form(model, layer, at, x) else None
         size = batch_size or len(x)
         self.parts = list(zip(x.split(size), y.split(size), strict=True))
         if len(self.parts) > 1:
@@ -246,6 +245,7 @@ class LocalHessian:
                 check_mean([model(part) for part, _ in self.parts], list(y.split(size)), loss)
         # one shift for all samples and tokens, so that their axes do not matter
         site = find_site(model, layer, at=at, example=x[:2], batch_axis=0)
+        self.closed = partial(perceptron_hessian, model, layer, x, y) if in_closed_form(model, layer, at, x) else None
         self.delta = torch.zeros(site.shape).to(weight_like(model, layer)).flatten()
         self.d, self.shape = len(self.delta), (1, *site.shape)
         self.noisy = NoisyNetwork(
