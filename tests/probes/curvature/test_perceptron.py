@@ -12,6 +12,7 @@ from nin.model.networks import MLP
 from nin.probes.curvature import hessian, local_hessian, perceptron, top_mode
 from nin.probes.curvature.hessian import LocalHessian
 from nin.probes.curvature.perceptron import in_closed_form
+from nin.support.threads import threads
 
 SIZES = (7, (9, 11, 6), 4)
 KINDS = {"relu": torch.relu, "tanh": torch.tanh, "softplus": F.softplus, "linear": lambda z: z}
@@ -53,7 +54,7 @@ def by_autograd(model, layer, x, y, loss):
             h = KINDS[model.activation](z + delta if index == layer else z)
         return loss(z + delta if layer == len(model.layers) - 1 else z, y).mean()
 
-    return torch.func.hessian(shifted)(x.new_zeros(model.layers[layer].out_features))
+    return torch.func.jacrev(torch.func.grad(shifted))(x.new_zeros(model.layers[layer].out_features))
 
 
 @pytest.mark.parametrize("loss", [F.cross_entropy, fourth])
@@ -142,3 +143,15 @@ def test_it_is_used_for_the_networks_of_the_papers_alone(batch, monkeypatch):
     monkeypatch.setattr(hessian.LocalHessian, "__matmul__", lambda *_: pytest.fail("it went by products"))
     torch.testing.assert_close(local_hessian(model, "layers.1", x, y, loss=F.cross_entropy), before[0])
     assert top_mode(model, "layers.1", x, y, loss=F.cross_entropy).lam == before[1].lam
+
+
+@pytest.mark.parametrize("kind", ["relu", "softplus"])
+def test_the_number_of_threads_changes_no_bit(kind):
+    """A run's lambda_H is the same in a process of one thread and in one of two."""
+    model = MLP(64, (128, 128), 10, activation=kind, generator=seeded(1))
+    x, y = torch.randn(1437, 64, generator=seeded(2)), torch.randint(10, (1437,), generator=seeded(3))
+    found = []
+    for count in (1, 2):
+        with threads(count):
+            found.append(local_hessian(model, "layers.0", x, y, loss=F.cross_entropy))
+    assert torch.equal(*found)
