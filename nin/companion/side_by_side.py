@@ -169,7 +169,7 @@ def _environment(figures: Path, jobs: int) -> Iterator[Path]:
             "PYTHONPATH": _before(str(Path(nin.__file__).parents[1]), "PYTHONPATH"),
             "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # silences the debugger's note on frozen modules
             "MALLOC_MMAP_THRESHOLD_": str(2**23),  # glibc: larger tensors are freed at once and leave no holes
-            "MALLOC_TRIM_THRESHOLD_": str(2**27),  # the memory of smaller ones is kept for the next: a tenth of 06
+            "MALLOC_TRIM_THRESHOLD_": str(2**27),  # and that of smaller ones is kept for the next
         }
         variables |= cores.variables(max(1, cores.cores() // jobs))
         if data := paths.data():

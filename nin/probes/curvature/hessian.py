@@ -1,7 +1,7 @@
 """The local curvature <H>: the Hessian of the loss in the values that a node is added to, averaged over samples."""
 
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from functools import partial
 from typing import Literal
 
@@ -237,14 +237,12 @@ class LocalHessian:
         check_finite(dict(model.named_parameters()))
         check_repeats(model, x)
         self.model, self.count, self.loss = model, len(x), loss
-        size = batch_size or len(x)
-        self.parts = list(zip(x.split(size), y.split(size), strict=True))
+        self.parts = list(zip(*(values.split(batch_size or len(x)) for values in (x, y)), strict=True))
         if len(self.parts) > 1:
             check_independent(model, x)
             with evaluating(model), torch.no_grad():
-                check_mean([model(part) for part, _ in self.parts], list(y.split(size)), loss)
-        # one shift for all samples and tokens, so that their axes do not matter
-        site = find_site(model, layer, at=at, example=x[:2], batch_axis=0)
+                check_mean([model(part) for part, _ in self.parts], [targets for _, targets in self.parts], loss)
+        site = find_site(model, layer, at=at, example=x[:2], batch_axis=0)  # one shift for all samples and tokens
         self.closed = partial(perceptron_hessian, model, layer, x, y) if in_closed_form(model, layer, at, x) else None
         self.delta = torch.zeros(site.shape).to(weight_like(model, layer)).flatten()
         self.d, self.shape = len(self.delta), (1, *site.shape)
@@ -284,10 +282,12 @@ class LocalHessian:
         return total
 
     def dense(self) -> Float[Tensor, "d d"]:
-        """<H> itself, in closed form where there is one; ValueError if it does not fit into memory."""
+        """<H> itself, in closed form where there is one; ValueError if its products do not fit into memory."""
         if self.closed:
-            with suppress(ValueError), twice_differentiable(self.model), threads(1):  # on more, sums round differently
-                return self.closed(loss=self.loss)
+            with twice_differentiable(self.model), threads(1):  # on more, long sums round differently
+                found = self.closed(loss=self.loss)
+            if found is not None:
+                return found
         self.check_memory(self.d)
         return self @ torch.eye(self.d).to(self.delta)
 

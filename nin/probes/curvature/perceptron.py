@@ -7,7 +7,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from nin.model.networks import ACTIVATIONS, MLP, ScaledLinear
-from nin.probes.curvature.differentiable import Loss, check_mean
+from nin.probes.curvature.differentiable import Loss, is_mean
 
 SLICE = 2**19  # numbers of A at a time, 2 MiB, about a core's cache; the time is the same within a fifth up to 2^21
 # phi' and phi'' from z and h = phi(z); None: zero everywhere, as autograd has it at the kinks of ReLU too
@@ -26,32 +26,33 @@ def in_closed_form(model: nn.Module, layer: str, at: str | None, x: Tensor) -> b
     bare = all(type(part) is ScaledLinear for part in model.layers) and layer.startswith("layers.")
     parts = list(model.modules())
     hooked = any(part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part) for part in parts)
-    return bare and not hooked and not torch.nn.modules.module._has_any_global_hook()
+    hooked = hooked or torch.nn.modules.module._has_any_global_hook()
+    return bare and not hooked and not torch.is_autocast_enabled(x.device.type)
 
 
 @torch.no_grad()
 def perceptron_hessian(
     model: MLP, layer: str, x: Float[Tensor, "n inputs"], y: Shaped[Tensor, "n ..."], *, loss: Loss
-) -> Float[Tensor, "d d"]:
+) -> Float[Tensor, "d d"] | None:
     """<H> at the pre-activation of `layers.k`, with A_l = dz_l / dz_k (d_l, d) for each sample, A_k = 1:
 
         H = sum_(k <= l < L) A_l^T diag(phi''(z_l) dl/dh_l) A_l + A_L^T (d^2 l / df^2) A_L,    A_(l+1) = W A_l phi'(z_l)
 
-    averaged over the samples, of which some are taken at a time. Where phi'' = 0 only A_L is needed, and comes from the
-    side of the few outputs. Raises ValueError for a loss that is not a mean over the samples.
+    averaged over the samples, of which some are taken at a time; None for a loss that is not a mean over them. Where
+    phi'' = 0 only A_L is needed, and is built from the outputs down if these are fewer than the d units.
     """
     start = int(layer.removeprefix("layers."))
     sizes = [part.out_features for part in model.layers[start:]]
-    most = sizes[-1] * max(sizes) if SLOPES[model.activation][1] is None else sizes[0] * max(sizes[1:], default=1)
+    down = SLOPES[model.activation][1] is None and sizes[-1] < sizes[0]
+    most = (sizes[-1] if down else sizes[0]) * max(sizes)
     parts = list(zip(*(values.split(max(1, SLICE // most)) for values in (x, y)), strict=True))
-    if len(parts) > 1:
-        check_mean([model(part) for part, _ in parts], [targets for _, targets in parts], loss)
-    return sum(len(part) / len(x) * _of_part(model, start, part, targets, loss) for part, targets in parts)
+    if len(parts) > 1 and not is_mean([model(part) for part, _ in parts], [targets for _, targets in parts], loss):
+        return None
+    return sum(len(part) / len(x) * _of_part(model, start, part, targets, loss, down) for part, targets in parts)
 
 
-def _of_part(model: MLP, start: int, x: Tensor, y: Tensor, loss: Loss) -> Float[Tensor, "d d"]:
-    slope, bend = SLOPES[model.activation]
-    phi = ACTIVATIONS[model.activation]
+def _of_part(model: MLP, start: int, x: Tensor, y: Tensor, loss: Loss, down: bool) -> Float[Tensor, "d d"]:
+    phi, (slope, bend) = ACTIVATIONS[model.activation], SLOPES[model.activation]
     slopes, bends = [], []  # phi'(z_l), phi''(z_l) of the layers from start on, without the last
     z = model.layers[0](x)
     for index, following in enumerate(model.layers[1:]):
@@ -61,26 +62,21 @@ def _of_part(model: MLP, start: int, x: Tensor, y: Tensor, loss: Loss) -> Float[
             bends.append(None if bend is None else bend(z, h))
         z = following(h)
     weights = [part.weight * part.scale for part in model.layers[start + 1 :]]  # (d_(l+1), d_l)
-    gradient = torch.func.grad(lambda f: loss(f, y).mean())
-    g, curved = torch.func.vjp(gradient, z)  # (n, C): dl/df
-    if bend is None:
+    g, curved = torch.func.vjp(torch.func.grad(lambda f: loss(f, y).mean()), z)  # dl/df (n, C)
+    if down:
         return _outer(_from_outputs(weights, slopes, z), curved)
-    pulls = []  # dl/dh_l, the last first
-    for weight, phi1 in zip(weights[::-1], slopes[::-1], strict=True):
-        pulls.append(g @ weight)
-        g = pulls[-1] * phi1
-    total, A = None, None  # A_l (n, d_l, d); None: the unit matrix
-    for weight, phi1, phi2, pull in zip(weights, slopes, bends, pulls[::-1], strict=True):
-        c = phi2 * pull  # (n, d_l)
-        if A is None:
-            total = torch.diag(c.sum(0))
-            A = weight * phi1.unsqueeze(1)  # (n, d_(l+1), d)
-        else:
-            total = total + (c.unsqueeze(2) * A).flatten(0, 1).mT @ A.flatten(0, 1)
-            A = weight @ (phi1.unsqueeze(2) * A)
-    if A is None:  # the last layer itself
-        A = torch.eye(z.shape[1]).to(z).expand(len(z), -1, -1)
-        total = x.new_zeros(A.shape[1:])
+    for place in reversed(range(len(weights))):
+        g = g @ weights[place]  # dl/dh_l
+        if bend is not None:
+            bends[place] = bends[place] * g
+        g = g * slopes[place]
+    units = model.layers[start].out_features
+    A = torch.eye(units).to(z).expand(len(x), -1, -1)  # (n, d_l, d)
+    total = x.new_zeros(units, units)
+    for place, (weight, phi1, c) in enumerate(zip(weights, slopes, bends, strict=True)):
+        if c is not None:
+            total += torch.diag(c.sum(0)) if not place else (c.unsqueeze(2) * A).flatten(0, 1).mT @ A.flatten(0, 1)
+        A = weight @ (phi1.unsqueeze(2) * A) if place else weight * phi1.unsqueeze(1)
     return total + _outer(A, curved)
 
 

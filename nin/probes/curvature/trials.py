@@ -15,6 +15,7 @@ from nin.model.layer_weights import by_layer
 from nin.model.nodes import NoisyNetwork
 from nin.model.noise import draw_noise
 from nin.model.views import Forward, Inputs, targeted, viewed
+from nin.probes.curvature.differentiable import is_mean
 from nin.support.arguments import check_count, check_number
 from nin.support.precision import matching
 from nin.support.randomness import check_generator
@@ -153,10 +154,12 @@ class Trials:
             yield losses.mean() * len(y)
 
     def _check_mean(self, outputs: Tensor, y: Tensor, losses: Tensor) -> None:
-        """ValueError for a loss that changes if each sample counts twice: chunks of a sum cannot be put together."""
+        """ValueError for a loss that changes if each sample counts twice, or is not the mean of those of its halves."""
         if not losses.dim():
             twice = self.loss(torch.cat([outputs, outputs]), torch.cat([y, y])).item()
-            if np.isfinite(twice) and not np.isclose(twice, losses.item(), rtol=1e-3):
+            changed = np.isfinite(twice) and not np.isclose(twice, losses.item(), rtol=1e-3)
+            half = -(-len(y) // 2)
+            if changed or (np.isfinite(twice) and not is_mean(outputs.split(half), y.split(half), self.loss)):
                 raise ValueError(f"loss is not a mean over samples, so chunk={self.chunk} would change it; use None.")
 
     def _draw(self, x: Tensor, y: Tensor, batch_size: int, judges: int, steps: int) -> Trial:

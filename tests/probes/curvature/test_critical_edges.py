@@ -135,3 +135,14 @@ def test_a_sum_over_samples_is_not_cut_into_chunks(reduction):
             critical_rate(noisy, x, y, **given, generator=seeded(), chunk=3)
     else:
         assert critical_rate(noisy, x, y, **given, generator=seeded(), chunk=3).rate == pytest.approx(whole, rel=1e-6)
+
+
+def test_weighted_samples_are_not_cut_into_chunks():
+    """Counted twice they give the same; in pieces each of them is divided by its own weights."""
+    noisy = network()
+    x, y = task()
+    loss = nn.CrossEntropyLoss(weight=torch.linspace(0.5, 2, int(y.max()) + 1).to(x))
+    given = {"loss": loss, "batch_size": 8, "trials": 2, "judges": 6}
+    assert critical_rate(noisy, x, y, **given, generator=seeded()).rate > 0
+    with pytest.raises(ValueError, match="loss is not a mean over samples, so chunk=4 would change it"):
+        critical_rate(noisy, x, y, **given, generator=seeded(), chunk=4)

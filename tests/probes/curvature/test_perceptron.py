@@ -75,10 +75,51 @@ def test_it_is_the_hessian(kind, loss, batch, monkeypatch):
 def test_a_loss_that_is_no_mean_over_samples_goes_by_products(batch, monkeypatch):
     monkeypatch.setattr(perceptron, "SLICE", 400)
     model = network()
-    with pytest.raises(ValueError, match="not a mean"):
-        perceptron.perceptron_hessian(model, "layers.1", *batch, loss=ranked)
+    assert perceptron.perceptron_hessian(model, "layers.1", *batch, loss=ranked) is None
     found = local_hessian(model, "layers.1", *batch, loss=ranked)
     torch.testing.assert_close(found, by_autograd(model, 1, *batch, ranked), rtol=1e-10, atol=1e-12)
+
+
+def ignoring(outputs, y):
+    """The samples that count differ in number from batch to batch, their losses hardly."""
+    return F.cross_entropy(outputs, torch.where(y == 3, -100, y))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ignored_targets_are_noticed_where_all_losses_are_nearly_equal(dtype, monkeypatch):
+    """The value is that of the mean over batches to 1e-4; the rival, their mean, is another matrix."""
+    monkeypatch.setattr(perceptron, "SLICE", 2000)
+    model = MLP(20, (32, 24), 10, activation="softplus", dtype=dtype, generator=seeded(0))
+    model.layers[2].weight.data *= 1e-2
+    x, y = torch.randn(500, 20, generator=seeded(1)).to(dtype), torch.randint(10, (500,), generator=seeded(2))
+    parts = list(zip(x.split(9), y.split(9), strict=True))
+    values = [len(t) / len(y) * ignoring(model(part), t).item() for part, t in parts]
+    assert abs(sum(values) / ignoring(model(x), y).item() - 1) < 1e-4
+    exact = by_autograd(model, 0, x, y, ignoring).detach()
+    rival = sum(len(t) / len(y) * by_autograd(model, 0, part, t, ignoring) for part, t in parts).detach()
+    close = 1e-5 if dtype == torch.float32 else 1e-11
+    found = local_hessian(model, "layers.0", x, y, loss=ignoring)
+    assert (found - exact).norm() < close * exact.norm() and (rival - exact).norm() > 1e-3 * exact.norm()
+    with pytest.raises(ValueError, match="it is not a mean over samples"):
+        local_hessian(model, "layers.0", x, y, loss=ignoring, batch_size=9)
+
+
+def test_under_autocast_the_products_are_those_of_autocast(batch):
+    model = MLP(*SIZES, generator=seeded(1))
+    x, y = batch[0].float(), batch[1]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert not in_closed_form(model, "layers.1", None, x)
+        assert local_hessian(model, "layers.1", x, y, loss=F.cross_entropy).dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["relu", "linear"])
+def test_it_holds_for_more_outputs_than_units_too(kind):
+    model = MLP(5, (6, 7), 30, activation=kind, dtype=torch.float64, generator=seeded(1))
+    x, y = (torch.randn(11, size, dtype=torch.float64, generator=seeded(size)) for size in (5, 30))
+    loss = lambda f, y: ((f - y) ** 4).sum(1)  # noqa: E731
+    for layer in range(3):
+        found, exact = local_hessian(model, f"layers.{layer}", x, y, loss=loss), by_autograd(model, layer, x, y, loss)
+        torch.testing.assert_close(found, exact, rtol=0, atol=1e-12 * exact.abs().max().item())
 
 
 def doubled(module, inputs, output):
@@ -111,7 +152,7 @@ class Doubled(MLP):
 
 
 @pytest.mark.parametrize("make", [hooked, normed, overridden, lambda: Doubled(*SIZES, dtype=torch.float64)])
-def test_what_is_no_bare_perceptron_goes_by_products(make, batch, monkeypatch):
+def test_what_is_no_bare_perceptron_goes_by_products(make, batch):
     """The rival, the closed form of its layers, is another matrix."""
     model = make()
     x, y = batch
