@@ -21,7 +21,7 @@ from nin.training.ensemble import Ensemble
 from nin.training.expected import spread_evenly
 from nin.training.objective import Objective, OwnLoss
 from nin.training.one_by_one import OneByOne
-from nin.training.operations import operations
+from nin.training.operations import largest_product
 from nin.training.recorder import EARLY, Recorder
 from nin.training.stacking import check_stackable
 from nin.training.start import build, cast, kappa_avg, members, with_node
@@ -105,9 +105,8 @@ def train(
     runs = [*configs, *added]
     least = (Ensemble if alone is None else OneByOne).at_least
     chosen = _at_least(least, torch.arange(len(configs)))
-    some = cast(data.x_train[:2], DTYPES[first.dtype]).cpu()
-    largest = operations(plain, some).largest * first.batch_size // len(some)
-    few = threads_for(largest * (len(chosen) if alone is None else 1))
+    largest = largest_product(plain, cast(data.x_train[:2], DTYPES[first.dtype]).cpu())
+    few = threads_for(first.batch_size * largest * (len(chosen) if alone is None else 1))
     with threads(few):
         made, modes = members(runs, data, network, objective=objective, device=device)
     data = data.to(DTYPES[first.dtype], device)

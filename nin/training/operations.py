@@ -35,3 +35,12 @@ def operations(network: nn.Module, x: Tensor) -> Operations:
     with kept_randomness(), evaluating(network), torch.no_grad(), Operations() as found:
         network(x)
     return found
+
+
+def largest_product(network: nn.Module, x: Tensor) -> int:
+    """The multiply-adds of the largest product or convolution for one sample, from a pass over a few.
+
+    At least one for each number of the largest weight: recurrent layers and fused attention are counted as none.
+    """
+    weights = max((parameter.numel() for parameter in network.parameters()), default=0)
+    return max(operations(network, x).largest // len(x), weights)

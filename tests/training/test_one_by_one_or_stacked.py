@@ -12,7 +12,7 @@ from torch import nn
 from nin import RunConfig, train
 from nin.model.dataset import Dataset
 from nin.training import together
-from nin.training.operations import operations
+from nin.training.operations import largest_product, operations
 from nin.training.together import why_alone
 
 CONFIG = RunConfig(
@@ -111,3 +111,13 @@ def test_operations_are_counted_by_hand_and_change_nothing():
     assert (found.total, found.largest) == (sum(by_hand), max(by_hand))
     assert all(module.training for module in network.modules()) and torch.equal(torch.get_rng_state(), drawn)
     assert all(torch.equal(b, before[name]) for name, b in network.named_buffers())
+
+
+def test_the_largest_product_is_known_where_torch_counts_none():
+    """A convolution is more than its weights, once at each place; a recurrent layer, fused, at least as many."""
+    recurrent = nn.LSTM(4, 50, batch_first=True)
+    assert operations(recurrent, torch.zeros(2, 5, 4)).total == 0
+    assert largest_product(recurrent, torch.zeros(2, 5, 4)) == 4 * 50 * 50
+    assert largest_product(nn.Conv2d(1, 4, 3), torch.zeros(2, 1, 10, 10)) == 64 * 4 * 9
+    assert largest_product(nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 7)), torch.zeros(2, 3)) == 35
+    assert largest_product(nn.Flatten(), torch.zeros(2, 3)) == 0
