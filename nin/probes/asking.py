@@ -39,8 +39,9 @@ def ask(name: str, probe: Probe, model: nn.Module, x: Tensor, y: Tensor, *, seed
 
     The probe gets copies of the network (without its node, in eval mode) and of the probe set. It returns a DataFrame
     of numbers, text or truth values whose columns have unique names other than run, step and failure. The seed fixes
-    what the probe draws from the global generators of torch, NumPy and Python, which are restored afterwards. Gradients
-    are enabled during the call.
+    what the probe draws from the global generators of torch, NumPy and Python, which are restored afterwards; other
+    threads that call nin wait until then, so a probe must not wait for such threads. Gradients are enabled during the
+    call.
     Raises ProbeError for a probe that changed the network, naming the changes, or that returned anything else; errors
     of the probe itself pass through.
     """

@@ -14,6 +14,7 @@ from nin.support.threads import ONE_THREAD_BELOW, fit, threads_for
 from nin.support.threads import threads as on
 
 NONE = 9223372036854771712  # of version 1: no limit
+MANY = max(ONE_THREAD_BELOW.values())  # multiply-adds that all threads share
 
 
 @pytest.fixture
@@ -150,9 +151,6 @@ def test_threads_that_sleep_share_larger_products_only(environ, sleeps, monkeypa
     least, most = ONE_THREAD_BELOW["spin"], ONE_THREAD_BELOW["sleep"]
     assert least < most and place.asleep() == sleeps
     assert [threads_for(n) for n in (least - 1, least, most - 1, most)] == [1, *(2 * [1 if sleeps else None]), None]
-
-
-MANY = max(ONE_THREAD_BELOW.values())
 
 
 def test_torch_keeps_to_the_cores_unless_a_person_chose(monkeypatch):
