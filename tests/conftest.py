@@ -46,8 +46,16 @@ def checked_anew():
     checking.calls.clear()
 
 
+@pytest.fixture(autouse=True, scope="module")
+def own_source_of_a_module():
+    """What other modules' tests and fixtures have begun is not the source of what this one's fixtures draw."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(provenance, "_source", provenance.Source())
+        yield
+
+
 @pytest.fixture(autouse=True)
-def own_source(monkeypatch):
+def own_source(own_source_of_a_module, monkeypatch):
     """What another test, or a fixture of its module, has begun is not the source of this one's figures."""
     monkeypatch.setattr(provenance, "_source", provenance.Source())
 

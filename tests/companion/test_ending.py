@@ -15,7 +15,9 @@ PARAMETERS = 'profile: str = "quick"  # parameter set'
 SLEEP = """import os, pathlib, time
 folder = pathlib.Path(os.environ["NIN_FIGURES"])
 folder.mkdir(parents=True, exist_ok=True)
-(folder / f"pid{os.getpid()}").write_text(str(os.getpid()))
+begun = folder / f"begun{os.getpid()}"
+begun.write_text(str(os.getpid()))
+begun.rename(folder / f"pid{os.getpid()}")  # whole as soon as it is seen
 time.sleep(600)"""
 LIMIT = 5  # seconds in which everything has ended
 
@@ -43,13 +45,19 @@ def started(
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeding, **options
     )
-    for _ in range(1200):
-        if len(list(clone.glob("out/**/pid*"))) >= sleeping or process.poll() is not None:
-            break
-        time.sleep(0.1)
-    assert process.poll() is None, process.communicate()
-    family = psutil.Process(process.pid).children(recursive=True)
-    assert {int(path.read_text()) for path in clone.glob("out/**/pid*")} <= {child.pid for child in family}
+    try:
+        for _ in range(1200):
+            if len(list(clone.glob("out/**/pid*"))) >= sleeping or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        assert process.poll() is None
+        family = psutil.Process(process.pid).children(recursive=True)
+        kernels = {int(path.read_text()) for path in clone.glob("out/**/pid*")}
+        assert len(kernels) >= sleeping and kernels <= {child.pid for child in family}
+    except BaseException:
+        process.kill()
+        print(*process.communicate(), sep="\n")
+        raise
     return process, family
 
 
