@@ -10,6 +10,7 @@ from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation
 
+from nin.support.layout import lay_out
 from nin.support.legible import COVERED, covered
 
 NARROW = 5.0  # inches: a figure of less width is narrow
@@ -59,20 +60,20 @@ class NarrowFigure(Figure):
                     ax.set_ylabel(ax.get_ylabel() or first.get_ylabel())
         rows = sum(len(block) for block in self.blocks)
         self.set_figheight(rows * self.row + 1.5)  # a layout without room is none
-        self.draw_without_rendering()
+        lay_out(self)
         self._give_room()
         for ax in self.axes:
             width, height = ax.bbox.size
             for text, room, turned in ((ax.yaxis.label, height, True), (ax.xaxis.label, width, False),
                                        (ax.title, width, False)):  # fmt: skip
                 _break(text, 1.1 * room, turned)
-        self.draw_without_rendering()
+        lay_out(self)
         self._give_room()
         for ax in self.axes:
             legend = ax.get_legend()
             if legend and ax.axison and (covered(ax, legend) > COVERED or _too_large(ax, legend)):
                 self._hang(ax, legend)
-                self.draw_without_rendering()
+                lay_out(self)
                 self._give_room()
 
     def _give_room(self) -> None:
@@ -83,13 +84,13 @@ class NarrowFigure(Figure):
             there = sum(ax.get_position().height for ax in rows) * self.get_figheight()
             if before is not None and abs(there - before) < 0.3 * abs(missing):  # its width limits an image
                 self.set_figheight(len(rows) * self.row)
-                self.draw_without_rendering()
+                lay_out(self)
                 return
             before, missing = there, PANEL * self.row * len(rows) - there
             if abs(missing) < 0.02:
                 return
             self.set_figheight(self.get_figheight() + missing)
-            self.draw_without_rendering()
+            lay_out(self)
 
     def _hang(self, ax: Axes, legend: Legend) -> None:
         """Put a legend below its panel's labels."""

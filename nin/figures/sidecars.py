@@ -186,14 +186,15 @@ class Saved:
     def _is_whole(self, suffix: str, content: bytes) -> bool:
         return self.sidecar.get("files", {}).get(suffix, hash_of(content)) == hash_of(content)
 
-    def drawn(self) -> Figure:
+    def drawn(self, *, settled: bool = True) -> Figure:
         """The figure, drawn from its table and arguments with the current rcParams; the caller closes it.
 
+        settled  False leaves `settle` of a figure for one column to the caller
         Raises ValueError, with the cause, if the table is missing or the draw function does not accept it.
         """
         draw, table, before = self.draw, self.table(), plt.get_fignums()  # these have their own messages
         try:
-            return drawn_from(draw, table, self.sidecar["arguments"])
+            return drawn_from(draw, table, self.sidecar["arguments"], settled=settled)
         except Exception as error:
             for number in set(plt.get_fignums()) - set(before):
                 plt.close(number)
@@ -202,11 +203,11 @@ class Saved:
             ) from error
 
 
-def drawn_from(draw: Draw, table: pd.DataFrame, arguments: Mapping[str, Any]) -> Figure:
+def drawn_from(draw: Draw, table: pd.DataFrame, arguments: Mapping[str, Any], *, settled: bool = True) -> Figure:
     """A figure that can be read in print; errors are the draw function's."""
     figure = draw(table, **arguments)
     make_legible(figure)
-    if isinstance(figure, NarrowFigure):
+    if settled and isinstance(figure, NarrowFigure):
         figure.settle()
     return figure
 

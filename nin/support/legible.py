@@ -13,6 +13,8 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 from matplotlib.transforms import Bbox
 
+from nin.support.layout import lay_out
+
 SMALLEST_TEXT = 6.0  # points; smaller text is hard to read in print
 FEWEST_LABELS = 2  # one labelled tick gives no scale
 DIGITS = ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 5), tuple(range(1, 10)))  # labelled on a log axis, the sparsest first
@@ -36,11 +38,11 @@ def make_legible(figure: Figure) -> None:
         if isinstance(size, int | float) and size < SMALLEST_TEXT:
             axis.set_tick_params(which="both", labelsize=SMALLEST_TEXT)
     with _positions_kept(figure):
-        figure.draw_without_rendering()
+        lay_out(figure)
         for _ in range(2):  # labels of another width change the panels
             if not any([_mend(axis) for axis in _axis_of(axes)]):
                 break
-            figure.draw_without_rendering()
+            lay_out(figure)
         for ax in axes:
             legend = ax.get_legend()
             if legend is not None and covered(ax, legend) > COVERED:
@@ -203,6 +205,6 @@ def _move(figure: Figure, ax: Axes, legend: Legend) -> None:
     """Put a legend where matplotlib finds the most room, unless it covers more there."""
     place, before = legend._loc, covered(ax, legend)
     legend.set_loc("best")
-    figure.draw_without_rendering()
+    lay_out(figure)
     if covered(ax, legend) > before:
         legend._loc = place

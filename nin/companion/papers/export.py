@@ -122,7 +122,7 @@ def draw(figure: Saved, look: dict[str, Any]) -> Figure:
     """`Saved.drawn` with rcParams over nin's style and no character below `fitting.SMALLEST_TEXT`."""
     with alone(look), large_scripts(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "constrained_layout not applied")  # _problem tells it
-        drawn = figure.drawn()
+        drawn = figure.drawn(settled=False)
         if enlarge(drawn):
             make_legible(drawn)
         if isinstance(drawn, NarrowFigure):

@@ -1,6 +1,7 @@
 """Whether a drawn figure can be read at its printed size: what does not fit, in words."""
 
 import contextlib
+import functools
 from collections.abc import Iterator
 
 import matplotlib as mpl
@@ -24,18 +25,19 @@ HIGHEST = 9.2  # inches: a page
 COVERED = 0.02  # part of a panel's curves below a legend
 SLACK = 0.5  # points
 
+_formulas = MathTextParser("path")
+_parsed = functools.lru_cache(1024)(MathTextParser._parse_cached.__wrapped__)  # formulas with large scripts
+
 
 @contextlib.contextmanager
 def large_scripts() -> Iterator[None]:
     """Let exponents and indices of formulas be SCRIPTS as large as their base."""
-    before = _mathtext.SHRINK_FACTOR
+    before = _mathtext.SHRINK_FACTOR, MathTextParser._parse_cached
     try:
-        _mathtext.SHRINK_FACTOR = SCRIPTS
-        MathTextParser._parse_cached.cache_clear()
+        _mathtext.SHRINK_FACTOR, MathTextParser._parse_cached = SCRIPTS, _parsed
         yield
     finally:
-        _mathtext.SHRINK_FACTOR = before
-        MathTextParser._parse_cached.cache_clear()
+        _mathtext.SHRINK_FACTOR, MathTextParser._parse_cached = before
 
 
 def smallest(text: Text) -> float:
@@ -46,7 +48,7 @@ def smallest(text: Text) -> float:
     font = FontProperties(size=size, math_fontfamily=text.get_math_fontfamily())
     with contextlib.suppress(ValueError):
         return min([size, *(glyph[1] for line in text.get_text().splitlines()
-                            for glyph in MathTextParser("path").parse(line, 72, font).glyphs)])  # fmt: skip
+                            for glyph in _formulas.parse(line, 72, font).glyphs)])  # fmt: skip
     return size
 
 
