@@ -135,17 +135,23 @@ class _Reader:
         """|f(x') - f(x)|^2 and |f(x'') - f(x)|^2 (draws, samples), and |f(x) - <f>|^2 (1, samples), by layer."""
         sums: dict[str, Tensor] = {}
         for part in self.read(clean, lambda name, f: f.sum(0, dtype=widest(f))):
-            sums = {name: sums.get(name, 0) + value for name, value in part.items()}
-        means = {name: value / sum(map(len, clean)) for name, value in sums.items()}
+            for name, value in part.items():
+                sums[name] = sums[name].add_(value) if name in sums else value
+        samples, start = sum(map(len, clean)), 0
+        means = {name: value / samples for name, value in sums.items()}
+        # Made before the passes: what a pass leaves behind would lie between the outputs that it frees, as holes.
+        kept = {name: [np.empty((rows, samples)) for rows in (self.draws, self.draws, 1)] for name in means}
 
-        def distances(name: str, f: Tensor) -> list[NDArray]:
+        def distances(name: str, f: Tensor) -> bool:
             f, deformed, noisy = self._parts(f)
             changes = deformed - f, noisy - f, (f - matching(means[name], f))[None]
-            return [change.square().sum(-1, dtype=widest(change)).cpu().double().numpy() for change in changes]
+            for whole, change in zip(kept[name], changes, strict=True):
+                whole[:, start : start + len(f)] = change.square().sum(-1, dtype=widest(change)).cpu()
+            return True
 
-        read = list(self.read(map(_together, chunks()), distances))
-        by_layer = {name: zip(*(part[name] for part in read), strict=True) for name in means}
-        return {name: [np.concatenate(chunked, axis=1) for chunked in kinds] for name, kinds in by_layer.items()}
+        for x, _ in zip(clean, self.read(map(_together, chunks()), distances), strict=True):
+            start += len(x)
+        return kept
 
     def outputs_of(self, layer: str, chunks: Chunks) -> tuple[Tensor, Tensor, Tensor]:
         """f(x) (samples, d), f(x') and f(x'') (draws, samples, d) of one layer."""
