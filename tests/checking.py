@@ -10,7 +10,7 @@ from types import FunctionType
 
 import jaxtyping
 
-OFTEN = 20  # calls of a function that are checked in a test
+OFTEN = 5  # calls of a function that are checked in a test
 calls: Counter[str] = Counter()  # by the function's name: kept closures would keep what they hold
 
 

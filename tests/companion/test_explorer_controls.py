@@ -82,6 +82,7 @@ def counted(monkeypatch) -> list[float]:
     return trained
 
 
+@pytest.mark.slow
 def test_of_many_changes_the_last_one_is_trained(page, monkeypatch):
     trained = counted(monkeypatch)
 
@@ -98,6 +99,7 @@ def test_of_many_changes_the_last_one_is_trained(page, monkeypatch):
     assert trained == [40.0] and page.found.setting.sigma == 40.0 and len(page.tried) == 2
 
 
+@pytest.mark.slow
 def test_a_result_that_is_overtaken_is_not_shown(page, monkeypatch):
     """A change that comes in while networks train: what they gave is old before it is there."""
     trained = counted(monkeypatch)
@@ -117,6 +119,7 @@ def test_a_result_that_is_overtaken_is_not_shown(page, monkeypatch):
     assert [("training …" in text) for text in shown] == [True, False]
 
 
+@pytest.mark.slow
 def test_errors_are_a_sentence(page, monkeypatch):
     def fail(setting):
         raise RuntimeError("out of <memory>.")

@@ -123,6 +123,7 @@ def test_widths_are_those_of_the_venues():
     assert widths == {"neurips": (5.5,), "icml": (3.25, 6.75), "prl": (3.375, 7.0), "jmlr": (6.0,)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["pdf", "svg", "png"])
 def test_same_bytes_on_repetition(folder, format):
     before = dict(mpl.rcParams)
@@ -249,6 +250,7 @@ def test_no_figures_at_all(tmp_path, monkeypatch, capsys):
         assert "there are no figures in" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_told(folder, capsys):
     command = ["figures", "export", "narrow", "--venue", "prl", "--column", "one", "--to", str(folder / "new")]
     assert main(command) == 1

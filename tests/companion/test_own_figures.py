@@ -29,6 +29,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["trajectories", "phases", "decay_times", "readings"])
 def test_a_table_is_drawn_as_by_the_library(folder, capsys, kind):
     log().to_csv("my runs.csv", index=kind == "phases")  # with the row numbers of pandas, and without

@@ -419,6 +419,7 @@ def test_plain_papermill_works_on_it(clone, monkeypatch):
     assert state(clone / "plain" / "quick")["lr"] == 0.5
 
 
+@pytest.mark.slow
 def test_data_that_cannot_be_had_are_refused_before_a_kernel_starts(clone, monkeypatch, capsys):
     """With both remedies; only if the notebook loads them, by the name that its parameter has."""
 
@@ -439,6 +440,7 @@ def test_data_that_cannot_be_had_are_refused_before_a_kernel_starts(clone, monke
     assert run(["03"], overrides={"data": "mnist"})[0].error is None
 
 
+@pytest.mark.slow
 def test_data_of_notebooks_that_are_up_to_date_are_not_asked_for(clone, monkeypatch):
     source, asked = PARAMETERS + '\ndata: str = "digits"  # real data', []
     monkeypatch.setattr(runner, "located", lambda name: asked.append(name))

@@ -2,6 +2,7 @@
 leaves its folder; and files that are written before the figure is drawn."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -26,11 +27,18 @@ def broken(data):
     raise RuntimeError("no figure")
 
 
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory):
+    """A folder with a saved figure."""
+    folder = tmp_path_factory.mktemp("saved")
+    save(line, "mine", data=DATA, folder=folder)
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(mine, tmp_path, monkeypatch):
     monkeypatch.setenv("NIN_FIGURES", str(tmp_path))
-    save(line, "mine", data=DATA, folder=tmp_path / "quick")
-    return tmp_path / "quick"
+    return shutil.copytree(mine, tmp_path / "quick")
 
 
 def told(folder, draw, table="x,y\n1,2\n"):
@@ -53,6 +61,7 @@ def test_a_file_cannot_name_another_function(folder, draw, monkeypatch):
         named(draw)
 
 
+@pytest.mark.slow
 def test_nothing_is_imported_from_the_working_directory(folder, tmp_path):
     """In another process, by listing, exporting and redrawing, for a module and for a `studies` of a stranger."""
     (tmp_path / "evil.py").write_text("print('EVIL')\ndef draw(data): pass\n")

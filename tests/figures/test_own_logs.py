@@ -112,6 +112,7 @@ def test_tables_of_the_four_probes_have_a_panel_for_each_quantity():
     assert colors == [figures.PALETTE[0], figures.PALETTE[0], figures.PALETTE[1]]
 
 
+@pytest.mark.slow
 def test_a_figure_is_saved_where_one_is_and_drawn_again_from_there(log, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NIN_FIGURES", str(tmp_path / "elsewhere"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -29,11 +30,18 @@ class Killed(BaseException):
     """What stands for the end of the process."""
 
 
+@pytest.fixture(scope="module")
+def mine(tmp_path_factory):
+    """A folder with a saved figure."""
+    folder = tmp_path_factory.mktemp("saved")
+    save(line, "mine", data=OLD, folder=folder)
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(mine, tmp_path, monkeypatch):
     monkeypatch.setenv("NIN_FIGURES", str(tmp_path))
-    save(line, "mine", data=OLD)
-    return tmp_path / "quick"
+    return shutil.copytree(mine, tmp_path / "quick")
 
 
 def killed_at(monkeypatch, number):
@@ -148,6 +156,7 @@ def test_what_another_matplotlib_draws_is_the_figure_too(folder):
     assert Saved("mine", "quick").fault() == ""
 
 
+@pytest.mark.slow
 def test_figures_of_a_former_run_are_marked_until_they_are_made_again(folder, capsys):
     def begin(notebook):
         figures.begin(notebook, profile="quick", parameters={})

@@ -51,6 +51,7 @@ def pictures(folder):
     return {path.relative_to(folder): path.read_bytes() for path in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("user", USERS)
 def test_the_users_settings_change_no_byte_and_stay_as_they_were(tmp_path, plain, user):
     letters = {letter: mpl.colors.to_rgba(letter) for letter in mpl.colors.BASE_COLORS}

@@ -101,6 +101,7 @@ else:
 """
 
 
+@pytest.mark.slow
 def test_compiled_afterwards_a_noisy_network_meets_each_noise():
     """In a process of its own: the tests' type checks cannot be compiled."""
     done = subprocess.run([sys.executable, "-c", COMPILED], capture_output=True, text=True, timeout=300, check=False)

@@ -20,6 +20,7 @@ def draws(rank: int) -> tuple:
     return first.tolist(), second.tolist(), again.tolist(), noisy.niw.grad.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
 def test_ranks_draw_their_own_noise_and_resume_it(tmp_path):
     rows = on_two_ranks(draws, tmp_path)

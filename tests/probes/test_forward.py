@@ -279,6 +279,7 @@ def test_what_does_not_fit_is_named(sides):
         sharpness(model, x, y, y, loss=cross_entropy)
 
 
+@pytest.mark.slow
 def test_a_view_does_not_hide_what_wraps_its_network(sides):
     """And a module that keeps something under the name that a view uses is no view."""
     (model, forward, x), _, y = sides

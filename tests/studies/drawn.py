@@ -25,13 +25,13 @@ STUDIES = {"01": "linear_test_case", "02": "phase_sweep", "03": "nin_vs_loss", "
            "09": "layerwise_interactions", "10": "four_probes", "11": "memorisation", "12": "your_network"}  # fmt: skip
 SAVED = sorted(path.stem for path in PAPER.glob("*.json") if path.stem[:2] in STUDIES)
 EVERY = sorted([*SAVED, *MADE])
-SLOW = ("10a_along_training", "10b_details")  # 15 and 25 panels of many lines
+FAST = EVERY[::8]  # the figures that the fast tests look at
 
 
 def marked(cases: Iterable) -> list:
-    """The cases of a test (names of figures, or tuples that begin with one), with the mark of the slow ones."""
+    """The cases of a test (names of figures, or tuples that begin with one); those that are not FAST marked slow."""
     full = [case if isinstance(case, tuple) else (case,) for case in cases]
-    return [pytest.param(*case, marks=pytest.mark.slow) if case[0] in SLOW else pytest.param(*case) for case in full]
+    return [pytest.param(*case, marks=() if case[0] in FAST else pytest.mark.slow) for case in full]
 
 
 # Visible panels; lines, collections (bands, bars, meshes) and images of the first; its scales.

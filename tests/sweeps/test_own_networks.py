@@ -17,6 +17,7 @@ OWN = {"network": with_batch_norm, "loss": smoothed, "augment": jitter}
 OVER = {"sigma": [0.5, 4.0], "seed": [0, 1]}
 
 
+@pytest.mark.slow
 def test_the_same_in_groups_one_by_one_resumed_and_in_workers(tmp_path, unchecked):
     whole = nin.sweep(ADAM, over=OVER, store=tmp_path / "a", **OWN)
     same(whole, nin.train([ADAM.replace(sigma=s, seed=k) for s in (0.5, 4.0) for k in (0, 1)], **OWN).frame())

@@ -148,6 +148,7 @@ def trained(blobs, steps, *, live):
     return record, model
 
 
+@pytest.mark.slow
 def test_a_live_record_draws_in_one_place_and_changes_nothing(blobs, shown, monkeypatch):
     monkeypatch.setattr(live, "SECONDS", 0.0)
     monkeypatch.setattr(live, "SHARE", 1e9)

@@ -40,6 +40,7 @@ def with_and_without(rank: int) -> tuple:
     return found, refused
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="this torch has no torch.distributed")
 def test_one_of_two_processes_records(tmp_path):
     found = on_two_ranks(with_and_without, tmp_path)

@@ -79,6 +79,7 @@ def test_memory_is_long_where_nothing_moves_shorter_after_a_step_and_forgotten_a
     assert np.median(off) < 1 < 2 < np.median(rival)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wander", [0.0, 0.5])
 def test_variance_covers_numbers_that_stand_still_or_wander(wander):
     """Two thirds within one standard error; without the excess of the innovations wandering numbers are not covered."""
