@@ -143,7 +143,7 @@ def test_phase_map_shows_each_cell_in_the_colour_of_its_phase():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", LEGENDS)
+@pytest.mark.parametrize("name", marked(LEGENDS))
 def test_legends(name):
     assert legends(name) == LEGENDS[name]
 
@@ -244,7 +244,7 @@ CURVES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "panel", "label"), CURVES)
+@pytest.mark.parametrize(("name", "panel", "label"), marked(CURVES))
 def test_a_curve_is_that_of_the_table(name, panel, label):
     x, y = drawn(panels_of(name)[panel], label)
     expected_x, expected_y = CURVES[name, panel, label](table_of(name))
