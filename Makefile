@@ -1,5 +1,5 @@
 # make reproduce               every notebook that is not up to date, figures/, all checks (PROFILE=paper for the full size)
-# make check                   lint, doctests and the fast tests: those not marked `slow`; four minutes on two cores
+# make check                   lint, doctests and the fast tests: those not marked `slow`; three minutes on two cores
 # make test                    everything: lint, all tests, doctests, notebooks with profile test; 17 minutes
 # make lab                     JupyterLab on the notebooks
 # make explore                 the explorer in the browser: sliders, a phase in a sentence
