@@ -104,6 +104,7 @@ class _Reader:
     def __init__(self, model: nn.Module, draws: int, options: Options, device: torch.device) -> None:
         self.model, self.draws, self.device = model, draws, device
         self.layers, self.channel_mean = options.layers, options.channel_mean
+        self.called: set[str] = set()  # the layers of the first batch, and so of all
         if INPUT in watched_layers(model, self.layers):
             raise ValueError(
                 f"model has a layer named {INPUT!r}, the name of the network's input in the table: rename it, or pass "
@@ -114,16 +115,29 @@ class _Reader:
         """For each batch {layer: of(layer, f_k)}, the input first.
 
         `of` is called while the batch passes through the network, so that only one f_k is in memory at a time.
+        Raises ValueError for a layer that some batches call and others do not.
         """
+
+        called: set[str] = set()
 
         def see(name: str, values: Tensor) -> Any:
             f = self._flat(name, values)
-            return None if f is None else of(name, f)
+            if f is None:
+                return None
+            called.add(name)
+            return of(name, f)
 
         with watching(self.model, self.layers, see) as run:
             for batch in batches:
+                called.clear()
                 batch = batch.to(self.device)
                 read = {INPUT: see(INPUT, batch)} | run(batch)
+                self.called = self.called or set(called)
+                if some := sorted(self.called ^ called):
+                    raise ValueError(
+                        f"layer {some[0]!r} is called for some batches of samples and not for others, so that there "
+                        "are no averages over all: name other layers."
+                    )
                 yield {name: value for name, value in read.items() if value is not None}
 
     def names(self, x: Tensor) -> list[str]:

@@ -339,3 +339,27 @@ def test_gpu_sees_the_same_deformations():
 def test_everything_public_is_there():
     assert all(hasattr(stability, name) for name in stability.__all__)
     assert temperature is stability.temperature
+
+
+class Choosing(nn.Module):
+    """Calls its ReLU a second time if the first number of the batch is positive."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.relu = nn.Linear(4, 4), nn.ReLU()
+
+    def forward(self, x):
+        h = self.relu(self.linear(x))
+        return self.relu(self.linear(h)) if x[0, 0] > 0 else self.linear(h)
+
+
+@pytest.mark.parametrize("estimator", ["mean", "median"])
+@pytest.mark.parametrize("first", [-1.0, 1.0])
+def test_a_layer_that_some_batches_call_and_others_do_not_is_refused(first, estimator):
+    """It has no average over all samples; in one batch it has."""
+    x = first * torch.ones(8, 4) + 0.1 * torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    changed = (x + 0.1)[None]
+    assert len(compare(Choosing(), x, changed, changed, chunk=4, estimator=estimator)) > 2
+    x[4:] *= -1
+    with pytest.raises(ValueError, match=r"layer '.*' is called for some batches of samples and not for others"):
+        compare(Choosing(), x, changed, changed, chunk=4, estimator=estimator)
