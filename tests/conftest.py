@@ -55,7 +55,7 @@ def own_source_of_a_module():
 
 
 @pytest.fixture(autouse=True)
-def own_source(own_source_of_a_module, monkeypatch):
+def own_source(monkeypatch):
     """What another test, or a fixture of its module, has begun is not the source of this one's figures."""
     monkeypatch.setattr(provenance, "_source", provenance.Source())
 

@@ -108,7 +108,8 @@ def network_checks(*, seed: int = 0) -> list[Check]:
     turned, skew = (sensitivities(nn.Sequential(nn.Flatten(), layer), x)["D"] for layer in (rotation, skewed))
     R = {by: sensitivities(nn.Identity(), x, layers=[], noise=by)["R"].iloc[0] for by in ("image", "average")}
     expected = _homogeneous_R(x)
-    filtered = (sensitivities(layer, x, draws=40, chunk=8) for layer in (blur, rough))  # columns of 9 pixels
+    # in chunks, as a convolution in float64 writes out the nine pixels that each of its outputs sees
+    filtered = (sensitivities(layer, x, draws=40, chunk=8) for layer in (blur, rough))
     homogeneous, other = (found["R"].iloc[-1] / expected for found in filtered)
     rolled = torch.stack([x.roll((k, -k), (2, 3)) for k in (1, 2)])
     pooled = [nn.Sequential(layer, nn.ReLU(), nn.AdaptiveAvgPool2d(1)) for layer in (circular, padded)]

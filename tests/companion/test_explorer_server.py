@@ -52,11 +52,13 @@ def server(request, tmp_path_factory):
             until(lambda: status(f"http://127.0.0.1:{port}/voila/static/voila.js") != 0)
             yield psutil.Process(process.pid), f"http://127.0.0.1:{port}/", page
         finally:
+            family = psutil.Process(process.pid).children(recursive=True)
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(20)
             process.kill()  # jupyter_server does not end by a signal that comes while one of its kernels starts
             process.wait()
+            assert not psutil.wait_procs(family, timeout=30)[1], "kernels outlive their server"
 
 
 def until(done, seconds: float = 60) -> None:
