@@ -1,5 +1,6 @@
 """Figures for one column of a page: panels flow into blocks of a few columns, legends below what they explain."""
 
+from contextlib import suppress
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -10,7 +11,6 @@ from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation
 
-from nin.support.layout import lay_out
 from nin.support.legible import COVERED, covered
 
 NARROW = 5.0  # inches: a figure of less width is narrow
@@ -60,21 +60,29 @@ class NarrowFigure(Figure):
                     ax.set_ylabel(ax.get_ylabel() or first.get_ylabel())
         rows = sum(len(block) for block in self.blocks)
         self.set_figheight(rows * self.row + 1.5)  # a layout without room is none
-        lay_out(self)
+        self._lay_out()
         self._give_room()
         for ax in self.axes:
             width, height = ax.bbox.size
             for text, room, turned in ((ax.yaxis.label, height, True), (ax.xaxis.label, width, False),
                                        (ax.title, width, False)):  # fmt: skip
                 _break(text, 1.1 * room, turned)
-        lay_out(self)
+        self._lay_out()
         self._give_room()
         for ax in self.axes:
             legend = ax.get_legend()
             if legend and ax.axison and (covered(ax, legend) > COVERED or _too_large(ax, legend)):
                 self._hang(ax, legend)
-                lay_out(self)
+                self._lay_out()
                 self._give_room()
+
+    def _lay_out(self) -> None:
+        """Place the panels as `draw_without_rendering` does, which visits all that is in them as well."""
+        with suppress(ValueError):  # as in Figure.draw
+            self.get_layout_engine().execute(self)
+        for ax in self.axes:
+            locator = ax.get_axes_locator()
+            ax.apply_aspect(locator(ax, None) if locator else None)
 
     def _give_room(self) -> None:
         """Give the figure the height at which its panels have PANEL of their rows."""
@@ -84,13 +92,13 @@ class NarrowFigure(Figure):
             there = sum(ax.get_position().height for ax in rows) * self.get_figheight()
             if before is not None and abs(there - before) < 0.3 * abs(missing):  # its width limits an image
                 self.set_figheight(len(rows) * self.row)
-                lay_out(self)
+                self._lay_out()
                 return
             before, missing = there, PANEL * self.row * len(rows) - there
             if abs(missing) < 0.02:
                 return
             self.set_figheight(self.get_figheight() + missing)
-            lay_out(self)
+            self._lay_out()
 
     def _hang(self, ax: Axes, legend: Legend) -> None:
         """Put a legend below its panel's labels."""

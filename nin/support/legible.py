@@ -13,8 +13,6 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 from matplotlib.transforms import Bbox
 
-from nin.support.layout import lay_out
-
 SMALLEST_TEXT = 6.0  # points; smaller text is hard to read in print
 FEWEST_LABELS = 2  # one labelled tick gives no scale
 DIGITS = ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 5), tuple(range(1, 10)))  # labelled on a log axis, the sparsest first
@@ -38,11 +36,11 @@ def make_legible(figure: Figure) -> None:
         if isinstance(size, int | float) and size < SMALLEST_TEXT:
             axis.set_tick_params(which="both", labelsize=SMALLEST_TEXT)
     with _positions_kept(figure):
-        lay_out(figure)
+        figure.draw_without_rendering()
         for _ in range(2):  # labels of another width change the panels
             if not any([_mend(axis) for axis in _axis_of(axes)]):
                 break
-            lay_out(figure)
+            figure.draw_without_rendering()
         for ax in axes:
             legend = ax.get_legend()
             if legend is not None and covered(ax, legend) > COVERED:
@@ -205,6 +203,6 @@ def _move(figure: Figure, ax: Axes, legend: Legend) -> None:
     """Put a legend where matplotlib finds the most room, unless it covers more there."""
     place, before = legend._loc, covered(ax, legend)
     legend.set_loc("best")
-    lay_out(figure)
+    figure.draw_without_rendering()
     if covered(ax, legend) > before:
         legend._loc = place

@@ -291,6 +291,36 @@ def test_exponents_and_indices_are_large_enough(folder):
     assert fitting.smallest(small) == pytest.approx(4.9)
 
 
+def test_large_exponents_leave_small_ones_behind():
+    """Formulas are kept for each size of exponents: none is drawn with that of the other."""
+    parser, formula = mpl.mathtext.MathTextParser("path"), "$10^{-3}$"
+    small = parser.parse(formula).width
+    with fitting.large_scripts():
+        large = parser.parse(formula).width
+        with fitting.large_scripts():
+            assert parser.parse(formula).width == large
+    assert parser.parse(formula).width == small < large
+    with fitting.large_scripts():
+        assert parser.parse(formula).width == large
+
+
+def test_panels_are_laid_out_where_a_drawing_puts_them(folder):
+    """A figure for one column, with an image that keeps its aspect and its colour bar; the rival is not laid out."""
+    boxes = []
+    for place in (
+        lambda figure: figure._lay_out(),
+        lambda figure: figure.draw_without_rendering(),
+        lambda figure: None,
+    ):
+        with alone(exporting.look_of("icml", "one")):
+            figure, axes = panels(1, 3)
+            figure.colorbar(axes[0, 0].imshow(np.eye(4)), ax=axes[0, 0])
+            axes[0, 1].set(xlabel="x", ylabel="a label\nof two lines", aspect="equal")
+            place(figure)
+            boxes.append([ax.bbox.bounds for ax in figure.axes])
+    assert boxes[0] == boxes[1] != boxes[2] and len(boxes[0]) == 4
+
+
 def test_labels_are_escaped_for_tex(monkeypatch):
     assert pgf.tex("leaky_relu & #1") == r"leaky\_relu \& \#1"
     assert pgf.tex(r"$a_1$ of b_1, \_") == r"$a_1$ of b\_1, \_"
