@@ -60,7 +60,8 @@ def masked_outputs(
     Costs 2^n forward passes of one sample; keeps 2^n times the values of the layers.
     The row of coalition T has index T, bit i = patch i present. Runs in eval mode; the model is not changed.
     Raises ValueError for patches that overlap, are empty or do not have the shape of x, for n > 20, an unknown layer or
-    one named "output", outputs that are not finite, and, after the first pass, values that do not fit into memory.
+    one named "output", or that some masked inputs call and others do not, outputs that are not finite, and, after the
+    first pass, values that do not fit into memory.
     """
     check_count("chunk", chunk)
     check_patches(x, patches)
@@ -91,7 +92,13 @@ def masked_outputs(
                     _check_memory(found, 2 ** len(patches))
     finally:
         handle.remove()
-    return {name: torch.cat(parts) for name, parts in found.items()}
+    whole = {name: torch.cat(parts) for name, parts in found.items()}
+    if some := [name for name, values in whole.items() if len(values) != 2 ** len(patches)]:
+        raise ValueError(
+            f"layer {some[0]!r} is called for some masked inputs and not for others, so that it has no value for each "
+            "coalition: name other layers."
+        )
+    return whole
 
 
 def _check_memory(found: Mapping[str, Sequence[Tensor]], coalitions: int) -> None:

@@ -101,3 +101,23 @@ def test_tokens_are_masked_by_a_token():
     model = torch.nn.Sequential(torch.nn.Embedding(10, 3), torch.nn.Flatten(), torch.nn.Linear(12, 2))
     outputs = masked_outputs(model, x, patches, baseline, ["0"])
     torch.testing.assert_close(outputs["output"], model(found).detach())
+
+
+class Choosing(nn.Module):
+    """Calls its ReLU a second time if the first masked input of the pass has a positive last entry."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.relu = nn.Linear(4, 4), nn.ReLU()
+
+    def forward(self, x):
+        h = self.relu(self.linear(x))
+        return self.relu(h) if x[0, -1] > 0 else h
+
+
+def test_a_layer_that_some_masked_inputs_call_and_others_do_not_is_refused():
+    """Its values would be those of other coalitions than their rows say."""
+    x, baseline, each = torch.ones(4), torch.zeros(4), torch.eye(4).bool()
+    assert set(masked_outputs(Choosing(), x, each, baseline, ["relu"])) == {"relu", "output"}
+    with pytest.raises(ValueError, match="layer 'relu#2' is called for some masked inputs and not for others"):
+        masked_outputs(Choosing(), x, each, baseline, ["relu"], chunk=2)
